@@ -1,0 +1,50 @@
+import type { Unit } from './unit.js';
+
+/** Who asked. Only `access` makes one for people and devices. */
+export interface AuditActor {
+  kind: 'device' | 'app' | 'operator' | 'system' | 'stranger';
+  /** Id of the device or app credential; the Unix user of an operator at the control socket. */
+  id?: string;
+}
+
+export type AuditAction =
+  | 'appliance.init' | 'appliance.start' | 'appliance.stop' | 'appliance.reconcile'
+  | 'app.issue' | 'app.revoke'
+  | 'enrolment.request' | 'enrolment.answer' | 'enrolment.confirm' | 'enrolment.approve' | 'enrolment.deny'
+  | 'device.enrol' | 'device.revoke' | 'device.freeze' | 'device.list'
+  | 'employee.create' | 'employee.stop' | 'employee.resume' | 'binding.begin' | 'binding.end'
+  | 'key.birth' | 'key.assign' | 'key.pending' | 'key.deliver' | 'key.decrypt' | 'key.change'
+  | 'certificate.issue' | 'certificate.revoke' | 'certificate.find' | 'crl.issue'
+  | 'mail.send' | 'pool.fill' | 'policy.change';
+
+/** One entry. Everything is enumerated or an id; what names a person goes into `personal`, which the log keeps salted and erasable. */
+export interface AuditEvent {
+  action: AuditAction;
+  outcome: 'done' | 'refused' | 'failed';
+  /** The Fault's code when refused or failed. */
+  reason?: string;
+  actor: AuditActor;
+  employee?: string;
+  device?: string;
+  key?: string;
+  subject?: string;
+  /** Id of the HTTP request. */
+  request?: string;
+  /** Further typed facts: counts, digests (base64url), serials. Never free text. */
+  facts?: Readonly<Record<string, string | number | boolean>>;
+  personal?: Readonly<Record<string, string>>;
+}
+
+/** What a caller gets to keep: the entry's leaf index and leaf hash (RFC 9162 §2.1.1, base64url). */
+export interface Receipt {
+  index: number;
+  leaf: string;
+}
+
+export abstract class AuditLog {
+  /**
+   * Appends within the caller's unit of work: the entry is durable exactly when the act is. An event with `key` also advances that
+   * key's use counter and names its previous leaf. Rejects with `audit-unavailable`; callers then release nothing.
+   */
+  abstract append(unit: Unit, event: AuditEvent): Promise<Receipt>;
+}

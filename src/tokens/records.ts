@@ -1,0 +1,81 @@
+import { canonicalJson, type Json } from '../foundation/index.js';
+import type { KeyKind } from './hsm.js';
+
+/**
+ * What the token process seals with a MAC of its own (docs/formats/sealed-records.md), so that whoever writes the database gets nothing.
+ * The MAC covers the UTF-8 of the RFC 8785 form of the whole record. Digests are SHA-256, base64url. Times are milliseconds since 1970.
+ */
+export type KeyState = 'active' | 'suspended' | 'deactivated' | 'compromised' | 'destroyed';
+export type KeyMode = 'deliver' | 'remote';
+
+/** A pair in the ready pool: nobody's yet. `n` rises by one for each pair that this token makes; a pair is given out at most once, in this order. */
+export interface PoolRecord {
+  type: 'pool';
+  n: number;
+  suite: KeyKind['suite'];
+  bits: number;
+  kek: string;
+  publicKey: string;
+  wrapped: string;
+}
+
+export interface KeyRecord {
+  type: 'key';
+  id: string;
+  /** 1 at birth, one more at each change; the token process refuses a version below the highest it has seen. */
+  version: number;
+  employee: string;
+  suite: KeyKind['suite'];
+  bits: number;
+  state: KeyState;
+  mode: KeyMode;
+  kek: string;
+  publicKey: string;
+  wrapped: string;
+}
+
+export interface BindingRecord {
+  type: 'binding';
+  id: string;
+  version: number;
+  employee: string;
+  address: string;
+  from: number;
+  to: number | null;
+}
+
+export interface EnrolmentRecord {
+  type: 'enrolment';
+  id: string;
+  version: number;
+  address: string;
+  /** SHA-256 over the expected answer's bytes. */
+  answer: string;
+  /** RFC 7638 thumbprint of the identity key. */
+  jkt: string;
+  /** SHA-256 of the delivery key's SPKI. */
+  delivery: string;
+  expires: number;
+}
+
+export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord;
+
+export interface Sealed<R extends SealedRecord> {
+  record: R;
+  /** HMAC-SHA-256, 32 bytes. */
+  mac: Buffer;
+}
+
+export const macInput = (record: SealedRecord): Buffer => Buffer.from(`EKMS sealed record v1\n${canonicalJson({ ...record } as unknown as Json)}`);
+
+/** SP 800-57 part 1, §7. `destroyed` has no way back; what was delivered stays delivered. */
+export const NEXT_KEY_STATE = {
+  active: ['suspended', 'deactivated', 'compromised', 'destroyed'],
+  suspended: ['active', 'deactivated', 'compromised', 'destroyed'],
+  deactivated: ['compromised', 'destroyed'],
+  compromised: ['destroyed'],
+  destroyed: [],
+} as const satisfies Record<KeyState, readonly KeyState[]>;
+
+/** States in which a key may still be read with: everything that is not on hold or gone. */
+export const READABLE: readonly KeyState[] = ['active', 'deactivated', 'compromised'];

@@ -1,0 +1,110 @@
+import type { SigningAlgorithm, KeyKind, OaepHash, SigningKeyName, TransportScheme } from './hsm.js';
+import type { BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
+
+/** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
+export interface DeviceEvidence {
+  certificate: Buffer;
+  deliveryKey: Buffer;
+}
+
+export interface Release {
+  /** CMS EnvelopedData, DER (docs/formats/delivery.md). */
+  delivery: Buffer;
+  /** Compact JWS by the token's delivery key. */
+  signature: string;
+}
+
+export interface TokenHealth {
+  /** `ready`; `down`: the token does not answer, recovery is under way; `sealed`: waits for a PIN; `refused`: the PIN was wrong, nothing is tried again. */
+  state: 'ready' | 'down' | 'sealed' | 'refused';
+  reason?: string;
+  /** Jobs waiting now. */
+  queued: number;
+  /** Times that the token was lost and found again since this process started. */
+  recoveries: number;
+}
+
+export interface SigningKeyInfo {
+  name: SigningKeyName;
+  algorithm: SigningAlgorithm;
+  /** SPKI DER. */
+  publicKey: Buffer;
+}
+
+export type InfrastructureProfile = 'tls-server' | 'mail-signing';
+export type AuthorityName = 'root' | 'people' | 'devices' | 'infrastructure';
+
+export interface CrlEntry {
+  serial: string;
+  revokedAt: number;
+  /** RFC 5280 §5.3.1 reason code. */
+  reason: number;
+}
+
+/**
+ * The token process as the rooms above see it. It decides by itself: each verb says what it demands. Every verb may reject with a Fault:
+ * `token-unavailable` (503, with Retry-After), `token-busy` (503, queue full), `token-refused` and the codes each verb names (403).
+ */
+export abstract class Token {
+  abstract health(): Promise<TokenHealth>;
+  abstract signingKey(name: SigningKeyName): Promise<SigningKeyInfo>;
+  /** Certificates (DER) of the authorities and of the delivery key, as the token process keeps them beside its journal. */
+  abstract certificates(): Promise<Record<AuthorityName | 'delivery', Buffer>>;
+
+  /** Makes one pair for the pool, in the low-priority lane. */
+  abstract makePair(kind: KeyKind): Promise<{ pair: Sealed<PoolRecord>; publicKey: Buffer; wrapped: Buffer }>;
+  /** Gives a pool pair to an employee. Code `pair-spent` when its number is not above every one given out before: such a pair is to be destroyed. */
+  abstract assign(pair: Sealed<PoolRecord>, to: { key: string; employee: string; mode: KeyMode }): Promise<Sealed<KeyRecord>>;
+  /** The next version of a key record; only state and mode may change, states by SP 800-57. The old version stays good until `raise`. */
+  abstract changeKey(key: Sealed<KeyRecord>, to: { state?: KeyState; mode?: KeyMode }): Promise<Sealed<KeyRecord>>;
+  /** Seals an enrolment or an address binding. Version 1 needs nothing; a later one needs its predecessor. */
+  abstract seal<R extends EnrolmentRecord | BindingRecord>(record: R, predecessor?: Sealed<R>): Promise<Sealed<R>>;
+  /** From now on only this version or a later one is accepted, whatever database is put back. Call once the new version is committed. */
+  abstract raise(record: Sealed<KeyRecord | BindingRecord | EnrolmentRecord>): Promise<void>;
+  /** Refuses every release to this device or employee (by id) from now on; kept outside the database. */
+  abstract block(id: string): Promise<void>;
+  abstract unblock(id: string): Promise<void>;
+
+  /**
+   * Seals a private key for a device. Codes: `record-forged`, `record-stale`, `blob-forged`, `device-untrusted`, `device-blocked`,
+   * `employee-blocked`, `not-the-owner`, `delivery-key-foreign`, `key-not-deliverable` (state or mode), `blob-corrupt`.
+   */
+  abstract release(key: Sealed<KeyRecord>, blob: { wrapped: Buffer; publicKey: Buffer }, device: DeviceEvidence): Promise<Release>;
+  /** Remote mode. Same codes; a bad padding is never one of them. */
+  abstract decrypt(
+    key: Sealed<KeyRecord>,
+    blob: { wrapped: Buffer; publicKey: Buffer },
+    device: DeviceEvidence,
+    ask: { scheme: TransportScheme; encryptedKey: Buffer; length: 16 | 24 | 32 },
+  ): Promise<{ encryptedKey: Buffer; oaepHash: OaepHash }>;
+
+  /**
+   * Issues a device certificate: demands a sealed enrolment with the answer that fits it, unexpired, never used before, and a sealed,
+   * open binding of the same address. `spki` must have the enrolment's thumbprint.
+   */
+  abstract issueDevice(ask: {
+    enrolment: Sealed<EnrolmentRecord>;
+    answer: string;
+    binding: Sealed<BindingRecord>;
+    device: string;
+    serial: string;
+    spki: Buffer;
+    urls: AuthorityUrls;
+    days: number;
+  }): Promise<Buffer>;
+  /** Issues an encrypting certificate: demands that key and open binding are of one employee and `publicKey` is the key's. */
+  abstract issuePerson(ask: { key: Sealed<KeyRecord>; binding: Sealed<BindingRecord>; shown: string; publicKey: Buffer; serial: string; urls: AuthorityUrls; days: number }): Promise<Buffer>;
+  abstract issueInfrastructure(ask: { profile: InfrastructureProfile; spki: Buffer; names: string[]; serial: string; urls: AuthorityUrls; days: number }): Promise<Buffer>;
+  abstract issueCrl(ask: { authority: AuthorityName; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
+
+  /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */
+  abstract signMail(message: Uint8Array): Promise<Buffer>;
+  abstract sealBytes(plaintext: Uint8Array, context: string): Promise<Buffer>;
+  abstract openBytes(sealed: Uint8Array, context: string): Promise<Buffer>;
+}
+
+/** Addresses that go into a certificate (RFC 5280 §4.2.1.13, §4.2.2.1). */
+export interface AuthorityUrls {
+  crl: string;
+  issuer: string;
+}
