@@ -1,4 +1,5 @@
-import type { Unit } from './unit.js';
+import { Fault } from './fault.js';
+import type { Storage, Unit } from './unit.js';
 
 /** Who asked. Only `access` makes one for people and devices. */
 export interface AuditActor {
@@ -9,13 +10,13 @@ export interface AuditActor {
 
 export type AuditAction =
   | 'appliance.init' | 'appliance.start' | 'appliance.stop' | 'appliance.reconcile'
-  | 'app.issue' | 'app.revoke'
+  | 'app.issue' | 'app.revoke' | 'app.admit'
   | 'enrolment.request' | 'enrolment.answer' | 'enrolment.confirm' | 'enrolment.approve' | 'enrolment.deny'
-  | 'device.enrol' | 'device.revoke' | 'device.freeze' | 'device.list'
+  | 'device.admit' | 'device.enrol' | 'device.revoke' | 'device.freeze' | 'device.list'
   | 'employee.create' | 'employee.stop' | 'employee.resume' | 'binding.begin' | 'binding.end'
   | 'key.birth' | 'key.assign' | 'key.pending' | 'key.deliver' | 'key.decrypt' | 'key.change'
   | 'certificate.issue' | 'certificate.revoke' | 'certificate.find' | 'crl.issue'
-  | 'mail.send' | 'pool.fill' | 'policy.change';
+  | 'mail.send' | 'pool.fill' | 'pool.destroy' | 'policy.change';
 
 /** One entry. Everything is enumerated or an id; what names a person goes into `personal`, which the log keeps salted and erasable. */
 export interface AuditEvent {
@@ -47,4 +48,15 @@ export abstract class AuditLog {
    * key's use counter and names its previous leaf. Rejects with `audit-unavailable`; callers then release nothing.
    */
   abstract append(unit: Unit, event: AuditEvent): Promise<Receipt>;
+}
+
+/** Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it. Outages are not refusals. */
+export async function orRefused<T>(log: { storage: Storage; audit: AuditLog }, event: Omit<AuditEvent, 'outcome' | 'reason'>, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (error instanceof Fault && error.kind !== 'unavailable')
+      await log.storage.write((unit) => log.audit.append(unit, { ...event, outcome: 'refused', reason: error.code }));
+    throw error;
+  }
 }

@@ -1,6 +1,6 @@
 /** Foundation: the words every room speaks. Pure; enters no other room. */
 export { type Address, parseAddress } from './address.js';
-export { type AuditAction, type AuditActor, type AuditEvent, AuditLog, type Receipt } from './audit-log.js';
+export { type AuditAction, type AuditActor, type AuditEvent, AuditLog, orRefused, type Receipt } from './audit-log.js';
 export { base64url, fromBase64, sameBytes, sha256 } from './bytes.js';
 export { canonicalJson, type Json } from './canonical-json.js';
 export { Clock, SystemClock } from './clock.js';
@@ -8,3 +8,4 @@ export { Fault, type FaultKind, isFault } from './fault.js';
 export { isId, newId, newSerial } from './ids.js';
 export { Secret } from './secret.js';
 export { type Reader, type Row, type SqlValue, Storage, type Unit } from './unit.js';
+export { parsed, parsedJson, shapes } from './parsed.js';

@@ -1,0 +1,62 @@
+import { readFile } from 'node:fs/promises';
+import { Fault } from '../../../src/foundation/index.js';
+import { cipherOf, type Signature } from '../cms/index.js';
+import { heldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
+import { type Layer, unwrap } from '../mime/index.js';
+import { deviceOf, reason } from '../store/index.js';
+import { type Certificate, chainToRoot, nameText, USAGE } from '../x509/index.js';
+import { writeOutput } from './output.js';
+import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
+
+export interface DecryptOptions extends StoreOptions {
+  output?: string;
+}
+
+export async function decrypt(terminal: Terminal, path: string, options: DecryptOptions): Promise<number> {
+  const mail = await readFile(path === '-' ? '/dev/stdin' : path).catch((error: unknown) => {
+    throw new Fault('misconfigured', 'file-unreadable', `${path} cannot be read: ${reason(error)}`);
+  });
+  const store = await openStore(terminal, options);
+  const state = await store.read();
+  const device = deviceOf(state);
+  const remotely: RemoteDecryption = async (key, ask) => {
+    const answer = await asDevice(store, (client) => client.decrypt(key.id, ask));
+    if (answer.receipt) await store.keepReceipt({ key: key.id, act: 'decrypt', ...answer.receipt }, new Date());
+    return openWrapped(device.deliveryKey, Buffer.from(answer.wrapped, 'base64'), answer.hash);
+  };
+  const { content, layers, from } = await unwrap(mail, openerFor(state.keys.map(heldKey), remotely));
+  if (!layers.some((layer) => layer.kind === 'encrypted')) throw new Fault('malformed', 'not-encrypted', `nothing in ${path} is encrypted by S/MIME`);
+  for (const layer of layers) tell(terminal, layer, device.root, from);
+  if (options.output === undefined) terminal.print(content);
+  else await writeOutput(options.output, content);
+  return 0;
+}
+
+function tell(terminal: Terminal, layer: Layer, root: Certificate, from: string | undefined): void {
+  if (layer.kind === 'outside') terminal.say(`${layer.parts} part(s) beside the encrypted one were not encrypted (a list's footer, or somebody's addition) and are left out`);
+  if (layer.kind === 'encrypted') {
+    terminal.say(`decrypted with ${layer.by}`);
+    const { warning } = cipherOf(layer.enveloped);
+    if (warning) terminal.say(`warning: ${warning}`);
+  }
+  if (layer.kind !== 'signed') return;
+  if (layer.signatures.length === 0) terminal.say('signature: there is none in the signed part');
+  for (const signature of layer.signatures) terminal.say(`signature: ${verdict(signature, layer.certificates, root, from)}`);
+}
+
+function verdict(signature: Signature, among: Certificate[], root: Certificate, from: string | undefined): string {
+  const { signer } = signature;
+  if (!signer) return 'NOT VERIFIED, the certificate of its signer is not in the mail';
+  const who = signer.addresses.join(', ') || nameText(signer.subject);
+  if (!signature.intact) return `DOES NOT HOLD: this is not what ${who} signed`;
+  const address = /<([^<>]+)>\s*$/.exec(from ?? '')?.[1] ?? from;
+  const isSender = address === undefined || signer.addresses.some((name) => name.toLowerCase() === address.trim().toLowerCase());
+  const sender = isSender ? '' : `; but the mail claims to be from ${address}`;
+  const digest = signature.digest === 'sha1' ? '; it stands on SHA-1, which can be forged' : '';
+  try {
+    chainToRoot({ leaf: signer, among, root, usage: USAGE.emailProtection, at: new Date() });
+    return `verified, by ${who}${sender}${digest}`;
+  } catch {
+    return `intact, by a certificate that says ${who}, issued by ${nameText(signer.issuer)}, which this organisation does not vouch for${sender}${digest}`;
+  }
+}

@@ -1,0 +1,31 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { EkmsClient } from '../sdk/index.js';
+import { deviceOf, firstLine, Store } from '../store/index.js';
+
+export interface StoreOptions {
+  passphraseFile?: string;
+}
+
+/** What a command speaks with. Words go to stderr, results to stdout, so that results can be piped. */
+export interface Terminal {
+  environment: NodeJS.ProcessEnv;
+  say(words: string): void;
+  print(bytes: string | Uint8Array): void;
+}
+
+export async function openStore(terminal: Terminal, options: StoreOptions): Promise<Store> {
+  const home = terminal.environment['MESIGN_HOME'] || join(homedir(), '.mesign');
+  return new Store(home, options.passphraseFile === undefined ? undefined : await firstLine(options.passphraseFile, 'pass phrase'));
+}
+
+/** Runs `work` with a connection as this device. */
+export async function asDevice<T>(store: Store, work: (client: EkmsClient) => Promise<T>): Promise<T> {
+  const device = deviceOf(await store.read());
+  const client = new EkmsClient({ server: device.server, root: device.root.pem, identity: device.identity });
+  try {
+    return await work(client);
+  } finally {
+    client.close();
+  }
+}

@@ -1,0 +1,58 @@
+import { createPublicKey } from 'node:crypto';
+import { Fault, isFault } from '../../../src/foundation/index.js';
+import type { EkmsClient, ServedKey } from '../sdk/index.js';
+import { deviceOf, type KeptKey, type Store } from '../store/index.js';
+import { acceptKey } from './delivery.js';
+import { type HeldKey, heldKey, keptKey } from './held-key.js';
+
+export interface Collected {
+  keys: HeldKey[];
+  /** Promised by the appliance, not made yet. */
+  pending: ServedKey[];
+  /** Seconds until a pending key may be there. */
+  retryAfter: number | undefined;
+  /** One for each key that was refused; nothing of it was kept. */
+  refused: Fault[];
+}
+
+/** Fetches all keys of the employee and keeps those whose delivery holds. What is held already stays, whatever the server lists. */
+export async function collectKeys(store: Store, client: EkmsClient, now: () => Date): Promise<Collected> {
+  const state = await store.read();
+  const device = deviceOf(state);
+  const { keys, retryAfter } = await client.keys();
+  const pending = keys.filter((key) => key.state === 'pending');
+  const refused: Fault[] = [];
+  const accepted: { served: ServedKey; key: HeldKey }[] = [];
+  for (const served of keys.filter((key) => key.state !== 'pending')) {
+    try {
+      const key = acceptKey(served, { device: device.id, address: device.address, root: device.root, deliveryKey: device.deliveryKey }, now());
+      assertUnchanged(key, state.keys);
+      accepted.push({ served, key });
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      refused.push(error);
+    }
+  }
+  for (const { served } of accepted) if (served.receipt) await store.keepReceipt({ key: served.id, act: 'deliver', ...served.receipt }, now());
+  const after = await store.update((before) => ({ ...before, keys: merged(before.keys, accepted.map(({ key }) => keptKey(key))) }));
+  return { keys: after.keys.map(heldKey), pending, retryAfter, refused };
+}
+
+/** An id stands for one key pair for ever. */
+function assertUnchanged(key: HeldKey, kept: readonly KeptKey[]): void {
+  const before = kept.find((candidate) => candidate.id === key.id);
+  const [leaf] = before ? heldKey(before).leaves : [];
+  const isOther = leaf && !key.leaves[0]?.spki.equals(leaf.spki);
+  if (isOther || (key.privateKey && leaf && !createPublicKey(key.privateKey).equals(leaf.publicKey)))
+    throw new Fault('forbidden', 'delivery-forged', `the delivery of key ${key.id} was refused: this device holds another key under that id`);
+}
+
+/** In the server's order, then what only this device still has. A private key that was delivered stays, also when the key has become remote since. */
+function merged(before: readonly KeptKey[], fetched: readonly KeptKey[]): KeptKey[] {
+  const former = new Map(before.map((key) => [key.id, key]));
+  const listed = fetched.map((key) => {
+    const privateKey = key.privateKey ?? former.get(key.id)?.privateKey;
+    return privateKey === undefined ? key : { ...key, privateKey };
+  });
+  return [...listed, ...before.filter((key) => !fetched.some((other) => other.id === key.id))];
+}

@@ -1,0 +1,134 @@
+import { createPrivateKey, createPublicKey, type KeyObject, privateDecrypt, publicEncrypt, randomBytes, verify } from 'node:crypto';
+import { z } from 'zod';
+import { base64url, canonicalJson, Fault, fromBase64, isFault, parseAddress, sameBytes, sha256 } from '../../../src/foundation/index.js';
+import { CONTENT, cipherOf, openContent, openTransport, readContentInfo, readEnveloped, transportOf } from '../cms/index.js';
+import type { ServedKey } from '../sdk/index.js';
+import { type Certificate, chainToRoot, POLICY, readCertificate, subjectKeyIdentifier, USAGE } from '../x509/index.js';
+import type { HeldKey } from './held-key.js';
+
+/** Whose delivery it must be. */
+export interface Receiver {
+  device: string;
+  address: string;
+  root: Certificate;
+  deliveryKey: KeyObject;
+}
+
+const header = z.strictObject({ alg: z.literal('ES256'), typ: z.literal('ekms-delivery+jws'), x5c: z.array(z.base64()).min(1).max(5) });
+const payload = z.strictObject({ v: z.literal(1), delivery: z.string(), device: z.string(), key: z.string(), publicKey: z.string(), time: z.iso.datetime() });
+
+const forged = (why: string) => new Fault('forbidden', 'delivery-forged', why);
+
+/**
+ * Takes a served key only if everything about it holds (docs/formats/delivery.md); throws `delivery-forged` with the key's id and the reason otherwise.
+ * A delivery is data from a network: what the TLS connection said about its sender is not trusted here.
+ */
+export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): HeldKey {
+  try {
+    const { id, suite, state, mode } = served;
+    if (suite !== 'rsa') throw forged(`its suite "${suite}" is unknown to this version of mesign`);
+    const { leaves, authorities } = readChain(served.certificates);
+    assertOwn(leaves, authorities, receiver, now);
+    const privateKey = mode === 'deliver' ? openDelivery(served, leaves, receiver, now) : undefined;
+    if (mode === 'remote' && (served.delivery !== null || served.signature !== null)) throw forged('a key that stays in the appliance came with a delivery');
+    return { id, suite, state, mode, leaves, authorities, privateKey };
+  } catch (error) {
+    if (isFault(error)) throw forged(`the delivery of key ${served.id} was refused: ${error.message}`);
+    throw error;
+  }
+}
+
+function readChain(pems: readonly string[]): { leaves: Certificate[]; authorities: Certificate[] } {
+  const certificates = pems.map((pem) => readCertificate(pem));
+  const leaves = certificates.filter((certificate) => !certificate.isAuthority);
+  if (leaves.length === 0) throw forged('it came without a certificate');
+  return { leaves, authorities: certificates.filter((certificate) => certificate.isAuthority) };
+}
+
+function assertOwn(leaves: Certificate[], authorities: Certificate[], receiver: Receiver, now: Date): void {
+  const [newest] = leaves;
+  if (!newest) throw forged('it came without a certificate');
+  if (leaves.some((leaf) => !leaf.spki.equals(newest.spki))) throw forged('its certificates are not all for one key');
+  // A former key's certificate has ended, and the key still opens old mail: its chain must have held to the end.
+  const at = now > newest.notAfter ? newest.notAfter : now;
+  chainToRoot({ leaf: newest, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at });
+  if (!newest.addresses.some((address) => isSameAddress(address, receiver.address))) throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
+}
+
+function isSameAddress(certified: string, own: string): boolean {
+  try {
+    return parseAddress(certified).key === parseAddress(own).key;
+  } catch {
+    return false;
+  }
+}
+
+function openDelivery(served: ServedKey, leaves: Certificate[], receiver: Receiver, now: Date): KeyObject {
+  const der = served.delivery === null ? undefined : fromBase64(served.delivery, 'base64');
+  if (!der || served.signature === null) throw forged('delivery or signature is missing');
+  const claim = verifySignature(served.signature, receiver.root, now);
+  if (claim.device !== receiver.device) throw forged('it was signed for another device');
+  if (claim.key !== served.id) throw forged('it was signed for another key');
+  if (claim.delivery !== base64url(sha256(der))) throw forged('its digest is not the signed one');
+  const privateKey = openEnvelope(der, receiver.deliveryKey);
+  const spki = createPublicKey(privateKey).export({ type: 'spki', format: 'der' });
+  if (claim.publicKey !== base64url(sha256(spki))) throw forged('the private key is not the signed one');
+  for (const leaf of leaves) if (!sameBytes(leaf.spki, spki) || !belongTogether(privateKey, leaf.publicKey)) throw forged('the private key does not fit its certificate');
+  return privateKey;
+}
+
+/** RFC 7515 §5.2, for the one form that docs/formats/delivery.md allows. */
+function verifySignature(jws: string, root: Certificate, now: Date): z.infer<typeof payload> {
+  const parts = jws.split('.');
+  const [head, body, signature] = parts.map((part) => fromBase64(part, 'base64url'));
+  if (parts.length !== 3 || !head || !body || !signature) throw forged('its signature is malformed');
+  const { x5c } = shaped(header, head);
+  const [signer, ...among] = x5c.map((der) => readCertificate(Buffer.from(der, 'base64')));
+  if (!signer) throw forged('its signature names no signer');
+  chainToRoot({ leaf: signer, among, root, policy: POLICY.deliverySigning, at: now });
+  // RFC 7518 §3.4: ES256 is P-256, r ‖ s.
+  const isP256 = signer.publicKey.asymmetricKeyDetails?.namedCurve === 'prime256v1';
+  const input = Buffer.from(jws.slice(0, jws.lastIndexOf('.')));
+  if (!isP256 || !verify('sha256', input, { key: signer.publicKey, dsaEncoding: 'ieee-p1363' }, signature)) throw forged('its signature does not hold');
+  const claim = shaped(payload, body);
+  if (canonicalJson(claim) !== body.toString('utf8')) throw forged('its signed statement is not in canonical form');
+  return claim;
+}
+
+function shaped<T>(shape: z.ZodType<T>, json: Buffer): T {
+  try {
+    return shape.parse(JSON.parse(json.toString('utf8')));
+  } catch {
+    throw forged('its signature is not of the known form');
+  }
+}
+
+function openEnvelope(der: Buffer, deliveryKey: KeyObject): KeyObject {
+  const enveloped = readEnveloped(readContentInfo(der));
+  const [recipient] = enveloped.recipients;
+  const own = subjectKeyIdentifier(createPublicKey(deliveryKey).export({ type: 'spki', format: 'der' }));
+  const isOurs = recipient && 'keyIdentifier' in recipient.id && recipient.id.keyIdentifier.equals(own);
+  const isRight = enveloped.recipients.length === 1 && enveloped.otherRecipients === 0 && enveloped.contentType === CONTENT.data && cipherOf(enveloped).form === 'wrap';
+  const transport = recipient && transportOf(recipient.algorithm);
+  if (!isOurs || !isRight || transport?.scheme !== 'oaep') throw forged('its envelope is not for the delivery key of this device, or not of the known form');
+  const contentKey = openTransport(deliveryKey, transport, recipient.encryptedKey);
+  const plain = contentKey && openContent(enveloped, contentKey);
+  if (!plain) throw forged('its envelope does not open');
+  try {
+    return createPrivateKey({ key: plain, format: 'der', type: 'pkcs8' });
+  } catch {
+    throw forged('it holds no private key');
+  } finally {
+    plain.fill(0);
+  }
+}
+
+/** A private key carries its public half as a mere claim: only an operation shows that the two belong together. */
+function belongTogether(privateKey: KeyObject, publicKey: KeyObject): boolean {
+  try {
+    const probe = randomBytes(32);
+    return privateDecrypt(privateKey, publicEncrypt(publicKey, probe)).equals(probe);
+  } catch {
+    return false;
+  }
+}

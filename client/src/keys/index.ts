@@ -1,0 +1,5 @@
+/** The employee's keys on this device: fetched, verified, used (docs/formats/delivery.md). */
+export { type Collected, collectKeys } from './collect.js';
+export { acceptKey, type Receiver } from './delivery.js';
+export { type HeldKey, heldKey } from './held-key.js';
+export { CannotDecrypt, openerFor, openWrapped, type RemoteDecryption } from './opener.js';

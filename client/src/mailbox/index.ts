@@ -1,0 +1,4 @@
+/** Where the challenge mail arrives. */
+export { ImapMailbox } from './imap.js';
+export { Mailbox } from './mailbox.js';
+export { Maildir } from './maildir.js';

@@ -1,0 +1,26 @@
+import { writeSync } from 'node:fs';
+import { run } from './cli/program.js';
+
+/** Words may quote a mail or a server: nothing of theirs may steer the terminal. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is taken out
+const harmless = (words: string): string => words.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '?');
+
+function writeAll(descriptor: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(descriptor, bytes, at);
+    } catch (error) {
+      // A pipe that is full for the moment, or whose reader has left.
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') return;
+      if (code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
+process.exitCode = await run(process.argv.slice(2), {
+  environment: process.env,
+  say: (words) => writeAll(2, Buffer.from(`mesign: ${harmless(words)}\n`)),
+  print: (bytes) => writeAll(1, typeof bytes === 'string' ? Buffer.from(bytes) : bytes),
+});

@@ -1,0 +1,34 @@
+import { createHash } from 'node:crypto';
+
+/** What the derived bytes are for (RFC 7292 §B.3). */
+export const PURPOSE = { key: 1, iv: 2, mac: 3 } as const;
+
+/** PKCS#12 key derivation (RFC 7292 §B.2); SHA-1 and SHA-256 have 64-octet blocks. */
+export function derive(hash: 'sha1' | 'sha256', phrase: string, salt: Buffer, iterations: number, purpose: number, length: number): Buffer {
+  const block = 64;
+  // §B.1: UTF-16 big endian, closed by two zero octets.
+  const secret = Buffer.from(`${phrase}\0`, 'utf16le').swap16();
+  const input = Buffer.concat([repeated(salt, block), repeated(secret, block)]);
+  const pieces: Buffer[] = [];
+  for (let made = 0; made < length; ) {
+    let a = createHash(hash).update(Buffer.alloc(block, purpose)).update(input).digest();
+    for (let round = 1; round < iterations; round++) a = createHash(hash).update(a).digest();
+    pieces.push(a);
+    made += a.length;
+    for (let at = 0; at < input.length; at += block) addInPlace(input.subarray(at, at + block), repeated(a, block));
+  }
+  return Buffer.concat(pieces).subarray(0, length);
+}
+
+/** As often as it takes to fill a multiple of `block`. */
+const repeated = (bytes: Buffer, block: number): Buffer => Buffer.alloc(Math.ceil(bytes.length / block) * block, bytes);
+
+/** target = target + addend + 1, modulo 2^(8·length). */
+function addInPlace(target: Buffer, addend: Buffer): void {
+  let carry = 1;
+  for (let at = target.length - 1; at >= 0; at--) {
+    carry += (target[at] ?? 0) + (addend[at] ?? 0);
+    target[at] = carry & 0xff;
+    carry >>= 8;
+  }
+}

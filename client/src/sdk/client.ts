@@ -1,0 +1,105 @@
+import { z } from 'zod';
+import { Fault } from '../../../src/foundation/index.js';
+import { type AppCredential, signedFields } from './app-credential.js';
+import {
+  type Decryption,
+  type Device,
+  decryption,
+  device,
+  type Enrolled,
+  type Enrolment,
+  enrolled,
+  enrolment,
+  key,
+  type PendingEnrolment,
+  pendingEnrolment,
+  type ServedKey,
+  waiting,
+} from './shapes.js';
+import { type Answer, Transport, type TransportOptions } from './transport.js';
+
+export interface EnrolmentRequest {
+  address: string;
+  /** DER. */
+  csr: Buffer;
+  /** SubjectPublicKeyInfo, DER. */
+  delivery: Buffer;
+  platform: string;
+  name?: string;
+}
+
+export interface EnrolmentAnswer {
+  answer: string;
+  signature: string;
+  nonce: string;
+}
+
+export type AnswerOutcome = { state: 'enrolled'; device: Enrolled } | { state: 'waiting'; for: string; retryAfter: number };
+
+/** Calls between two looks where the server names no time. */
+const DEFAULT_RETRY_S = 5;
+
+/** The appliance as a device sees it. Every refusal is an ApiProblem with its code. */
+export class EkmsClient {
+  readonly #transport: Transport;
+  readonly #now: () => Date;
+
+  constructor(options: TransportOptions, now: () => Date = () => new Date()) {
+    this.#transport = new Transport(options);
+    this.#now = now;
+  }
+
+  async requestEnrolment(app: AppCredential, ask: EnrolmentRequest): Promise<Enrolment> {
+    const body = { ...ask, csr: ask.csr.toString('base64'), delivery: ask.delivery.toString('base64') };
+    return shaped(enrolment, await this.#signed(app, '/v1/enrolments', body));
+  }
+
+  async answerEnrolment(app: AppCredential, id: string, answer: EnrolmentAnswer): Promise<AnswerOutcome> {
+    const reply = await this.#signed(app, `/v1/enrolments/${encodeURIComponent(id)}/answer`, answer);
+    if (reply.status === 202) return { state: 'waiting', for: shaped(waiting, reply).for, retryAfter: reply.retryAfter ?? DEFAULT_RETRY_S };
+    return { state: 'enrolled', device: shaped(enrolled, reply) };
+  }
+
+  /** `retryAfter` where a key is still pending. */
+  async keys(): Promise<{ keys: ServedKey[]; retryAfter: number | undefined }> {
+    const reply = await this.#transport.send('GET', '/v1/keys');
+    return { keys: shaped(z.array(key), reply), retryAfter: reply.retryAfter };
+  }
+
+  async decrypt(id: string, ask: { scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1'; encryptedKey: Buffer; length: 16 | 24 | 32 }): Promise<Decryption> {
+    const body = Buffer.from(JSON.stringify({ ...ask, encryptedKey: ask.encryptedKey.toString('base64') }));
+    return shaped(decryption, await this.#transport.send('POST', `/v1/keys/${encodeURIComponent(id)}/decryptions`, body));
+  }
+
+  async devices(): Promise<Device[]> {
+    return shaped(z.array(device), await this.#transport.send('GET', '/v1/devices'));
+  }
+
+  async removeDevice(id: string): Promise<void> {
+    await this.#transport.send('DELETE', `/v1/devices/${encodeURIComponent(id)}`);
+  }
+
+  async pendingEnrolments(): Promise<PendingEnrolment[]> {
+    return shaped(z.array(pendingEnrolment), await this.#transport.send('GET', '/v1/enrolments'));
+  }
+
+  async confirmEnrolment(id: string, confirm: boolean): Promise<void> {
+    await this.#transport.send('POST', `/v1/enrolments/${encodeURIComponent(id)}/confirmation`, Buffer.from(JSON.stringify({ confirm })));
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+
+  #signed(app: AppCredential, path: string, value: object): Promise<Answer> {
+    const body = Buffer.from(JSON.stringify(value));
+    return this.#transport.send('POST', path, body, signedFields(app, 'POST', path, body, this.#now()));
+  }
+}
+
+function shaped<T>(shape: z.ZodType<T>, answer: Answer): T {
+  const parsed = shape.safeParse(answer.body);
+  if (parsed.success) return parsed.data;
+  const where = parsed.error.issues[0]?.path.join('.') ?? '';
+  throw new Fault('unavailable', 'answer-malformed', `the server's answer is not what this version of mesign understands${where && ` (at ${where})`}`);
+}

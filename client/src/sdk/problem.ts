@@ -1,0 +1,27 @@
+import { z } from 'zod';
+
+/** The appliance's refusal: a problem document (RFC 9457). `code` is stable, `message` for people. */
+export class ApiProblem extends Error {
+  override readonly name = 'ApiProblem';
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    /** Seconds until another try makes sense. */
+    readonly retryAfter?: number,
+  ) {
+    super(message);
+  }
+}
+
+export const isProblem = (error: unknown, ...codes: string[]): error is ApiProblem =>
+  error instanceof ApiProblem && (codes.length === 0 || codes.includes(error.code));
+
+const document = z.object({ code: z.string().max(100), title: z.string().max(1000), detail: z.string().max(1000) }).partial();
+
+/** Whatever a server that is not ours, or a proxy, says instead is a problem too. */
+export function problemOf(status: number, body: unknown, retryAfter: number | undefined): ApiProblem {
+  const parsed = document.safeParse(body);
+  const { code, title, detail } = parsed.success ? parsed.data : {};
+  return new ApiProblem(status, code ?? `http-${status}`, detail ?? title ?? `the server answered with status ${status}`, retryAfter);
+}

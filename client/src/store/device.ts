@@ -1,0 +1,27 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { type Certificate, readCertificate } from '../x509/index.js';
+import type { State } from './state.js';
+
+/** The enrolled device, ready for use. */
+export interface Device {
+  id: string;
+  server: string;
+  address: string;
+  root: Certificate;
+  deliveryKey: KeyObject;
+  /** For mutual TLS, PEM. */
+  identity: { certificates: string; key: string };
+}
+
+export function deviceOf(state: State): Device {
+  return {
+    id: state.device,
+    server: state.server,
+    address: state.address,
+    root: readCertificate(state.root),
+    deliveryKey: privateKey(state.deliveryKey),
+    identity: { certificates: state.certificates.join('\n'), key: privateKey(state.identityKey).export({ type: 'pkcs8', format: 'pem' }).toString() },
+  };
+}
+
+const privateKey = (text: string): KeyObject => createPrivateKey({ key: Buffer.from(text, 'base64'), format: 'der', type: 'pkcs8' });

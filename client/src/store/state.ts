@@ -1,0 +1,28 @@
+import { z } from 'zod';
+
+/** A key as the store keeps it; `privateKey` is PKCS#8 DER in base64, absent for one that stays in the appliance (remote mode). */
+const keptKey = z.strictObject({
+  id: z.string(),
+  suite: z.string(),
+  state: z.string(),
+  mode: z.enum(['deliver', 'remote']),
+  certificates: z.array(z.string()),
+  privateKey: z.string().optional(),
+});
+export type KeptKey = z.infer<typeof keptKey>;
+
+/** All that a device is and has. Keys are PKCS#8 DER in base64, certificates PEM. */
+export const state = z.strictObject({
+  v: z.literal(1),
+  server: z.string(),
+  address: z.string(),
+  device: z.string(),
+  employee: z.string(),
+  root: z.string(),
+  /** The device certificate, then its authority. */
+  certificates: z.array(z.string()).min(1),
+  identityKey: z.string(),
+  deliveryKey: z.string(),
+  keys: z.array(keptKey),
+});
+export type State = z.infer<typeof state>;

@@ -1,0 +1,32 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { APP_FILTER, APP_GUARD } from '@nestjs/core';
+import { AppCredentials, DeviceGuard, RouteClassGuard } from './access/index.js';
+import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
+import { Announcements, DeviceRegistry, DevicesController, EnrolmentDesk, EnrolmentsController, FreezesController } from './devices/index.js';
+import type { House } from './house.js';
+import { Health, OperationController, ProblemFilter } from './http/index.js';
+import { KeysController, KeyVault } from './keys/index.js';
+
+/** The application: the house's use cases behind their controllers. */
+@Module({})
+export class AppModule {
+  static of(house: House, defect: (error: unknown, request: string) => void): DynamicModule {
+    return {
+      module: AppModule,
+      controllers: [KeysController, EnrolmentsController, FreezesController, DevicesController, CertificatesController, OperationController],
+      providers: [
+        { provide: KeyVault, useValue: house.vault },
+        { provide: EnrolmentDesk, useValue: house.desk },
+        { provide: Announcements, useValue: house.announcements },
+        { provide: DeviceRegistry, useValue: house.registry },
+        { provide: CertificateDirectory, useValue: house.directory },
+        { provide: RevocationLists, useValue: house.revocations },
+        { provide: Health, useValue: house.health },
+        { provide: DeviceGuard, useValue: house.deviceGuard },
+        { provide: AppCredentials, useValue: house.apps },
+        { provide: APP_GUARD, useClass: RouteClassGuard },
+        { provide: APP_FILTER, useValue: new ProblemFilter(defect) },
+      ],
+    };
+  }
+}

@@ -1,0 +1,81 @@
+import type { ServerResponse } from 'node:http';
+import helmet from '@fastify/helmet';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyInstance } from 'fastify';
+import { AppModule } from './app.module.js';
+import type { RouteClass } from './access/index.js';
+import { newId } from './foundation/index.js';
+import type { House } from './house.js';
+import { Listeners, type Place } from './http/index.js';
+
+/** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
+const BODY_BYTES = 64 * 1024;
+const HOUR = 3_600_000;
+
+export interface Appliance {
+  places: Partial<Record<RouteClass, Place>>;
+  /** Ends listeners and timers; the house stays open. */
+  close(): Promise<void>;
+}
+
+/** Starts serving: application, listeners, pool, mail, and the periodic renewal of certificates and lists. */
+export async function startAppliance(house: House, defect: (error: unknown, request: string) => void): Promise<Appliance> {
+  const { configuration, authorities, infrastructure, health } = house;
+  const app = await application(house, defect);
+  const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // Nest's own type names another copy of the same Fastify
+  const listeners = new Listeners(fastify, house.networks, (kind) => health.refusedConnection(kind));
+  const names = [configuration.publicName, ...(isLoopback(configuration.listen.client.host) ? ['localhost', '127.0.0.1'] : [configuration.listen.client.host])];
+  let tls = await infrastructure.tlsServer([...new Set(names)]);
+  const devices = [authorities.devices];
+  const places: Appliance['places'] = {};
+  try {
+    places.client = await listeners.openTls('client', configuration.listen.client, tls, devices);
+    places.public = await listeners.openPlain('public', configuration.listen.public);
+    places.operation = await listeners.openPlain('operation', configuration.listen.operation);
+  } catch (error) {
+    await listeners.close(0);
+    await app.close();
+    throw error;
+  }
+  const upkeep = async () => {
+    if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) {
+      tls = await infrastructure.tlsServer([...new Set(names)]);
+      listeners.renew(tls, devices);
+    }
+    await house.revocations.publishDue();
+    await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
+  };
+  await house.revocations.publishDue();
+  const timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
+  house.mail.start();
+  house.pool.start();
+  return {
+    places,
+    close: async () => {
+      clearInterval(timer);
+      await listeners.close(5_000);
+      await app.close();
+    },
+  };
+}
+
+async function application(house: House, defect: (error: unknown, request: string) => void): Promise<NestFastifyApplication> {
+  const adapter = new FastifyAdapter({ bodyLimit: BODY_BYTES, genReqId: () => newId(), trustProxy: false, exposeHeadRoutes: false });
+  const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(house, defect), adapter, { logger: ['error'], abortOnError: false, bodyParser: false });
+  const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // as above
+  fastify.removeAllContentTypeParsers();
+  // JSON stays bytes until its route parses it: the app credential signs bytes.
+  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  fastify.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  await fastify.register(helmet, { contentSecurityPolicy: { directives: { defaultSrc: ["'none'"], styleSrc: ["'unsafe-inline'"], formAction: ["'self'"], frameAncestors: ["'none'"] } } });
+  fastify.addHook('onResponse', (request, reply, done) => {
+    house.health.count(request.routeOptions.url ?? 'none', (reply as { raw: ServerResponse }).raw.statusCode);
+    done();
+  });
+  await app.init();
+  await fastify.ready();
+  return app;
+}
+
+const isLoopback = (host: string): boolean => /^127\.|^::1$|^localhost$/.test(host);

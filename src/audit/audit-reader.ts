@@ -1,0 +1,74 @@
+import type { Reader } from '../foundation/index.js';
+import type { EntryBody } from './entry.js';
+
+/** An entry for people: its body, and the personal values it stands for as far as they have not been erased. */
+export interface LogEntry {
+  index: number;
+  leaf: Buffer;
+  body: EntryBody;
+  personal: Record<string, string>;
+}
+
+export interface StoredEntry {
+  idx: number;
+  leaf: Buffer;
+  body: string;
+  time: number;
+  action: string;
+  outcome: string;
+  key: string | null;
+  device: string | null;
+  employee: string | null;
+}
+
+export interface StoredValue {
+  idx: number;
+  name: string;
+  salt: Buffer;
+  value: string;
+}
+
+export class AuditReader {
+  constructor(private readonly reader: Reader) {}
+
+  /** Entries there are, by the log's own head. */
+  async size(): Promise<number> {
+    return (await this.head())?.size ?? 0;
+  }
+
+  /** The head, and the lowest and highest index there is at the same moment. */
+  head(): Promise<{ size: number; first: number | null; last: number | null } | undefined> {
+    return this.reader.one(
+      'SELECT size, (SELECT min(idx) FROM audit_entries) AS first, (SELECT max(idx) FROM audit_entries) AS last FROM audit_head WHERE id = 1',
+    );
+  }
+
+  /** The last entries, oldest of them first. */
+  async latest(count: number): Promise<LogEntry[]> {
+    const rows = await this.reader.all<StoredEntry>('SELECT * FROM audit_entries ORDER BY idx DESC LIMIT ?', [count]);
+    return this.#resolve(rows.reverse());
+  }
+
+  /** Up to `count` entries from index `from` on. */
+  async page(from: number, count: number): Promise<LogEntry[]> {
+    return this.#resolve(await this.stored(from, count));
+  }
+
+  /** The rows as they lie there, for whoever judges them. */
+  stored(from: number, count: number): Promise<StoredEntry[]> {
+    return this.reader.all<StoredEntry>('SELECT * FROM audit_entries WHERE idx >= ? ORDER BY idx LIMIT ?', [from, count]);
+  }
+
+  values(from: number, to: number): Promise<StoredValue[]> {
+    return this.reader.all<StoredValue>('SELECT idx, name, salt, value FROM audit_values WHERE idx >= ? AND idx <= ?', [from, to]);
+  }
+
+  async #resolve(rows: StoredEntry[]): Promise<LogEntry[]> {
+    const [first, last] = [rows[0], rows.at(-1)];
+    if (!first || !last) return [];
+    const personal = new Map<number, Record<string, string>>();
+    for (const { idx, name, value } of await this.values(first.idx, last.idx)) personal.set(idx, { ...personal.get(idx), [name]: value });
+    // The body is ours: checkLog says whether it still is what we wrote.
+    return rows.map(({ idx, leaf, body }) => ({ index: idx, leaf, body: JSON.parse(body) as EntryBody, personal: personal.get(idx) ?? {} }));
+  }
+}

@@ -1,0 +1,69 @@
+import { randomBytes } from 'node:crypto';
+import { type AuditEvent, AuditLog, base64url, type Clock, Fault, type Receipt, type Unit } from '../foundation/index.js';
+import { ENTRY_BYTES, leafHash, type PersonalValue, type Place, writeEntry } from './entry.js';
+
+/**
+ * Appends within the caller's unit of work. Units run one after the other (storage's one writer), so the head row gives each entry the
+ * next index, and a unit that is undone gives its index back: the log has no gaps.
+ */
+export class DurableAuditLog extends AuditLog {
+  constructor(
+    private readonly clock: Clock,
+    private readonly salt: () => Buffer = () => randomBytes(32),
+  ) {
+    super();
+  }
+
+  override async append(unit: Unit, event: AuditEvent): Promise<Receipt> {
+    try {
+      const personal = Object.entries(event.personal ?? {}).map(([name, value]) => ({ name, value, salt: this.salt() }));
+      const place = await this.#place(unit, event.key);
+      const body = writeEntry(event, place, personal);
+      if (Buffer.byteLength(body) > ENTRY_BYTES) throw new RangeError(`an entry has at most ${ENTRY_BYTES} bytes`);
+      const leaf = leafHash(body);
+      await keep(unit, event, place, body, leaf, personal);
+      return { index: place.index, leaf: base64url(leaf) };
+    } catch (error) {
+      throw new Fault('unavailable', 'audit-unavailable', `the audit log did not take the entry: ${(error as Error).message}`, 2);
+    }
+  }
+
+  /** The next index and a time not before the last entry's; for a key that we have, the place in its chain of uses. */
+  async #place(unit: Unit, key: string | undefined): Promise<Place> {
+    const now = this.clock.now().getTime();
+    const head = await unit.one<{ size: number; time: number }>(
+      'UPDATE audit_head SET size = size + 1, time = CASE WHEN time > ? THEN time ELSE ? END WHERE id = 1 RETURNING size, time',
+      [now, now],
+    );
+    if (!head) throw new Error('its head is missing');
+    const place = { index: head.size - 1, time: head.time };
+    if (key === undefined) return place;
+    const last = await unit.one<{ uses: number | null; last_leaf: Buffer | null }>(
+      'SELECT key_uses.uses, key_uses.last_leaf FROM keys LEFT JOIN key_uses ON key_uses.key = keys.id WHERE keys.id = ?',
+      [key],
+    );
+    // A stranger may ask for a key that does not exist: that is an entry, but no key's use.
+    return last ? { ...place, use: { count: (last.uses ?? 0) + 1, previous: last.last_leaf ?? undefined } } : place;
+  }
+}
+
+async function keep(unit: Unit, event: AuditEvent, place: Place, body: string, leaf: Buffer, personal: readonly PersonalValue[]): Promise<void> {
+  await unit.run('INSERT INTO audit_entries (idx, leaf, body, time, action, outcome, key, device, employee) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', [
+    place.index,
+    leaf,
+    body,
+    place.time,
+    event.action,
+    event.outcome,
+    event.key ?? null,
+    event.device ?? null,
+    event.employee ?? null,
+  ]);
+  if (place.use && event.key)
+    await unit.run(
+      'INSERT INTO key_uses (key, uses, last_leaf) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET uses = excluded.uses, last_leaf = excluded.last_leaf',
+      [event.key, place.use.count, leaf],
+    );
+  for (const { name, salt, value } of personal)
+    await unit.run('INSERT INTO audit_values (idx, name, salt, value) VALUES (?, ?, ?, ?)', [place.index, name, salt, value]);
+}

@@ -1,0 +1,42 @@
+import type { Reader, Unit } from '../foundation/index.js';
+import type { AuthorityName } from '../tokens/index.js';
+
+export interface StoredCertificate {
+  serial: string;
+  authority: AuthorityName;
+  profile: 'person' | 'device' | 'tls-server' | 'mail-signing';
+  /** DER; empty for a serial that was signed but whose owner never got it. */
+  der: Buffer;
+  notBefore: number;
+  notAfter: number;
+  key?: string;
+  device?: string;
+  employee?: string;
+  address?: string;
+}
+
+/** RFC 5280 §5.3.1 */
+export const REASON = { unspecified: 0, keyCompromise: 1, affiliationChanged: 3, superseded: 4, cessationOfOperation: 5, privilegeWithdrawn: 9 } as const;
+export type RevocationReason = keyof typeof REASON;
+
+export async function insertCertificate(unit: Unit, certificate: StoredCertificate): Promise<void> {
+  const { serial, authority, profile, der, notBefore, notAfter, key = null, device = null, employee = null, address = null } = certificate;
+  await unit.run(
+    'INSERT INTO certificates (serial, authority, profile, subject_key, device, employee, address, der, not_before, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+    [serial, authority, profile, key, device, employee, address, der, notBefore, notAfter],
+  );
+}
+
+/** False when it is unknown or was revoked before. */
+export async function markRevoked(unit: Unit, serial: string, reason: RevocationReason, at: number): Promise<boolean> {
+  return (await unit.run('UPDATE certificates SET revoked_at = ?, reason = ? WHERE serial = ? AND revoked_at IS NULL', [at, REASON[reason], serial])) === 1;
+}
+
+/** Valid encrypting certificates of an address, newest first. */
+export async function validCertificatesOf(reader: Reader, address: string, now: number): Promise<Buffer[]> {
+  const rows = await reader.all<{ der: Buffer }>(
+    "SELECT der FROM certificates WHERE address = ? AND profile = 'person' AND revoked_at IS NULL AND not_before <= ? AND not_after > ? ORDER BY not_before DESC, serial",
+    [address, now, now],
+  );
+  return rows.map((row) => row.der);
+}

@@ -1,0 +1,154 @@
+import type { Binding, Employees } from '../access/index.js';
+import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
+import { KeyCertificates, KeyStore, type ReadyPool, type StoredKey } from '../keys/index.js';
+import { fulfil, intend } from '../storage/index.js';
+import type { AuthorityUrls, KeyMode, Token } from '../tokens/index.js';
+import { certificateTimes, pem } from './certificate-times.js';
+import { insertCertificate, markRevoked } from './certificate-store.js';
+
+/** A key and its certificate, made by the token and not stored yet. */
+export interface PreparedKey {
+  key: StoredKey;
+  n: number;
+  serial: string;
+  certificate: Buffer;
+  binding: Binding;
+}
+
+export interface KeyIssuanceSettings {
+  mode: KeyMode;
+  /** Life of an encrypting certificate in days. */
+  personDays: number;
+  urls: AuthorityUrls;
+}
+
+/** Gives a person an encryption key: a pair from the pool and the certificate for it, both or none. */
+export class KeyIssuance extends KeyCertificates {
+  readonly #keys = new KeyStore();
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly audit: AuditLog,
+    private readonly token: Token,
+    private readonly pool: ReadyPool,
+    private readonly employees: Employees,
+    private readonly clock: Clock,
+    private readonly peopleAuthority: Buffer,
+    private readonly settings: KeyIssuanceSettings,
+  ) {
+    super();
+  }
+
+  async hasActiveKey(employee: string): Promise<boolean> {
+    return (await this.storage.one("SELECT id FROM keys WHERE employee = ? AND state = 'active'", [employee])) !== undefined;
+  }
+
+  /** Takes a pair and has its certificate signed under `serial`, which the caller wrote down as an intent before. Undefined: the pool is empty. */
+  async prepare(binding: Binding, serial: string): Promise<PreparedKey | undefined> {
+    const { record } = binding.sealed;
+    const taken = await this.pool.take(newId(), record.employee, this.settings.mode);
+    if (!taken) return undefined;
+    try {
+      const { urls, personDays: days } = this.settings;
+      const { sealed, publicKey } = taken.key;
+      const certificate = await this.token.issuePerson({ key: sealed, binding: binding.sealed, shown: binding.shown, publicKey, serial, urls, days });
+      return { ...taken, serial, certificate, binding };
+    } catch (error) {
+      this.pool.released(taken.n);
+      throw error;
+    }
+  }
+
+  /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now. */
+  async insert(unit: Unit, prepared: PreparedKey, by: AuditActor): Promise<void> {
+    const { key, n, serial, certificate, binding } = prepared;
+    const { record } = key.sealed;
+    await this.pool.remove(unit, n);
+    await this.#keys.insert(unit, key, this.clock.now().getTime());
+    await insertCertificate(unit, {
+      serial,
+      authority: 'people',
+      profile: 'person',
+      der: certificate,
+      ...certificateTimes(certificate),
+      key: record.id,
+      employee: record.employee,
+      address: binding.sealed.record.address,
+    });
+    const common = { outcome: 'done', actor: by, employee: record.employee } as const;
+    await this.audit.append(unit, { ...common, action: 'key.assign', subject: record.id, facts: { n, publicKey: record.publicKey, mode: record.mode } });
+    await this.audit.append(unit, { ...common, action: 'certificate.issue', subject: serial, personal: { address: binding.sealed.record.address } });
+  }
+
+  /** Ends the pool's reservation; call when `insert` was committed or given up. */
+  settled(prepared: PreparedKey): void {
+    this.pool.released(prepared.n);
+  }
+
+  /** A serial that may have been signed and was never stored: known from now on, and revoked. */
+  async disown(unit: Unit, serial: string, profile: 'person' | 'device'): Promise<void> {
+    const now = this.clock.now().getTime();
+    const known = await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial]);
+    if (known) return;
+    await insertCertificate(unit, { serial, authority: profile === 'person' ? 'people' : 'devices', profile, der: Buffer.alloc(0), notBefore: now, notAfter: now });
+    await markRevoked(unit, serial, 'cessationOfOperation', now);
+    await this.audit.append(unit, { action: 'certificate.revoke', outcome: 'done', reason: 'never-delivered', actor: { kind: 'system' }, subject: serial });
+  }
+
+  /** Remembers that this employee waits for a key; `serveWaiting` gives it. */
+  async wait(unit: Unit, employee: string): Promise<void> {
+    await intend(unit, `key:${employee}`, 'give-key', { employee }, this.clock);
+    await this.audit.append(unit, { action: 'key.pending', outcome: 'done', actor: { kind: 'system' }, employee });
+  }
+
+  override async isPending(employee: string): Promise<boolean> {
+    return (await this.storage.one('SELECT id FROM intents WHERE id = ?', [`key:${employee}`])) !== undefined;
+  }
+
+  /** Gives keys to those who wait, oldest first, while the pool lasts. */
+  async serveWaiting(): Promise<void> {
+    const waiting = await this.storage.all<{ id: string; body: string }>("SELECT id, body FROM intents WHERE kind = 'give-key' ORDER BY created, id");
+    for (const { id, body } of waiting) {
+      const { employee, serial } = JSON.parse(body) as { employee: string; serial?: string }; // only this class writes these intents
+      if ((await this.pool.level()) === 0 || !(await this.#serve(id, employee, serial))) return;
+    }
+  }
+
+  /** `before`: the serial of an earlier try that a crash cut off; it may have been signed. Each try has a serial of its own, written down first. */
+  async #serve(intent: string, employee: string, before: string | undefined): Promise<boolean> {
+    const [binding] = await this.employees.bindingsOf(employee);
+    const needless = !binding || (await this.hasActiveKey(employee));
+    const serial = newSerial();
+    await this.storage.write(async (unit) => {
+      if (before) await this.disown(unit, before, 'person');
+      if (needless) await fulfil(unit, intent);
+      else await unit.run('UPDATE intents SET body = ? WHERE id = ?', [JSON.stringify({ employee, serial }), intent]);
+    });
+    if (!binding || needless) return true;
+    const prepared = await this.prepare(binding, serial);
+    if (!prepared) return false;
+    try {
+      await this.storage.write(async (unit) => {
+        await this.insert(unit, prepared, { kind: 'system' });
+        await fulfil(unit, intent);
+      });
+    } catch (error) {
+      if (!isFault(error, 'duplicate')) throw error;
+    } finally {
+      this.settled(prepared);
+    }
+    return true;
+  }
+
+  override async ofEmployee(employee: string): Promise<Map<string, string[]>> {
+    const rows = await this.storage.all<{ subject_key: string; der: Buffer }>(
+      "SELECT subject_key, der FROM certificates WHERE employee = ? AND profile = 'person' AND subject_key IS NOT NULL ORDER BY not_before DESC, serial",
+      [employee],
+    );
+    const authority = pem(this.peopleAuthority);
+    const chains = new Map<string, string[]>();
+    for (const { subject_key: key, der } of rows) chains.set(key, [...(chains.get(key) ?? []), pem(der)]);
+    for (const chain of chains.values()) chain.push(authority);
+    return chains;
+  }
+}

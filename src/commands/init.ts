@@ -1,0 +1,73 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration.js';
+import { pem } from '../certificates/index.js';
+import { Fault } from '../foundation/index.js';
+import { authorityUrls, type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
+import { lockHome } from './lock.js';
+
+export interface InitOptions {
+  home: string;
+  domains: string[];
+  organisation?: string;
+  say: (line: string) => void;
+}
+
+/** Makes configuration, token, KEK, authorities and database, in this order; refuses whatever exists already. */
+export async function init({ home, domains, organisation, say }: InitOptions, installation: Installation): Promise<void> {
+  mkdirSync(home, { recursive: true, mode: 0o700 });
+  const unlock = lockHome(home);
+  try {
+    if (!existsSync(configurationFile(home))) {
+      if (domains.length === 0) throw new Fault('misconfigured', 'domain-missing', 'say which mail domain this appliance serves: ekms init --domain corp.example');
+      writeFileSync(configurationFile(home), freshConfiguration(domains), { mode: 0o600, flag: 'wx' });
+    }
+    const configuration = loadConfiguration(home);
+    if (configuration.domains.length === 0) throw new Fault('misconfigured', 'domain-missing', 'ekms.yaml names no mail domain: add domains: [corp.example]');
+    const other = domains.filter((domain) => !configuration.domains.includes(domain.toLowerCase()));
+    if (other.length > 0) throw new Fault('misconfigured', 'domain-differs', `ekms.yaml exists and does not name ${other.join(', ')}: add it there, or leave --domain away`);
+    const places = placesOf(configuration, installation);
+    if (existsSync(places.rootCertificate)) throw new Fault('conflict', 'already-initialised', `${home} has been initialised already; nothing was changed`);
+    say('making token, key-encryption key and authorities');
+    await makeToken(
+      {
+        token: tokenSettings(configuration, installation),
+        ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
+        kekHelper: places.kekHelper,
+        authorities: configuration.authorities,
+        organisation: organisation ?? configuration.domains[0] ?? 'EKMS',
+        domains: configuration.domains,
+        publicName: configuration.publicName,
+        urls: authorityUrls(configuration),
+      },
+      places.tokenEntry,
+    );
+    say('making the database');
+    const house = await openHouse(configuration, installation);
+    try {
+      await house.storage.write(async (unit) => {
+        await unit.run('INSERT INTO tokens (label, module, created) VALUES (?, ?, ?)', [configuration.token.label, configuration.token.module, house.clock.now().getTime()]);
+        await house.audit.append(unit, { action: 'appliance.init', outcome: 'done', actor: { kind: 'operator' }, facts: { label: configuration.token.label } });
+      });
+      await house.revocations.publishDue();
+      writeFileSync(places.rootCertificate, pem(house.authorities.root), { mode: 0o644, flag: 'wx' });
+    } finally {
+      await house.close();
+    }
+  } finally {
+    unlock();
+  }
+}
+
+/** The token process's own `init`: it alone ever holds the PIN. Settings go by standard input. */
+async function makeToken(settings: unknown, entry: string): Promise<void> {
+  const child = spawn(process.execPath, [entry, 'init'], { stdio: ['pipe', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  child.stdin.end(`${JSON.stringify(settings)}\n`);
+  const status = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
+  if (status !== 0) throw new Fault('misconfigured', 'token-init-failed', said.trim() || `the token could not be made (status ${status})`);
+}

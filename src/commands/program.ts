@@ -1,0 +1,112 @@
+import { resolve } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { loadConfiguration } from '../configuration.js';
+import { isFault } from '../foundation/index.js';
+import { type Installation, openHouse, placesOf } from '../house.js';
+import { type ActName, ACTS } from './acts.js';
+import { askAppliance } from './control.js';
+import { init } from './init.js';
+import { lockHome } from './lock.js';
+import { requireInitialised, serve } from './serve.js';
+
+const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
+const print = (value: unknown): void => console.log(typeof value === 'string' ? value : JSON.stringify(value, null, 2));
+
+/** Has the running appliance do it; with none up, opens the house itself, under the lock. */
+async function act(name: ActName, args: object, installation: Installation): Promise<unknown> {
+  const answered = await askAppliance(home(), name, args);
+  if (answered) return answered.value;
+  const configuration = loadConfiguration(home());
+  requireInitialised(home(), placesOf(configuration, installation).rootCertificate);
+  const unlock = lockHome(home());
+  try {
+    const house = await openHouse(configuration, installation);
+    try {
+      return await ACTS[name](house, args as never); // the command line below makes the arguments of that very act
+    } finally {
+      await house.mail.flush();
+      await house.close();
+    }
+  } finally {
+    unlock();
+  }
+}
+
+export function program(installation: Installation, version: string): Command {
+  const ekms = new Command('ekms').description('Enterprise key management appliance').version(version).exitOverride().showHelpAfterError();
+  const does = (name: ActName) => async (args: object) => {
+    const value = await act(name, args, installation);
+    if (value !== null && value !== undefined) print(value);
+  };
+
+  ekms
+    .command('init')
+    .description('make token, key-encryption key, authorities and database')
+    .option('--domain <domain...>', 'mail domain whose people may enrol', [])
+    .option('--organisation <name>', 'name in the authorities’ certificates')
+    .action(async ({ domain, organisation }: { domain: string[]; organisation?: string }) => {
+      await init({ home: home(), domains: domain, ...(organisation ? { organisation } : {}), say: console.error }, installation);
+      print(`initialised ${home()}; its root certificate is ca.pem there`);
+    });
+  ekms.command('serve').description('run the appliance').action(() => serve(home(), installation, print));
+
+  const app = ekms.command('app').description('app credentials of the managed client');
+  app
+    .command('issue')
+    .requiredOption('--platform <name>')
+    .requiredOption('-o, --output <file>')
+    .action(async ({ platform, output }: { platform: string; output: string }) => {
+      const file = await act('app.issue', { platform }, installation);
+      writeFileSync(output, `${JSON.stringify(file, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+      console.error(`${output} holds a private key: ship it inside the managed app only`);
+    });
+  app.command('revoke <id>').action((id: string) => does('app.revoke')({ id }));
+  app.command('list').action(() => does('app.list')({}));
+
+  const pool = ekms.command('pool').description('ready key pairs');
+  pool
+    .command('fill')
+    .requiredOption('--count <n>', 'pairs to have ready', (text) => whole(text))
+    .action(({ count }: { count: number }) => does('pool.fill')({ count }));
+
+  const enrolment = ekms.command('enrolment').description('enrolments that wait for an administrator');
+  enrolment.command('list').action(() => does('enrolment.list')({}));
+  enrolment.command('approve <id>').action((id: string) => does('enrolment.decide')({ id, approve: true }));
+  enrolment.command('deny <id>').action((id: string) => does('enrolment.decide')({ id, approve: false }));
+
+  const employee = ekms.command('employee').description('people');
+  employee.command('stop <address>').description('a leaver: nothing is released from the next request on').action((address: string) => does('employee.stop')({ address }));
+  employee.command('resume <address>').action((address: string) => does('employee.resume')({ address }));
+  employee.command('release-address <address>').description('the address will be somebody else’s').action((address: string) => does('binding.end')({ address }));
+
+  const device = ekms.command('device').description('devices');
+  device.command('list <address>').action((address: string) => does('device.list')({ address }));
+  device.command('revoke <id>').action((id: string) => does('device.revoke')({ id }));
+
+  ekms.command('key').command('set-state <id> <state>').action((id: string, state: string) => does('key.change')({ id, state }));
+  ekms.command('audit').command('tail').option('-n, --count <n>', 'entries', (text) => whole(text), 20).action(({ count }: { count: number }) => does('audit.tail')({ count }));
+  ekms.command('status').description('health of the running appliance').action(() => does('health')({}));
+  return ekms;
+}
+
+function whole(text: string): number {
+  if (!/^\d{1,7}$/.test(text)) throw new CommanderError(2, 'ekms.number', `"${text}" is not a number`);
+  return Number(text);
+}
+
+/** Exit status: 0 done, 1 a named fault, 2 wrong words, 70 a defect of ours. Never a stack trace for what a person can mend. */
+export async function run(argv: string[], installation: Installation, version: string): Promise<number> {
+  try {
+    await program(installation, version).parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (isFault(error)) {
+      console.error(`ekms: ${error.message} (${error.code})`);
+      return 1;
+    }
+    console.error('ekms: a defect:', error);
+    return 70;
+  }
+}

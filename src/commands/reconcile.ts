@@ -1,0 +1,35 @@
+import type { House } from '../house.js';
+import type { BegunEnrolment } from '../devices/index.js';
+import { openIntents } from '../storage/index.js';
+
+/** What a crash cut in half is finished or undone before anything is served (design §7, order). Resolves with how many intents there were. */
+export async function reconcile(house: House): Promise<number> {
+  const intents = await openIntents(house.storage);
+  for (const { id, kind, body } of intents) {
+    switch (kind) {
+      case 'enrol':
+        await house.desk.undo(body as unknown as BegunEnrolment); // the body is what EnrolmentDesk wrote with this kind
+        break;
+      case 'block-device':
+        await house.registry.settleBlock(id);
+        break;
+      case 'block-employee':
+        await house.employees.settleBlock(id);
+        break;
+      case 'raise-binding':
+        await house.employees.settleRaise(id);
+        break;
+      case 'change-key':
+        await house.vault.settleChange(id);
+        break;
+      case 'give-key':
+        // Not cut off but waiting: served below and whenever the pool has a pair.
+        break;
+    }
+  }
+  await house.issuance.serveWaiting();
+  const cut = intents.filter(({ kind }) => kind !== 'give-key').length;
+  if (cut > 0)
+    await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.reconcile', outcome: 'done', actor: { kind: 'system' }, facts: { intents: cut } }));
+  return cut;
+}

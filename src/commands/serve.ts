@@ -1,0 +1,44 @@
+import { startAppliance } from '../appliance.js';
+import { loadConfiguration } from '../configuration.js';
+import { Fault } from '../foundation/index.js';
+import { type Installation, openHouse, placesOf } from '../house.js';
+import { existsSync } from 'node:fs';
+import { serveControl } from './control.js';
+import { lockHome } from './lock.js';
+import { reconcile } from './reconcile.js';
+
+export function requireInitialised(home: string, root: string): void {
+  if (!existsSync(root)) throw new Fault('misconfigured', 'not-initialised', `${home} has not been initialised: run ekms init --domain corp.example first`);
+}
+
+/** Runs until SIGTERM or SIGINT. Prints one line beginning with `ready` once it serves. */
+export async function serve(home: string, installation: Installation, say: (line: string) => void): Promise<void> {
+  const configuration = loadConfiguration(home);
+  requireInitialised(home, placesOf(configuration, installation).rootCertificate);
+  const unlock = lockHome(home);
+  try {
+    const house = await openHouse(configuration, installation);
+    try {
+      await reconcile(house);
+      const appliance = await startAppliance(house, (error, request) => console.error(`defect in ${request}:`, error));
+      try {
+        const stopControl = await serveControl(house, home);
+        await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }));
+        if (configuration.mail.transport === 'maildir') say('mail goes to Maildir folders: for evaluation only, not for production');
+        const { client, public: open, operation } = appliance.places;
+        say(`ready client=https://${configuration.publicName}:${client?.port} public=http://${configuration.publicName}:${open?.port} operation=http://${operation?.host}:${operation?.port}`);
+        await new Promise<void>((resolve) => {
+          for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+        });
+        await stopControl();
+      } finally {
+        await appliance.close();
+      }
+      await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.stop', outcome: 'done', actor: { kind: 'system' } })).catch(() => {});
+    } finally {
+      await house.close();
+    }
+  } finally {
+    unlock();
+  }
+}

@@ -1,0 +1,243 @@
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { join, resolve } from 'node:path';
+import ipaddr from 'ipaddr.js';
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { Fault, parseAddress } from './foundation/index.js';
+
+/** Which route class a listener serves and a network may reach. */
+export const REACHES = ['client', 'administration', 'staff', 'public', 'operation'] as const;
+export type Reach = (typeof REACHES)[number];
+
+/** Where a listener listens. */
+export interface Listen {
+  host: string;
+  port: number;
+}
+
+const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+const hostName = z.string().toLowerCase().regex(NAME, 'must be a host name');
+const domain = z.string().toLowerCase().refine((name) => NAME.test(name) && name.includes('.'), 'must be a mail domain such as corp.example');
+/** The bare address: EKMS's mail certificate names it, so it must be exactly what stands in From. */
+const sender = z.string().refine((text) => {
+  try {
+    return parseAddress(text).shown !== '';
+  } catch {
+    return false;
+  }
+}, 'must be an e-mail address such as ekms@corp.example');
+const path = z.string().min(1, 'must be a path');
+const days = (most: number, standard: number) => z.int().min(1).max(most).default(standard);
+
+const listen = (standard: string) =>
+  z
+    .string()
+    .transform((text, context): Listen => {
+      const [, six, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
+      const port = Number(digits);
+      const sound = six === undefined ? plain !== undefined && (isIP(plain) === 4 || NAME.test(plain)) : isIP(six) === 6;
+      if (!sound || port > 65_535) context.addIssue({ code: 'custom', message: 'must be ADDRESS:PORT, such as 127.0.0.1:8443 or [::1]:8443' });
+      return { host: six ?? plain ?? '', port };
+    })
+    .prefault(standard);
+
+/** One spelling per block: lower case, with its length; IPv4 within IPv6 is IPv4. */
+const block = z.string().transform((text, context) => {
+  const refuse = (message: string) => {
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  };
+  const [address = '', length, ...more] = text.split('/');
+  if (isIP(address) === 0 || more.length > 0 || (length !== undefined && !/^\d{1,3}$/.test(length))) return refuse('must be an address or a block such as 10.1.0.0/16');
+  const given = ipaddr.parse(address);
+  const mapped = given instanceof ipaddr.IPv6 && given.isIPv4MappedAddress();
+  const start = given instanceof ipaddr.IPv6 && mapped ? given.toIPv4Address() : given;
+  const whole = start.kind() === 'ipv4' ? 32 : 128;
+  const bits = length === undefined ? whole : Number(length) - (mapped ? 96 : 0);
+  if (bits < 0 || bits > whole) return refuse(`the length after / must be 0 to ${whole}`);
+  const network = (start.kind() === 'ipv4' ? ipaddr.IPv4 : ipaddr.IPv6).networkAddressFromCIDR(`${start.toString()}/${bits}`).toString();
+  return network === start.toString() ? `${network}/${bits}` : refuse(`has bits beyond its length: write ${network}/${bits}, or the one address alone`);
+});
+
+const maildir = z.strictObject({ transport: z.literal('maildir'), directory: path.default('mail'), from: sender.optional() });
+const smtp = z
+  .strictObject({
+    transport: z.literal('smtp'),
+    host: hostName.or(z.ipv4()).or(z.ipv6()),
+    port: z.int().min(1).max(65_535).optional(),
+    tls: z.enum(['implicit', 'starttls', 'none']).default('starttls'),
+    /** Authorities that the mail server's certificate may end in; without it, the system's. */
+    caFile: path.optional(),
+    user: z.string().min(1).optional(),
+    passwordFile: path.optional(),
+    from: sender.optional(),
+  })
+  .refine((mail) => (mail.user === undefined) === (mail.passwordFile === undefined), { path: ['passwordFile'], message: 'user and passwordFile go together' })
+  .refine((mail) => mail.tls !== 'none' || mail.user === undefined, { path: ['tls'], message: 'a password does not go over a connection without TLS' });
+
+const databaseUrl = z.string().refine((url) => /^sqlite:[^:]+$/.test(url) || (/^postgres(ql)?:\/\/./.test(url) && URL.canParse(url)), 'must be sqlite:FILE or postgres://…');
+
+const schema = z.strictObject({
+  listen: z
+    .strictObject({
+      client: listen('127.0.0.1:8443'),
+      administration: listen('127.0.0.1:8444'),
+      staff: listen('127.0.0.1:8445'),
+      public: listen('127.0.0.1:8480'),
+      operation: listen('127.0.0.1:9464'),
+    })
+    .superRefine((all, context) => {
+      for (const [n, one] of REACHES.entries())
+        for (const other of REACHES.slice(0, n))
+          if (all[one].port !== 0 && all[one].port === all[other].port && all[one].host === all[other].host)
+            context.addIssue({ code: 'custom', path: [one], message: `is the same as listen.${other}` });
+    })
+    .prefault({}),
+  publicName: hostName.default('localhost'),
+  mail: z.discriminatedUnion('transport', [maildir, smtp]).prefault({ transport: 'maildir' }),
+  token: z
+    .strictObject({
+      module: path.default('/usr/lib/softhsm/libsofthsm2.so'),
+      label: z.string().min(1).max(32, 'PKCS#11 labels have at most 32 characters').default('ekms'),
+      pinFile: path.default('pin'),
+      socket: path.optional(),
+      profile: z.string().regex(/^[a-z0-9-]+$/, 'must be the name of a profile').default('softhsm'),
+      workers: z.int().min(1).max(64).default(2),
+    })
+    .prefault({}),
+  database: z.strictObject({ url: databaseUrl.default('sqlite:ekms.db'), passwordFile: path.optional() }).prefault({}),
+  domains: z.array(domain).default([]),
+  networks: z
+    .record(z.string().regex(/^[a-z][a-z0-9-]*$/, 'must be a name in lower case'), z.strictObject({ addresses: z.array(block).min(1), reach: z.array(z.enum(REACHES)).min(1) }))
+    .default({ loopback: { addresses: ['127.0.0.0/8', '::1/128'], reach: [...REACHES] } }),
+  enrolment: z.strictObject({ second: z.enum(['none', 'device', 'approval']).optional(), minutes: z.int().min(1).max(60).default(10) }).prefault({}),
+  keys: z
+    .strictObject({
+      bits: z.literal([2048, 3072, 4096]).default(3072),
+      mode: z.enum(['deliver', 'remote']).default('deliver'),
+      pool: z.strictObject({ target: z.int().min(0).max(100_000).default(20) }).prefault({}),
+      keepDeliveriesDays: z.int().min(0).max(3_650).default(30),
+    })
+    .prefault({}),
+  authorities: z.enum(['p384', 'rsa4096']).default('p384'),
+  certificates: z
+    .strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365), infrastructureDays: days(397, 90), crlDays: days(90, 7), authorityDays: days(5_475, 3_650), rootDays: days(10_950, 7_300) })
+    .refine((all) => all.authorityDays <= all.rootDays, { path: ['authorityDays'], message: 'must not outlive the root' })
+    .refine((all) => Math.max(all.personDays, all.deviceDays, all.infrastructureDays) < all.authorityDays, { path: ['authorityDays'], message: 'must be longer than what the authority issues' })
+    .prefault({}),
+});
+
+type Parsed = z.output<typeof schema>;
+type Smtp = Extract<Parsed['mail'], { transport: 'smtp' }>;
+
+/** `ekms.yaml` with every default filled in and every path absolute. */
+export type Configuration = Omit<Parsed, 'mail' | 'enrolment'> & {
+  home: string;
+  mail: { transport: 'maildir'; directory: string; from: string } | (Omit<Smtp, 'port' | 'from'> & { port: number; from: string });
+  enrolment: { second: 'none' | 'device' | 'approval'; minutes: number };
+};
+
+export const configurationFile = (home: string): string => join(home, 'ekms.yaml');
+
+/** Reads `$EKMS_HOME/ekms.yaml`; without one, all defaults. Rejects with `configuration-invalid`, naming every error with its line, path and reason. */
+export function loadConfiguration(home: string): Configuration {
+  return parseConfiguration(read(configurationFile(home)), home);
+}
+
+export function parseConfiguration(text: string, home: string): Configuration {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  if (document.errors.length > 0) throw invalid(document.errors.map(({ pos, message }) => `line ${lines.linePos(pos[0]).line}: ${message.split('\n', 1)[0]}`));
+  const parsed = schema.safeParse(document.toJS() ?? {});
+  if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => told(issue, document, lines)));
+  return settled(parsed.data, resolve(home));
+}
+
+function settled(given: Parsed, home: string): Configuration {
+  const absolute = (file: string) => resolve(home, file);
+  const { mail, token, database, enrolment } = given;
+  const from = mail.from ?? `ekms@${given.domains[0] ?? 'appliance.invalid'}`; // RFC 2606: nobody's
+  return {
+    ...given,
+    home,
+    domains: [...new Set(given.domains)],
+    mail:
+      mail.transport === 'maildir'
+        ? { transport: 'maildir', directory: absolute(mail.directory), from }
+        : { ...mail, ...files(mail, ['passwordFile', 'caFile'], absolute), port: mail.port ?? { implicit: 465, starttls: 587, none: 25 }[mail.tls], from },
+    token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
+    database: { ...database, ...files(database, ['passwordFile'], absolute) },
+    // Who reads a Maildir on this very machine proves nothing more by a second device.
+    enrolment: { second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device'), minutes: enrolment.minutes },
+  };
+}
+
+function files<T extends object, N extends keyof T>(from: T, names: readonly N[], absolute: (file: string) => string): Partial<Pick<T, N>> {
+  const found = names.filter((name) => from[name] !== undefined);
+  return Object.fromEntries(found.map((name) => [name, absolute(String(from[name]))])) as Partial<Pick<T, N>>; // the same names, still strings
+}
+
+function told(issue: z.core.$ZodIssue, document: Document, lines: LineCounter): string[] {
+  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => `${place([...issue.path, key], document, lines)}: there is no such setting`);
+  return [`${place(issue.path, document, lines)}: ${issue.message.replace(/^Invalid (input|option): /, '')}`];
+}
+
+/** `line 3, keys.bits`, with the line of the nearest thing that is really there. */
+function place(where: readonly PropertyKey[], document: Document, lines: LineCounter): string {
+  const name = where.map(String).join('.') || 'the whole file';
+  for (let depth = where.length; depth > 0; depth--) {
+    const parent = depth === 1 ? document.contents : document.getIn(where.slice(0, depth - 1), true);
+    const pair = isMap(parent) ? parent.items.find(({ key }) => isScalar(key) && String(key.value) === String(where[depth - 1])) : undefined;
+    const node = pair?.key ?? document.getIn(where.slice(0, depth), true);
+    if (isNode(node) && node.range) return `line ${lines.linePos(node.range[0]).line}, ${name}`;
+  }
+  return name;
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return '';
+    throw invalid([message]);
+  }
+}
+
+const byLine = new Intl.Collator('en', { numeric: true }).compare;
+const invalid = (problems: string[]): Fault => new Fault('misconfigured', 'configuration-invalid', `ekms.yaml cannot be used:\n${problems.sort(byLine).map((problem) => `  ${problem}`).join('\n')}`);
+
+/** The file that `ekms init` writes: what most sites touch, the rest shown as comments with its defaults. */
+export const freshConfiguration = (domains: readonly string[]): string => `# EKMS. Every setting has a default; relative paths are relative to this folder. Secrets are in files of their own.
+
+# Mail domains whose people may enrol.
+domains: ${JSON.stringify(domains)}
+
+# The name under which devices and browsers reach this appliance: in URLs and in its TLS certificate.
+publicName: localhost
+
+# ADDRESS:PORT for each kind of caller. Loopback until you say otherwise.
+listen:
+  client: "127.0.0.1:8443"
+  administration: "127.0.0.1:8444"
+  staff: "127.0.0.1:8445"
+  public: "127.0.0.1:8480"
+  operation: "127.0.0.1:9464"
+
+# For evaluation only: each message becomes a file in a Maildir per address.
+mail: { transport: maildir, directory: mail }
+# mail: { transport: smtp, host: mail.corp.example, tls: starttls, user: ekms, passwordFile: mail-password, from: ekms@corp.example }
+
+# Who may reach what. Without it, this machine only.
+# networks:
+#   employees: { addresses: [10.1.0.0/16, "fd00:1::/48"], reach: [client, staff, public] }
+#   administrators: { addresses: [10.2.0.0/24], reach: [administration, staff, public, operation] }
+
+# token: { module: /usr/lib/softhsm/libsofthsm2.so, label: ekms, pinFile: pin, profile: softhsm, workers: 2 }
+# database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }
+# enrolment: { minutes: 10 }                      # second: none | device | approval; device, unless mail goes to a Maildir
+# keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
+# authorities: p384                               # or rsa4096; counts at init
+# certificates: { personDays: 730, deviceDays: 365, infrastructureDays: 90, crlDays: 7, authorityDays: 3650, rootDays: 7300 }
+`;

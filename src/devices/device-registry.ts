@@ -1,0 +1,112 @@
+import { auditActor, type DeviceActor, DeviceTrust, type KnownDevice } from '../access/index.js';
+import type { RevocationLists } from '../certificates/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, orRefused, sha256, type Storage, type Unit } from '../foundation/index.js';
+import { fulfil, intend } from '../storage/index.js';
+import type { Token } from '../tokens/index.js';
+
+export interface Device {
+  id: string;
+  employee: string;
+  platform: string;
+  name: string | null;
+  state: 'active' | 'frozen' | 'revoked';
+  enrolled: number;
+}
+
+/** What an enrolment adds. */
+export interface NewDevice {
+  id: string;
+  employee: string;
+  certificate: Buffer;
+  serial: string;
+  deliveryKey: Buffer;
+  jkt: string;
+  platform: string;
+  name: string | null;
+  app: string;
+}
+
+/** The devices of all people: who they are, and their end. What ends here is blocked in the token process too, where no database can undo it. */
+export class DeviceRegistry extends DeviceTrust {
+  constructor(
+    private readonly storage: Storage,
+    private readonly audit: AuditLog,
+    private readonly token: Token,
+    private readonly revocations: RevocationLists,
+    private readonly clock: Clock,
+  ) {
+    super();
+  }
+
+  override find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
+    return this.storage.one<KnownDevice>(
+      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", e.state AS "employeeState" FROM devices d JOIN employees e ON e.id = d.employee WHERE d.certificate_digest = ?',
+      [certificateDigest],
+    );
+  }
+
+  async ofEmployee(employee: string): Promise<Device[]> {
+    return this.storage.all<Device>('SELECT id, employee, platform, name, state, enrolled FROM devices WHERE employee = ? ORDER BY enrolled, id', [employee]);
+  }
+
+  /** Throws `device-key-used` when either key has been on a device before: keys are never shared between devices. */
+  async requireFresh(jkt: string, deliveryDigest: Buffer): Promise<void> {
+    const used = await this.storage.one('SELECT id FROM devices WHERE identity_jkt = ? OR delivery_digest = ?', [jkt, deliveryDigest]);
+    if (used) throw new Fault('conflict', 'device-key-used', 'a device with this key is or was enrolled; make new keys');
+  }
+
+  async insert(unit: Unit, device: NewDevice): Promise<void> {
+    await unit.run(
+      `INSERT INTO devices (id, employee, certificate_digest, serial, delivery_key, delivery_digest, identity_jkt, platform, name, app, state, enrolled)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'active', ?)`,
+      [
+        device.id,
+        device.employee,
+        sha256(device.certificate),
+        device.serial,
+        device.deliveryKey,
+        sha256(device.deliveryKey),
+        device.jkt,
+        device.platform,
+        device.name,
+        device.app,
+        this.clock.now().getTime(),
+      ],
+    );
+  }
+
+  /** A device takes itself away. Removing another wants a second proof, which only an administrator can give yet. */
+  async removeOwn(actor: DeviceActor, id: string): Promise<void> {
+    const { employee, request } = actor;
+    const event = { action: 'device.revoke', actor: auditActor(actor), employee, device: actor.id, subject: id, request: request.id } as const;
+    await orRefused({ storage: this.storage, audit: this.audit }, event, async () => {
+      const mine = (await this.ofEmployee(employee)).some((device) => device.id === id);
+      if (!mine) throw new Fault('not-found', 'device-unknown', 'you have no device of this id');
+      if (id !== actor.id) throw new Fault('forbidden', 'second-proof-needed', 'a device may remove itself; for another one ask your administrator');
+      await this.end(id, 'revoked', auditActor(actor));
+    });
+  }
+
+  /** Ends a device: `revoked` for good, `frozen` because the person said "this was not me". Both need a new enrolment. */
+  async end(id: string, state: 'revoked' | 'frozen', by: AuditActor): Promise<void> {
+    await this.storage.write(async (unit) => {
+      const device = await unit.one<{ employee: string; serial: string }>('SELECT employee, serial FROM devices WHERE id = ?', [id]);
+      if (!device) throw new Fault('not-found', 'device-unknown', 'there is no device of this id');
+      const changed = await unit.run("UPDATE devices SET state = ? WHERE id = ? AND state <> 'revoked' AND state <> ?", [state, id, state]);
+      if (changed === 0) throw new Fault('conflict', 'device-ended', 'this device is ended already');
+      await unit.run('DELETE FROM deliveries WHERE device = ?', [id]);
+      await this.revocations.revoke(unit, device.serial, state === 'frozen' ? 'keyCompromise' : 'cessationOfOperation', by);
+      await this.audit.append(unit, { action: state === 'frozen' ? 'device.freeze' : 'device.revoke', outcome: 'done', actor: by, employee: device.employee, device: id });
+      await fulfil(unit, id);
+      await intend(unit, id, 'block-device', {}, this.clock);
+    });
+    await this.settleBlock(id);
+  }
+
+  /** Blocks the device in the token process and publishes its revocation; also run at start for intents that a crash left open. */
+  async settleBlock(id: string): Promise<void> {
+    await this.token.block(id);
+    await this.revocations.publish('devices');
+    await this.storage.write((unit) => fulfil(unit, id));
+  }
+}

@@ -1,0 +1,359 @@
+import { createPublicKey, randomBytes, verify } from 'node:crypto';
+import { type AppActor, type AppCredentials, auditActor, type Binding, type DeviceActor, type EmailChallenge, type Employees } from '../access/index.js';
+import { certificateTimes, insertCertificate, type KeyIssuance, pem, type PreparedKey } from '../certificates/index.js';
+import { thumbprint } from '../codec/jwk.js';
+import { readCertificationRequest } from '../codec/x509/index.js';
+import {
+  type Address,
+  type AuditActor,
+  type AuditLog,
+  base64url,
+  type Clock,
+  canonicalJson,
+  Fault,
+  fromBase64,
+  isFault,
+  newId,
+  newSerial,
+  orRefused,
+  sameBytes,
+  sha256,
+  type Storage,
+  type Unit,
+} from '../foundation/index.js';
+import { fulfil, intend } from '../storage/index.js';
+import type { AuthorityUrls, EnrolmentRecord, Token } from '../tokens/index.js';
+import type { Announcement, Announcements } from './announcements.js';
+import { requireDeliveryKey, sealNonce } from './delivery-key.js';
+import type { DeviceRegistry } from './device-registry.js';
+import { type Enrolment, type EnrolmentState, findEnrolment, insertEnrolment, moveEnrolment, type SecondProof, waitingEnrolments } from './enrolment-store.js';
+import { OneAtATime } from './one-at-a-time.js';
+
+export interface EnrolmentRequest {
+  address: Address;
+  /** PKCS#10, DER. */
+  csr: Buffer;
+  /** SPKI, DER. */
+  delivery: Buffer;
+  platform: string;
+  name: string | null;
+}
+
+export interface EnrolmentAnswer {
+  answer: string;
+  /** r ‖ s by the identity key over the ASCII of `answer`. */
+  signature: Buffer;
+  /** The opened nonce. */
+  nonce: Buffer;
+}
+
+export type AnswerOutcome =
+  | { state: 'enrolled'; device: string; employee: string; certificates: string[] }
+  | { state: 'waiting'; for: SecondProof };
+
+export interface EnrolmentSettings {
+  second: 'none' | 'device' | 'approval';
+  domains: readonly string[];
+  /** SHA-256 of the root certificate, base64url. */
+  server: string;
+  deviceDays: number;
+  urls: AuthorityUrls;
+  deviceAuthority: Buffer;
+}
+
+/** Wrong answers by the rightful identity key before an enrolment is closed. */
+const ATTEMPTS = 5;
+/** How long an answered enrolment may wait for its second proof, in milliseconds. */
+const APPROVAL_TIME = 7 * 86_400_000;
+
+const spent = () => new Fault('conflict', 'enrolment-spent', 'this enrolment has been finished already; begin a new one');
+
+/** Enrolment of a device by control of the mailbox (design §5, docs/formats/enrolment.md). */
+export class EnrolmentDesk {
+  readonly #byAddress = new OneAtATime();
+
+  constructor(
+    private readonly parts: {
+      storage: Storage;
+      audit: AuditLog;
+      token: Token;
+      apps: AppCredentials;
+      challenges: EmailChallenge;
+      employees: Employees;
+      issuance: KeyIssuance;
+      registry: DeviceRegistry;
+      announcements: Announcements;
+      clock: Clock;
+    },
+    private readonly settings: EnrolmentSettings,
+  ) {}
+
+  /** Known and unknown addresses go the same way and get the same answer. */
+  async request(app: AppActor, ask: EnrolmentRequest): Promise<{ id: string; half: string; nonce: string; expiresAt: string }> {
+    const { clock, storage, audit, challenges, token, registry } = this.parts;
+    const event = { action: 'enrolment.request', actor: auditActor(app), request: app.request.id, personal: { address: ask.address.key, network: app.request.network } } as const;
+    return orRefused({ storage, audit }, event, async () => {
+      if (!this.settings.domains.includes(ask.address.domain))
+        throw new Fault('forbidden', 'domain-not-served', 'this appliance does not serve mail addresses of this domain');
+      requireDeliveryKey(ask.delivery);
+      const spki = await readCertificationRequest(ask.csr);
+      const jkt = thumbprint(spki);
+      const deliveryDigest = sha256(ask.delivery);
+      await registry.requireFresh(jkt, deliveryDigest);
+      const id = newId();
+      const half2 = base64url(randomBytes(16));
+      const nonce = randomBytes(32);
+      const challenge = await challenges.prepare(ask.address, id);
+      const delivery = base64url(deliveryDigest);
+      const answer = base64url(
+        sha256(canonicalJson({ v: 1, enrolment: id, address: ask.address.key, half1: challenge.half, half2, jkt, delivery, server: this.settings.server })),
+      );
+      const requested = clock.now().getTime();
+      const record: EnrolmentRecord = {
+        type: 'enrolment',
+        id,
+        version: 1,
+        address: ask.address.key,
+        answer: base64url(sha256(answer)),
+        jkt,
+        delivery,
+        expires: challenge.expires + (this.settings.second === 'none' ? 0 : APPROVAL_TIME),
+      };
+      const sealed = await token.seal(record);
+      await storage.write(async (unit) => {
+        await this.parts.apps.spendNonce(unit, app);
+        await challenges.insert(unit, challenge, ask.address, id);
+        await insertEnrolment(unit, {
+          sealed,
+          shown: ask.address.shown,
+          deliveryKey: ask.delivery,
+          spki,
+          nonceDigest: sha256(nonce),
+          platform: ask.platform,
+          name: ask.name,
+          app: app.id,
+          challenge: challenge.id,
+          state: 'open',
+          waitsFor: null,
+          attempts: 0,
+          answerBy: challenge.expires,
+          requested,
+        });
+        await audit.append(unit, { ...event, outcome: 'done', subject: id, facts: { platform: ask.platform } });
+      });
+      return { id, half: half2, nonce: sealNonce(ask.delivery, nonce).toString('base64'), expiresAt: new Date(challenge.expires).toISOString() };
+    });
+  }
+
+  /** Exactly one of any number of right answers enrols the device; the others are `enrolment-spent`. */
+  async answer(app: AppActor, id: string, given: EnrolmentAnswer): Promise<AnswerOutcome> {
+    const { storage, audit } = this.parts;
+    const event = { action: 'enrolment.answer', actor: auditActor(app), subject: id, request: app.request.id, personal: { network: app.request.network } } as const;
+    return orRefused({ storage, audit }, event, async () => {
+      const enrolment = await this.#require(app, id, given);
+      const waitsFor = enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
+      if (!waitsFor) return this.#byAddress.run(enrolment.sealed.record.address, () => this.#finish(app, enrolment, given.answer));
+      if (enrolment.state === 'open') await this.#wait(app, enrolment, waitsFor);
+      return { state: 'waiting', for: waitsFor };
+    });
+  }
+
+  /** What waits for a word from this person's devices. */
+  async waitingFor(actor: DeviceActor): Promise<Enrolment[]> {
+    return waitingEnrolments(this.parts.storage, 'device', await this.#addressesOf(actor.employee));
+  }
+
+  /** A device of the same person says yes or no to a further one. */
+  async confirm(actor: DeviceActor, id: string, confirm: boolean): Promise<void> {
+    const { storage, audit } = this.parts;
+    const event = { action: 'enrolment.confirm', actor: auditActor(actor), device: actor.id, employee: actor.employee, subject: id, request: actor.request.id } as const;
+    await orRefused({ storage, audit }, event, async () => {
+      const mine = (await this.waitingFor(actor)).some((enrolment) => enrolment.sealed.record.id === id);
+      if (!mine) throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
+      await this.#decide(id, confirm, { ...event, facts: { confirm } });
+    });
+  }
+
+  /** An administrator says yes or no. */
+  async approve(id: string, approve: boolean, by: AuditActor): Promise<void> {
+    await this.#decide(id, approve, { action: approve ? 'enrolment.approve' : 'enrolment.deny', actor: by, subject: id });
+  }
+
+  waiting(): Promise<Enrolment[]> {
+    return waitingEnrolments(this.parts.storage, undefined);
+  }
+
+  async #decide(id: string, yes: boolean, event: Parameters<typeof orRefused>[1]): Promise<void> {
+    await this.parts.storage.write(async (unit) => {
+      if (!(await moveEnrolment(unit, id, 'waiting', yes ? 'approved' : 'denied')))
+        throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for a decision');
+      await this.parts.audit.append(unit, { ...event, outcome: 'done' });
+    });
+  }
+
+  async #addressesOf(employee: string): Promise<string[]> {
+    return (await this.parts.employees.bindingsOf(employee)).map((binding) => binding.sealed.record.address);
+  }
+
+  /** The guards of an answer, in order: known, not over, in time, by the same app and identity key, right, and with the opened nonce. */
+  async #require(app: AppActor, id: string, given: EnrolmentAnswer): Promise<Enrolment> {
+    const enrolment = await findEnrolment(this.parts.storage, id);
+    if (!enrolment || enrolment.app !== app.id) throw new Fault('not-found', 'enrolment-unknown', 'there is no such enrolment');
+    if (enrolment.state === 'spent') throw spent();
+    if (enrolment.state === 'denied') throw new Fault('forbidden', 'enrolment-denied', 'this enrolment was refused; begin a new one if it was you');
+    const { record } = enrolment.sealed;
+    const until = enrolment.state === 'open' ? enrolment.answerBy : record.expires;
+    if (this.parts.clock.now().getTime() >= until) throw new Fault('gone', 'enrolment-expired', 'this enrolment has expired; begin a new one');
+    const key = createPublicKey({ key: enrolment.spki, format: 'der', type: 'spki' });
+    const signed = verify('sha256', Buffer.from(given.answer, 'ascii'), { key, dsaEncoding: 'ieee-p1363' }, given.signature);
+    if (!signed) throw new Fault('forbidden', 'answer-wrong', 'the answer is not signed by the identity key of this enrolment');
+    const digest = fromBase64(record.answer, 'base64url') ?? Buffer.alloc(0);
+    if (!sameBytes(sha256(given.answer), digest) || !sameBytes(sha256(given.nonce), enrolment.nonceDigest)) {
+      await this.#countWrong(enrolment);
+      throw new Fault('forbidden', 'answer-wrong', 'the answer does not fit: mailed half, returned half, keys and server must be those of this enrolment');
+    }
+    return enrolment;
+  }
+
+  async #countWrong(enrolment: Enrolment): Promise<void> {
+    const { id } = enrolment.sealed.record;
+    await this.parts.storage.write(async (unit) => {
+      await unit.run('UPDATE enrolments SET attempts = attempts + 1 WHERE id = ?', [id]);
+      if (enrolment.attempts + 1 >= ATTEMPTS) await moveEnrolment(unit, id, enrolment.state, 'denied');
+    });
+  }
+
+  async #secondProof(enrolment: Enrolment): Promise<SecondProof | null> {
+    if (this.settings.second === 'none') return null;
+    if (this.settings.second === 'approval') return 'approval';
+    const binding = await this.parts.employees.bindingOf(enrolment.sealed.record.address);
+    if (!binding) return null;
+    const devices = await this.parts.registry.ofEmployee(binding.sealed.record.employee);
+    // Former devices count too: whoever can have all of a person's devices ended must not become the "first" one.
+    return devices.length > 0 ? 'device' : null;
+  }
+
+  async #wait(app: AppActor, enrolment: Enrolment, waitsFor: SecondProof): Promise<void> {
+    const { id } = enrolment.sealed.record;
+    const mail = await this.parts.announcements.prepareWaiting(enrolment.shown, enrolment, waitsFor);
+    await this.parts.storage.write(async (unit) => {
+      await this.parts.apps.spendNonce(unit, app);
+      if (!(await moveEnrolment(unit, id, 'open', 'waiting', waitsFor))) throw spent();
+      await this.parts.announcements.queue(unit, mail);
+      await this.parts.audit.append(unit, { action: 'enrolment.answer', outcome: 'done', actor: auditActor(app), subject: id, request: app.request.id, facts: { waits: waitsFor } });
+    });
+  }
+
+  /** Intent committed → token signs → device, key, certificates, entries and announcement committed together → answer. */
+  async #finish(app: AppActor, enrolment: Enrolment, answer: string): Promise<AnswerOutcome> {
+    const { employees, issuance, token, announcements } = this.parts;
+    const { address, id } = enrolment.sealed.record;
+    const found = await employees.bindingOf(address);
+    const binding = found ?? (await employees.propose({ key: address, shown: enrolment.shown, domain: '' }));
+    const { employee } = binding.sealed.record;
+    const needsKey = !found || !(await issuance.hasActiveKey(employee));
+    const begun = { enrolment: id, state: enrolment.state, device: newId(), serial: newSerial(), keySerial: newSerial() };
+    await this.#begin(app, enrolment, found ? undefined : binding, begun);
+    let prepared: PreparedKey | undefined;
+    try {
+      const certificate = await token.issueDevice({
+        enrolment: enrolment.sealed,
+        answer,
+        binding: binding.sealed,
+        device: begun.device,
+        serial: begun.serial,
+        spki: enrolment.spki,
+        urls: this.settings.urls,
+        days: this.settings.deviceDays,
+      });
+      if (needsKey) prepared = await issuance.prepare(binding, begun.keySerial);
+      const announcement = await announcements.prepareEnrolled(enrolment.shown, enrolment);
+      await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared, needsKey });
+      return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(this.settings.deviceAuthority)] };
+    } catch (error) {
+      await this.undo(begun);
+      throw error;
+    } finally {
+      if (prepared) issuance.settled(prepared);
+    }
+  }
+
+  async #begin(app: AppActor, enrolment: Enrolment, proposed: Binding | undefined, begun: BegunEnrolment): Promise<void> {
+    await this.parts.storage.write(async (unit) => {
+      await this.parts.apps.spendNonce(unit, app);
+      if (!(await moveEnrolment(unit, begun.enrolment, enrolment.state, 'spent'))) throw spent();
+      if (proposed) await this.parts.employees.insert(unit, proposed, auditActor(app));
+      await intend(unit, begun.device, 'enrol', { ...begun }, this.parts.clock);
+    });
+  }
+
+  async #complete(
+    app: AppActor,
+    enrolment: Enrolment,
+    binding: Binding,
+    done: BegunEnrolment & { certificate: Buffer; announcement: Announcement; prepared: PreparedKey | undefined; needsKey: boolean },
+  ): Promise<void> {
+    const { storage, audit, registry, issuance, announcements, challenges } = this.parts;
+    const { employee, address } = binding.sealed.record;
+    const { device, serial, certificate, prepared } = done;
+    const store = async (unit: Unit, key: PreparedKey | undefined) => {
+      await registry.insert(unit, {
+        id: device,
+        employee,
+        certificate,
+        serial,
+        deliveryKey: enrolment.deliveryKey,
+        jkt: enrolment.sealed.record.jkt,
+        platform: enrolment.platform,
+        name: enrolment.name,
+        app: app.id,
+      });
+      await insertCertificate(unit, { serial, authority: 'devices', profile: 'device', der: certificate, ...certificateTimes(certificate), device, employee });
+      await audit.append(unit, {
+        action: 'device.enrol',
+        outcome: 'done',
+        actor: auditActor(app),
+        device,
+        employee,
+        subject: done.enrolment,
+        request: app.request.id,
+        facts: { serial, platform: enrolment.platform },
+        personal: { address, network: app.request.network },
+      });
+      if (key) await issuance.insert(unit, key, auditActor(app));
+      else if (done.needsKey && !prepared) await issuance.wait(unit, employee);
+      else await issuance.disown(unit, done.keySerial, 'person');
+      await announcements.insert(unit, done.announcement, device);
+      await challenges.spend(unit, enrolment.challenge);
+      await fulfil(unit, device);
+    };
+    try {
+      await storage.write((unit) => store(unit, prepared));
+    } catch (error) {
+      // Another node gave this person a key in the same moment: the unique index decided, the device is enrolled all the same.
+      if (!prepared || !isFault(error, 'duplicate')) throw error;
+      await storage.write((unit) => store(unit, undefined));
+    }
+  }
+
+  /** What was begun and not completed, by a fault or by a crash: serials that may have been signed are revoked, the enrolment may be tried again. */
+  async undo(begun: BegunEnrolment): Promise<void> {
+    const { storage, issuance } = this.parts;
+    await storage.write(async (unit) => {
+      if (await unit.one('SELECT id FROM devices WHERE id = ?', [begun.device])) return fulfil(unit, begun.device);
+      await issuance.disown(unit, begun.serial, 'device');
+      await issuance.disown(unit, begun.keySerial, 'person');
+      await moveEnrolment(unit, begun.enrolment, 'spent', begun.state);
+      return fulfil(unit, begun.device);
+    });
+  }
+}
+
+export interface BegunEnrolment {
+  enrolment: string;
+  /** State that the enrolment had before. */
+  state: EnrolmentState;
+  device: string;
+  serial: string;
+  keySerial: string;
+}

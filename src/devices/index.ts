@@ -1,0 +1,6 @@
+/** Devices: how one is enrolled by control of the mailbox, who they are, and how they end. */
+export { Announcements } from './announcements.js';
+export { DeviceRegistry } from './device-registry.js';
+export { DevicesController } from './devices.controller.js';
+export { type AnswerOutcome, type BegunEnrolment, EnrolmentDesk, type EnrolmentSettings } from './enrolment.js';
+export { EnrolmentsController, FreezesController } from './enrolments.controller.js';

@@ -1,0 +1,207 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AppCredentials, DeviceGuard, EmailChallenge, Employees, NetworkPolicy } from './access/index.js';
+import { AuditReader, DurableAuditLog } from './audit/index.js';
+import { CertificateDirectory, InfrastructureCertificates, KeyIssuance, RevocationLists } from './certificates/index.js';
+import type { Configuration } from './configuration.js';
+import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
+import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
+import { Health } from './http/index.js';
+import { KeyVault, ReadyPool } from './keys/index.js';
+import { type Mailer, MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
+import { openStorage } from './storage/index.js';
+import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
+
+/** Where this installation's own files lie. */
+export interface Installation {
+  /** Project root, or where it was installed. */
+  root: string;
+}
+
+export interface House {
+  configuration: Configuration;
+  clock: Clock;
+  storage: Storage;
+  audit: AuditLog;
+  auditReader: AuditReader;
+  token: Token;
+  authorities: Record<AuthorityName, Buffer>;
+  apps: AppCredentials;
+  employees: Employees;
+  deviceGuard: DeviceGuard;
+  networks: NetworkPolicy;
+  registry: DeviceRegistry;
+  announcements: Announcements;
+  desk: EnrolmentDesk;
+  vault: KeyVault;
+  pool: ReadyPool;
+  issuance: KeyIssuance;
+  revocations: RevocationLists;
+  directory: CertificateDirectory;
+  infrastructure: InfrastructureCertificates;
+  mail: MailQueue;
+  health: Health;
+  close(): Promise<void>;
+}
+
+/** What tests put in the place of a real part. */
+export interface Parts {
+  storage?: Storage & { close(): Promise<void> };
+  token?: Token;
+  clock?: Clock;
+  transport?: MailTransport;
+}
+
+export const placesOf = (configuration: Configuration, { root }: Installation) => ({
+  run: join(configuration.home, 'run'),
+  tokenState: join(configuration.home, 'token-state'),
+  rootCertificate: join(configuration.home, 'ca.pem'),
+  tokenEntry: join(root, 'dist/src/tokens/process/main.js'),
+  kekHelper: join(root, 'dist/native/ekms-kek'),
+});
+
+/** What the token process is told; see src/tokens/process/settings.ts. */
+export function tokenSettings(configuration: Configuration, installation: Installation) {
+  const { home, token } = configuration;
+  const places = placesOf(configuration, installation);
+  return {
+    module: token.module,
+    label: token.label,
+    pinFile: token.pinFile,
+    profiles: join(installation.root, 'deploy/token-profiles'),
+    profile: token.profile,
+    ...(token.profile === 'softhsm' ? { softhsmConfig: join(home, 'softhsm2.conf') } : {}),
+    state: places.tokenState,
+    socket: token.socket ?? join(places.run, 'token.sock'),
+    workers: token.workers,
+  };
+}
+
+/** CRL and issuer addresses that certificates carry, from the first day on. */
+export function authorityUrls(configuration: Configuration): Record<AuthorityName, AuthorityUrls> {
+  const base = `http://${configuration.publicName}:${configuration.listen.public.port}`;
+  const of = (name: AuthorityName): AuthorityUrls => ({ crl: `${base}/crl/${name}.crl`, issuer: `${base}/certs/${name}.cer` });
+  return { root: of('root'), people: of('people'), devices: of('devices'), infrastructure: of('infrastructure') };
+}
+
+/** Joins the rooms to their adapters. The only place that knows them all, besides `app.module.ts`. */
+export async function openHouse(configuration: Configuration, installation: Installation, parts: Parts = {}): Promise<House> {
+  const clock = parts.clock ?? new SystemClock();
+  mkdirSync(placesOf(configuration, installation).run, { recursive: true, mode: 0o700 });
+  const { url, passwordFile } = configuration.database;
+  const storage = parts.storage ?? (await openStorage({ url, home: configuration.home, ...(passwordFile ? { passwordFile } : {}) }));
+  let token = parts.token;
+  let process: TokenProcess | undefined;
+  try {
+    if (!token) {
+      process = new TokenProcess(
+        configuration.token.socket
+          ? { socket: configuration.token.socket }
+          : { entry: placesOf(configuration, installation).tokenEntry, settings: tokenSettings(configuration, installation) },
+      );
+      await process.start();
+      token = process;
+    }
+    const house = await joinRooms(configuration, { clock, storage, token, ...(parts.transport ? { transport: parts.transport } : {}) });
+    return {
+      ...house,
+      close: async () => {
+        await house.pool.stop();
+        await house.mail.stop();
+        await process?.stop();
+        await storage.close();
+      },
+    };
+  } catch (error) {
+    await process?.stop();
+    await storage.close();
+    throw error;
+  }
+}
+
+async function joinRooms(
+  configuration: Configuration,
+  { clock, storage, token, transport }: { clock: Clock; storage: Storage; token: Token; transport?: MailTransport },
+): Promise<Omit<House, 'close'>> {
+  const audit = new DurableAuditLog(clock);
+  const log = { storage, audit };
+  const certificates = await token.certificates();
+  const { root, people, devices, infrastructure } = certificates;
+  const authorities = { root, people, devices, infrastructure };
+  const urls = authorityUrls(configuration);
+  const rootDigest = base64url(sha256(root));
+  const infrastructureCertificates = new InfrastructureCertificates(storage, audit, token, clock, infrastructure, urls.infrastructure);
+  const mail = new MailQueue({
+    storage,
+    audit,
+    clock,
+    transport: transport ?? mailTransport(configuration),
+    signer: {
+      certificates: async () => Object.values(await infrastructureCertificates.mailSigning(configuration.mail.from)),
+      signMail: (message) => token.signMail(message),
+    },
+    sealer: token,
+    from: configuration.mail.from,
+  });
+  const employees = new Employees(storage, audit, token, clock);
+  const apps = new AppCredentials(storage, audit, clock, { publicName: configuration.publicName, rootDigest });
+  const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
+  const revocations = new RevocationLists(storage, audit, token, clock);
+  const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
+  // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
+  const pool: ReadyPool = new ReadyPool(storage, audit, token, { kind: { suite: 'rsa', bits: configuration.keys.bits }, target: configuration.keys.pool.target }, () => void issuance.serveWaiting().catch(() => {}));
+  const issuance: KeyIssuance = new KeyIssuance(storage, audit, token, pool, employees, clock, people, {
+    mode: configuration.keys.mode,
+    personDays: configuration.certificates.personDays,
+    urls: urls.people,
+  });
+  const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
+  const announcements = new Announcements(storage, mail as Mailer, registry, clock, base);
+  const desk = new EnrolmentDesk(
+    { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, clock },
+    {
+      second: configuration.enrolment.second,
+      domains: configuration.domains,
+      server: rootDigest,
+      deviceDays: configuration.certificates.deviceDays,
+      urls: urls.devices,
+      deviceAuthority: devices,
+    },
+  );
+  return {
+    configuration,
+    clock,
+    storage,
+    audit,
+    auditReader: new AuditReader(storage),
+    token,
+    authorities,
+    apps,
+    employees,
+    deviceGuard: new DeviceGuard(registry, devices, log, clock),
+    networks: new NetworkPolicy(configuration.networks),
+    registry,
+    announcements,
+    desk,
+    vault: new KeyVault(storage, audit, token, issuance, clock, configuration.keys.mode),
+    pool,
+    issuance,
+    revocations,
+    directory: new CertificateDirectory(storage, authorities, clock),
+    infrastructure: infrastructureCertificates,
+    mail,
+    health: new Health(storage, token, pool),
+  };
+}
+
+function mailTransport({ mail }: Configuration): MailTransport {
+  if (mail.transport === 'maildir') return new MaildirTransport(mail.directory);
+  const { host, port, tls, user, passwordFile, caFile } = mail;
+  return new SmtpTransport({
+    host,
+    port,
+    tls: tls === 'implicit' ? 'tls' : tls,
+    ...(user && passwordFile ? { user, passwordFile } : {}),
+    ...(caFile ? { ca: readFileSync(caFile, 'utf8') } : {}),
+  });
+}

@@ -1,0 +1,65 @@
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { isFault, type Storage } from '../foundation/index.js';
+import type { ReadyPool } from '../keys/index.js';
+import type { Token, TokenHealth } from '../tokens/index.js';
+
+export interface HealthReport {
+  status: 'ready' | 'unready';
+  token: TokenHealth;
+  database: { state: 'ready' | 'down'; reason?: string };
+  pool: { level: number; target: number };
+  intents: number;
+}
+
+/** Whether this node can hand keys out, and its figures for Prometheus. */
+export class Health {
+  readonly #registry = new Registry();
+  readonly #requests = new Counter({ name: 'ekms_requests_total', help: 'Requests answered, by route and status', labelNames: ['route', 'status'], registers: [this.#registry] });
+  readonly #refusedConnections = new Counter({ name: 'ekms_refused_connections_total', help: 'Connections from networks that may not reach a listener', labelNames: ['listener'], registers: [this.#registry] });
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly token: Token,
+    private readonly pool: ReadyPool,
+  ) {
+    collectDefaultMetrics({ register: this.#registry });
+    const level: Gauge = new Gauge({ name: 'ekms_pool_level', help: 'Key pairs ready', registers: [this.#registry], collect: async () => level.set(await pool.level()) });
+    const ready: Gauge = new Gauge({ name: 'ekms_ready', help: '1 when keys can be handed out', registers: [this.#registry], collect: async () => ready.set((await this.report()).status === 'ready' ? 1 : 0) });
+  }
+
+  async report(): Promise<HealthReport> {
+    const [token, database] = await Promise.all([this.token.health(), this.#database()]);
+    const up = token.state === 'ready' && database.state === 'ready';
+    return { status: up ? 'ready' : 'unready', token, database: { state: database.state, ...(database.reason ? { reason: database.reason } : {}) }, pool: database.pool, intents: database.intents };
+  }
+
+  count(route: string, status: number): void {
+    this.#requests.inc({ route, status });
+  }
+
+  refusedConnection(listener: string): void {
+    this.#refusedConnections.inc({ listener });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  metrics(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  async #database(): Promise<{ state: 'ready' | 'down'; reason?: string; pool: HealthReport['pool']; intents: number }> {
+    const target = this.pool.settings.target;
+    try {
+      // An empty unit goes through the writer: a full disk or a locked database shows here, not at the first person's request.
+      await this.storage.write(async (unit) => {
+        await unit.run("INSERT INTO settings (name, value) VALUES ('probe', '') ON CONFLICT (name) DO UPDATE SET value = ''");
+      });
+      const open = await this.storage.one<{ open: number }>('SELECT COUNT(*) AS open FROM intents');
+      return { state: 'ready', pool: { level: await this.pool.level(), target }, intents: Number(open?.open ?? 0) };
+    } catch (error) {
+      return { state: 'down', reason: isFault(error) ? error.code : 'defect', pool: { level: 0, target }, intents: 0 };
+    }
+  }
+}

@@ -1,0 +1,58 @@
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Fault, type FaultKind } from '../foundation/index.js';
+
+const STATUS = {
+  malformed: 400,
+  unauthenticated: 401,
+  forbidden: 403,
+  'not-found': 404,
+  conflict: 409,
+  gone: 410,
+  'too-large': 413,
+  'too-many': 429,
+  unavailable: 503,
+  misconfigured: 500,
+} as const satisfies Record<FaultKind, number>;
+
+/** What the framework itself refuses, in our codes. */
+const FRAMEWORK: Record<number, [FaultKind, string, string]> = {
+  400: ['malformed', 'request-malformed', 'the request is malformed'],
+  404: ['not-found', 'route-unknown', 'there is nothing here'],
+  413: ['too-large', 'body-too-large', 'the body is too large'],
+  415: ['malformed', 'media-type', 'this media type is not taken here'],
+};
+
+/** Every error as RFC 9457 `application/problem+json` with a stable `code`. What is no Fault is a defect: 500, no detail, told to the operator's log. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  constructor(private readonly defect: (error: unknown, request: string) => void) {}
+
+  catch(error: unknown, host: ArgumentsHost): void {
+    const request = host.switchToHttp().getRequest<FastifyRequest>();
+    const reply = host.switchToHttp().getResponse<FastifyReply>();
+    const id = String(request.id);
+    const { fault, status } = this.#read(error);
+    if (!fault) this.defect(error, id);
+    if (fault?.retryAfter !== undefined) reply.header('retry-after', String(fault.retryAfter));
+    void reply
+      .status(status)
+      .header('cache-control', 'no-store')
+      .type('application/problem+json')
+      .send(problem(status, fault?.code ?? 'defect', fault?.message ?? 'something went wrong inside; the operator finds it under this instance id', id));
+  }
+
+  #read(error: unknown): { fault?: Fault; status: number } {
+    if (error instanceof Fault) return { fault: error, status: STATUS[error.kind] };
+    const status = error instanceof HttpException ? error.getStatus() : statusOf(error);
+    const known = status === undefined ? undefined : FRAMEWORK[status];
+    return known && status !== undefined ? { fault: new Fault(...known), status } : { status: 500 };
+  }
+}
+
+export const problem = (status: number, code: string, detail: string, instance: string) => ({ type: `/problems/${code}`, title: code.replaceAll('-', ' '), status, code, detail, instance });
+
+function statusOf(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null || !('statusCode' in error)) return undefined;
+  return typeof error.statusCode === 'number' ? error.statusCode : undefined;
+}

@@ -1,0 +1,90 @@
+import { base64url, fromBase64, type Reader, sha256, type Unit } from '../foundation/index.js';
+import type { KeyMode, KeyRecord, KeyState, Sealed } from '../tokens/index.js';
+
+/** A key as stored: its sealed record and the blob that the record's digests name. */
+export interface StoredKey {
+  sealed: Sealed<KeyRecord>;
+  wrapped: Buffer;
+  publicKey: Buffer;
+}
+
+interface KeyRow {
+  id: string;
+  version: number;
+  employee: string;
+  suite: 'rsa';
+  bits: number;
+  state: KeyState;
+  mode: KeyMode;
+  kek: string;
+  public_key_digest: Buffer;
+  public_key: Buffer;
+  wrapped: Buffer;
+  mac: Buffer;
+}
+
+/** The digest of the wrapped key is computed from the blob, never stored beside it: a row whose blob was swapped no longer has the MAC that fits. */
+function stored(row: KeyRow): StoredKey {
+  const { id, version, employee, suite, bits, state, mode, kek, mac } = row;
+  const record: KeyRecord = {
+    type: 'key',
+    id,
+    version,
+    employee,
+    suite,
+    bits,
+    state,
+    mode,
+    kek,
+    publicKey: base64url(row.public_key_digest),
+    wrapped: base64url(sha256(row.wrapped)),
+  };
+  return { sealed: { record, mac }, wrapped: row.wrapped, publicKey: row.public_key };
+}
+
+export class KeyStore {
+  async find(reader: Reader, id: string): Promise<StoredKey | undefined> {
+    const row = await reader.one<KeyRow>('SELECT * FROM keys WHERE id = ?', [id]);
+    return row && stored(row);
+  }
+
+  /** Every key, in pages by id, for checks and rotation. */
+  async page(reader: Reader, after: string, size: number): Promise<StoredKey[]> {
+    const rows = await reader.all<KeyRow>('SELECT * FROM keys WHERE id > ? ORDER BY id LIMIT ?', [after, size]);
+    return rows.map(stored);
+  }
+
+  async insert(unit: Unit, { sealed: { record, mac }, wrapped, publicKey }: StoredKey, created: number): Promise<void> {
+    await unit.run(
+      'INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      [
+        record.id,
+        record.version,
+        record.employee,
+        record.suite,
+        record.bits,
+        record.state,
+        record.mode,
+        record.kek,
+        fromBase64(record.publicKey, 'base64url') ?? null,
+        publicKey,
+        wrapped,
+        mac,
+        created,
+      ],
+    );
+  }
+
+  /** Writes the next version over the one before it; false when somebody else was first. */
+  async replace(unit: Unit, { record, mac }: Sealed<KeyRecord>): Promise<boolean> {
+    const changed = await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, mac = ? WHERE id = ? AND version = ?', [
+      record.version,
+      record.state,
+      record.mode,
+      mac,
+      record.id,
+      record.version - 1,
+    ]);
+    return changed === 1;
+  }
+}

@@ -1,0 +1,170 @@
+import type { DeviceActor } from '../access/index.js';
+import { type AuditLog, type Clock, Fault, orRefused, type Receipt, type Storage, type Unit } from '../foundation/index.js';
+import { fulfil, intend } from '../storage/index.js';
+import { type KeyMode, type KeyState, READABLE, type Token, type TransportScheme } from '../tokens/index.js';
+import { KeyStore, type StoredKey } from './key-store.js';
+
+/** What keys asks of the room above: the certificates of a person's keys. Certificates fills this port. */
+export abstract class KeyCertificates {
+  /** By key id: PEM leaves, newest first, then the issuing authority. */
+  abstract ofEmployee(employee: string): Promise<Map<string, string[]>>;
+  /** Asks that a key be given to somebody who has none, as soon as the pool has one. */
+  abstract isPending(employee: string): Promise<boolean>;
+}
+
+/** One key on its way to one device (docs/formats/delivery.md). */
+export interface DeliveredKey {
+  id: string;
+  suite: string;
+  state: KeyState | 'pending';
+  mode: KeyMode;
+  certificates: string[];
+  /** DER. */
+  delivery: Buffer | null;
+  signature: string | null;
+  receipt: Receipt | null;
+}
+
+export interface RemoteDecryption {
+  scheme: TransportScheme;
+  encryptedKey: Buffer;
+  length: 16 | 24 | 32;
+}
+
+interface ListedKey {
+  id: string;
+  version: number;
+  suite: string;
+  state: KeyState;
+  mode: KeyMode;
+  delivery: Buffer | null;
+  signature: string | null;
+}
+
+const LISTED =
+  'SELECT k.id, k.version, k.suite, k.state, k.mode, d.delivery, d.signature FROM keys k LEFT JOIN deliveries d ON d.key = k.id AND d.device = ? WHERE k.employee = ? ORDER BY k.created DESC, k.id';
+
+/** Hands a person's keys, current and former, to that person's devices, and to nobody else. */
+export class KeyVault {
+  readonly #store = new KeyStore();
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly audit: AuditLog,
+    private readonly token: Token,
+    private readonly certificates: KeyCertificates,
+    private readonly clock: Clock,
+    private readonly defaultMode: KeyMode,
+  ) {}
+
+  /**
+   * Every readable key of the actor's employee, sealed for the actor's device. A first delivery comes from the token and is kept; later ones are
+   * served from what was kept, with the same entry. Nothing is returned whose entry is not durable.
+   */
+  async retrieve(actor: DeviceActor): Promise<DeliveredKey[]> {
+    const keys = (await this.storage.all<ListedKey>(LISTED, [actor.id, actor.employee])).filter((key) => READABLE.includes(key.state));
+    const certificates = await this.certificates.ofEmployee(actor.employee);
+    const sealed = await Promise.all(keys.map((key) => this.#deliveryOf(actor, key)));
+    const receipts = await this.storage.write(async (unit) => {
+      const kept: (Receipt | null)[] = [];
+      for (const [index, key] of keys.entries()) kept.push(await this.#record(unit, actor, key, sealed[index] ?? null));
+      return kept;
+    });
+    const delivered: DeliveredKey[] = keys.map(({ id, suite, state, mode }, index) => ({
+      id,
+      suite,
+      state,
+      mode,
+      certificates: certificates.get(id) ?? [],
+      delivery: sealed[index]?.delivery ?? null,
+      signature: sealed[index]?.signature ?? null,
+      receipt: receipts[index] ?? null,
+    }));
+    if (!delivered.some((key) => key.state === 'active') && (await this.certificates.isPending(actor.employee))) delivered.push(this.#pending(actor));
+    return delivered;
+  }
+
+  /** Remote mode: the token opens one content-encryption key and seals it for the device. Wrong input gives a random key, never an error. */
+  async decrypt(actor: DeviceActor, id: string, ask: RemoteDecryption): Promise<{ wrapped: Buffer; hash: string; receipt: Receipt }> {
+    return orRefused({ storage: this.storage, audit: this.audit }, this.#event('key.decrypt', actor, id), async () => {
+      const key = await this.#store.find(this.storage, id);
+      if (!key || key.sealed.record.employee !== actor.employee) throw new Fault('not-found', 'key-unknown', 'you have no key of this id');
+      const { encryptedKey, oaepHash } = await this.token.decrypt(key.sealed, blobOf(key), evidence(actor), ask);
+      const receipt = await this.storage.write((unit) =>
+        this.audit.append(unit, { ...this.#event('key.decrypt', actor, id), key: id, outcome: 'done', facts: { scheme: ask.scheme, length: ask.length } }),
+      );
+      return { wrapped: encryptedKey, hash: oaepHash, receipt };
+    });
+  }
+
+  /** Changes state or mode of a key: the next sealed version, committed, then raised in the token so that the old one counts no more. */
+  async change(id: string, to: { state?: KeyState; mode?: KeyMode }, by: { kind: 'operator' | 'system'; id?: string }): Promise<void> {
+    const key = await this.#store.find(this.storage, id);
+    if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
+    const next = await this.token.changeKey(key.sealed, to);
+    await this.storage.write(async (unit) => {
+      if (!(await this.#store.replace(unit, next))) throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
+      await unit.run('DELETE FROM deliveries WHERE key = ?', [id]);
+      await this.audit.append(unit, {
+        action: 'key.change',
+        outcome: 'done',
+        actor: by,
+        employee: next.record.employee,
+        key: id,
+        facts: { version: next.record.version, state: next.record.state, mode: next.record.mode },
+      });
+      await intend(unit, id, 'change-key', {}, this.clock);
+    });
+    await this.settleChange(id);
+  }
+
+  /** Tells the token process the latest version of a key; also run at start for intents that a crash left open. */
+  async settleChange(id: string): Promise<void> {
+    const key = await this.#store.find(this.storage, id);
+    if (key) await this.token.raise(key.sealed);
+    await this.storage.write((unit) => fulfil(unit, id));
+  }
+
+  /** Deletes kept deliveries older than this. */
+  async forgetDeliveries(days: number): Promise<number> {
+    const before = this.clock.now().getTime() - days * 86_400_000;
+    return this.storage.write((unit) => unit.run('DELETE FROM deliveries WHERE kept < ?', [before]));
+  }
+
+  async #deliveryOf(actor: DeviceActor, key: ListedKey): Promise<{ delivery: Buffer; signature: string; kept: boolean } | null> {
+    if (key.mode !== 'deliver') return null;
+    if (key.delivery && key.signature) return { delivery: key.delivery, signature: key.signature, kept: true };
+    return orRefused({ storage: this.storage, audit: this.audit }, this.#event('key.deliver', actor, key.id), async () => {
+      const stored = await this.#store.find(this.storage, key.id);
+      if (!stored) throw new Fault('not-found', 'key-unknown', 'this key is gone');
+      return { ...(await this.token.release(stored.sealed, blobOf(stored), evidence(actor))), kept: false };
+    });
+  }
+
+  /** The entry of one release, and the delivery to keep, in one unit; a device or key that ended meanwhile gets nothing. */
+  async #record(unit: Unit, actor: DeviceActor, key: ListedKey, sealed: { delivery: Buffer; signature: string; kept: boolean } | null): Promise<Receipt | null> {
+    if (!sealed) return null;
+    if (!sealed.kept) {
+      const stored = await unit.run(
+        `INSERT INTO deliveries (key, device, delivery, signature, kept)
+         SELECT k.id, d.id, ?, ?, ? FROM keys k, devices d WHERE k.id = ? AND k.version = ? AND d.id = ? AND d.state = 'active' AND d.employee = k.employee
+         ON CONFLICT (key, device) DO UPDATE SET delivery = excluded.delivery, signature = excluded.signature, kept = excluded.kept`,
+        [sealed.delivery, sealed.signature, this.clock.now().getTime(), key.id, key.version, actor.id],
+      );
+      if (stored === 0) throw new Fault('conflict', 'key-changed', 'key or device changed while the key was on its way; ask again');
+    }
+    return this.audit.append(unit, { ...this.#event('key.deliver', actor, key.id), key: key.id, outcome: 'done', facts: { kept: sealed.kept } });
+  }
+
+  #event(action: 'key.deliver' | 'key.decrypt', actor: DeviceActor, key: string) {
+    const { id, employee, request } = actor;
+    return { action, actor: { kind: 'device', id }, device: id, employee, subject: key, request: request.id, personal: { network: request.network } } as const;
+  }
+
+  #pending(actor: DeviceActor): DeliveredKey {
+    return { id: actor.employee, suite: 'rsa', state: 'pending', mode: this.defaultMode, certificates: [], delivery: null, signature: null, receipt: null };
+  }
+}
+
+const evidence = (actor: DeviceActor) => ({ certificate: actor.certificate, deliveryKey: actor.deliveryKey });
+const blobOf = ({ wrapped, publicKey }: StoredKey) => ({ wrapped, publicKey });

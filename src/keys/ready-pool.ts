@@ -1,0 +1,154 @@
+import { type AuditLog, base64url, isFault, sha256, type Storage, type Unit } from '../foundation/index.js';
+import type { KeyKind, KeyMode, PoolRecord, Sealed, Token } from '../tokens/index.js';
+import type { StoredKey } from './key-store.js';
+
+interface PoolRow {
+  n: number;
+  suite: 'rsa';
+  bits: number;
+  kek: string;
+  public_key: Buffer;
+  wrapped: Buffer;
+  mac: Buffer;
+}
+
+export interface PoolSettings {
+  kind: KeyKind;
+  /** Pairs kept ready. */
+  target: number;
+}
+
+const digest = (bytes: Buffer): string => base64url(sha256(bytes));
+
+/** Wait after a failed refill, in milliseconds: the token may be away. */
+const RETRY = 2_000;
+
+/**
+ * Pairs made ahead, so that an enrolment never waits for prime numbers. Each has a number that the token process gives out once and in order;
+ * a pair that the token calls spent (a restored database, a race) is destroyed, so no pair ever has two owners.
+ */
+export class ReadyPool {
+  readonly #reserved = new Set<number>();
+  #stopped = true;
+  #running: Promise<void> | undefined;
+  #target: number;
+  #wake: (() => void) | undefined;
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly audit: AuditLog,
+    private readonly token: Token,
+    readonly settings: PoolSettings,
+    /** Called after each pair that arrives: somebody may be waiting for one. */
+    private readonly arrived: () => void = () => {},
+  ) {
+    this.#target = settings.target;
+  }
+
+  async level(): Promise<number> {
+    const { suite, bits } = this.settings.kind;
+    const row = await this.storage.one<{ level: number }>('SELECT COUNT(*) AS level FROM pool WHERE suite = ? AND bits = ?', [suite, bits]);
+    return Number(row?.level ?? 0);
+  }
+
+  /** Gives the next pair to an employee: sealed by the token, not stored yet. Undefined when the pool is empty. */
+  async take(key: string, employee: string, mode: KeyMode): Promise<{ key: StoredKey; n: number } | undefined> {
+    for (;;) {
+      const row = await this.#next();
+      if (!row) return undefined;
+      this.#reserved.add(row.n);
+      try {
+        const sealed = await this.token.assign(this.#sealed(row), { key, employee, mode });
+        return { key: { sealed, wrapped: row.wrapped, publicKey: row.public_key }, n: row.n };
+      } catch (error) {
+        this.#reserved.delete(row.n);
+        if (!isFault(error, 'pair-spent') && !isFault(error, 'record-forged')) throw error;
+        await this.#destroy(row.n, error.code);
+      }
+    }
+  }
+
+  /** Takes the row out of the pool, in the unit that stores the key. */
+  async remove(unit: Unit, n: number): Promise<void> {
+    await unit.run('DELETE FROM pool WHERE n = ?', [n]);
+  }
+
+  /** The reservation ends, whether the key was stored or not; a pair that was not stored is destroyed when it is met again. */
+  released(n: number): void {
+    this.#reserved.delete(n);
+    this.#wake?.();
+  }
+
+  /** Makes pairs until `count` are ready, then resolves with the level. */
+  async fill(count: number, progress: (level: number) => void = () => {}): Promise<number> {
+    let level = await this.level();
+    while (level < count) {
+      await this.#make();
+      level = await this.level();
+      progress(level);
+    }
+    return level;
+  }
+
+  start(): void {
+    this.#stopped = false;
+    this.#running = this.#keepFull();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#wake?.();
+    await this.#running;
+  }
+
+  async #keepFull(): Promise<void> {
+    while (!this.#stopped) {
+      try {
+        if ((await this.level()) < this.#target) await this.#make();
+        else await this.#pause(60_000);
+      } catch {
+        // Token or database are away; their own health says so, and the next round tries again.
+        if (!this.#stopped) await this.#pause(RETRY);
+      }
+    }
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  async #make(): Promise<void> {
+    const { pair, publicKey, wrapped } = await this.token.makePair(this.settings.kind);
+    const { n, suite, bits, kek, publicKey: digest } = pair.record;
+    await this.storage.write(async (unit) => {
+      await unit.run('INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [n, suite, bits, kek, publicKey, wrapped, pair.mac]);
+      await this.audit.append(unit, { action: 'key.birth', outcome: 'done', actor: { kind: 'system' }, facts: { n, suite, bits, kek, publicKey: digest } });
+    });
+    this.arrived();
+  }
+
+  async #next(): Promise<PoolRow | undefined> {
+    const { suite, bits } = this.settings.kind;
+    const rows = await this.storage.all<PoolRow>('SELECT * FROM pool WHERE suite = ? AND bits = ? ORDER BY n LIMIT ?', [suite, bits, this.#reserved.size + 1]);
+    return rows.find((row) => !this.#reserved.has(row.n));
+  }
+
+  #sealed(row: PoolRow): Sealed<PoolRecord> {
+    const { n, suite, bits, kek, mac } = row;
+    return { record: { type: 'pool', n, suite, bits, kek, publicKey: digest(row.public_key), wrapped: digest(row.wrapped) }, mac };
+  }
+
+  async #destroy(n: number, reason: string): Promise<void> {
+    await this.storage.write(async (unit) => {
+      const gone = await unit.run('DELETE FROM pool WHERE n = ?', [n]);
+      if (gone > 0) await this.audit.append(unit, { action: 'pool.destroy', outcome: 'done', reason, actor: { kind: 'system' }, facts: { n } });
+    });
+  }
+}
+

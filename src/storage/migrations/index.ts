@@ -1,0 +1,4 @@
+import { FirstTables1795500000000 } from './0001-first-tables.js';
+
+/** In order. A landed migration is never edited; a change is a new one. */
+export const migrations = [FirstTables1795500000000] as const;

@@ -1,0 +1,105 @@
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import type { DataSource } from 'typeorm';
+import { Fault, isFault } from '../foundation/index.js';
+import { migrations } from './migrations/index.js';
+import { PostgresEngine, postgresSource, WRITER_LOCK } from './postgres-engine.js';
+import { sqlFault } from './sql-faults.js';
+import { SqlStorage, WRITER_LIMITS, type WriterLimits } from './sql-storage.js';
+import { SqliteEngine, sqliteSource } from './sqlite-engine.js';
+
+export interface StorageSettings {
+  /** `sqlite:FILE` (relative to `home`) or `postgres://…`. */
+  url: string;
+  home: string;
+  /** PostgreSQL's password, if it is not in the address. */
+  passwordFile?: string;
+  limits?: Partial<WriterLimits>;
+}
+
+/** Opens the database and brings its schema up to this version. Rejects with `database-newer`, `database-unusable` or `storage-unavailable`. */
+export async function openStorage(settings: StorageSettings): Promise<SqlStorage> {
+  const limits = { ...WRITER_LIMITS, ...settings.limits };
+  return new SqlStorage(settings.url.startsWith('sqlite:') ? await openSqlite(settings) : await openPostgres(settings), limits);
+}
+
+async function openSqlite(settings: StorageSettings): Promise<SqliteEngine> {
+  const path = resolve(settings.home, settings.url.slice('sqlite:'.length));
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    closeSync(openSync(path, 'a', 0o600)); // SQLite would make it readable for all; its WAL takes over the mode
+  } catch (error) {
+    throw unusable(path, error);
+  }
+  const writing = sqliteSource(path, 'writer');
+  await connect(writing, path);
+  try {
+    await migrate(writing);
+    const reading = sqliteSource(path, 'reader');
+    await connect(reading, path);
+    return new SqliteEngine(writing, reading);
+  } catch (error) {
+    await writing.destroy();
+    throw error;
+  }
+}
+
+async function openPostgres(settings: StorageSettings): Promise<PostgresEngine> {
+  const password = settings.passwordFile === undefined ? undefined : firstLine(resolve(settings.home, settings.passwordFile));
+  const migrating = postgresSource(settings.url, password, 'migration');
+  await connect(migrating, 'PostgreSQL');
+  try {
+    const guard = migrating.createQueryRunner();
+    // No node migrates beside another, and none writes meanwhile. The lock ends with this connection.
+    await guard.query(`SELECT pg_advisory_lock(${WRITER_LOCK})`);
+    const [setting] = (await guard.query('SHOW synchronous_commit')) as { synchronous_commit: string }[];
+    if (setting?.synchronous_commit === 'off') throw unusable('on PostgreSQL', new Error('synchronous_commit is off, so what we acknowledge could be lost; set it on'));
+    await migrate(migrating);
+  } catch (error) {
+    throw sqlFault(error, 'migrations');
+  } finally {
+    await migrating.destroy();
+  }
+  const source = postgresSource(settings.url, password, 'work');
+  await connect(source, 'PostgreSQL');
+  return new PostgresEngine(source);
+}
+
+async function connect(source: DataSource, name: string): Promise<void> {
+  try {
+    await source.initialize();
+  } catch (error) {
+    const fault = sqlFault(error, 'opening');
+    throw isFault(fault) ? fault : unusable(name, fault);
+  }
+}
+
+async function migrate(source: DataSource): Promise<void> {
+  const known = new Set(migrations.map((Migration) => new Migration().name));
+  try {
+    const runner = source.createQueryRunner();
+    const done = (await runner.hasTable('migrations')) ? ((await runner.query('SELECT name FROM migrations')) as { name: string }[]) : [];
+    await runner.release();
+    const foreign = done.find(({ name }) => !known.has(name));
+    if (foreign)
+      throw new Fault(
+        'misconfigured',
+        'database-newer',
+        `this database was written by a newer version of EKMS (it knows ${foreign.name}); install that version, or restore the backup made before the upgrade`,
+      );
+    await source.runMigrations({ transaction: 'all' });
+  } catch (error) {
+    throw sqlFault(error, 'migrations');
+  }
+}
+
+const unusable = (name: string, error: unknown): Fault =>
+  new Fault('misconfigured', 'database-unusable', `the database ${name} cannot be opened: ${(error as Error).message}`);
+
+function firstLine(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').split(/\r?\n/, 1)[0] ?? '';
+  } catch (error) {
+    throw unusable('password file', error);
+  }
+}

@@ -1,0 +1,320 @@
+import { createHash } from 'node:crypto';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { type Clock, Fault } from '../foundation/index.js';
+import type { Claim } from './warden.js';
+
+/** docs/formats/token-journal.md. Each is one line of the file. */
+const entry = z.discriminatedUnion('t', [
+  z.strictObject({ t: z.literal('ekms-token-journal'), v: z.literal(1) }),
+  z.strictObject({ t: z.literal('floor'), id: z.string(), v: z.int() }),
+  z.strictObject({ t: z.literal('block'), id: z.string() }),
+  z.strictObject({ t: z.literal('unblock'), id: z.string() }),
+  z.strictObject({ t: z.literal('given'), kind: z.string(), n: z.int() }),
+  z.strictObject({ t: z.literal('reserved'), n: z.int() }),
+  z.strictObject({ t: z.literal('spent'), id: z.string(), until: z.int() }),
+]);
+type Entry = z.infer<typeof entry>;
+
+/** What an answer needs before it may leave. */
+export type JournalClaim =
+  | Claim
+  /** Pool pair `n` of this kind (suite and size) gets its one owner. */
+  | { kind: 'give'; of: string; n: number }
+  /** This enrolment makes its one device. */
+  | { kind: 'spend'; id: string; expires: number };
+
+const HEADER: Entry = { t: 'ekms-token-journal', v: 1 };
+/** Pool numbers reserved by one line, so that making pairs does not cost an fsync each. What a crash leaves over is never used. */
+const RESERVE = 64;
+/** Size in bytes above which opening rewrites the file, if half of it says nothing any more. */
+const COMPACT_ABOVE = 4 * 2 ** 20;
+/** A spent enrolment is remembered this much longer (ms) than it lives, against a clock that is put back. */
+const SPENT_GRACE = 7 * 86_400_000;
+
+/**
+ * What must not roll back with the database: the token process's own memory, in one append-only file outside it. Each verb changes the memory at
+ * once and resolves when that is on disk; nothing may leave the process before. Entries that could not be written stay owed: they are tried
+ * again before anything else is let out, so a full disk heals by itself and never lets an old state pass.
+ */
+export class Journal {
+  private readonly floors = new Map<string, number>();
+  private readonly blocked = new Set<string>();
+  private readonly given = new Map<string, number>();
+  private readonly spent = new Map<string, number>();
+  private reserved = 0;
+  private next = 1;
+  private file!: FileHandle; // set by open(), the only way to get a Journal
+  private owed: Entry[] = [];
+  /** Entries ever owed, and how many of them are on disk. */
+  private put = 0;
+  private safe = 0;
+  private writing: Promise<void> | undefined;
+  /** What is surely on disk: its length and the checksum of its last line. */
+  private kept = { length: 0, sum: '' };
+
+  private constructor(
+    private readonly path: string,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Writes the empty journal of a new token. Refuses to replace one. */
+  static create(path: string): void {
+    const fd = openSync(path, 'wx', 0o600);
+    try {
+      writeSync(fd, line('', HEADER).text);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    syncFolder(path);
+  }
+
+  /** Rejects with `journal-missing` or `journal-damaged`: the process must not start then. */
+  static async open(path: string, clock: Clock): Promise<Journal> {
+    const journal = new Journal(path, clock);
+    journal.load();
+    journal.compact();
+    journal.file = await open(path, 'r+');
+    return journal;
+  }
+
+  async close(): Promise<void> {
+    await this.writing?.catch(() => undefined);
+    await this.file.close();
+  }
+
+  /**
+   * Lets an answer leave, or refuses it with the code of the claim that does not hold: `record-stale`, `pair-spent`, `enrolment-spent`, or the
+   * claim's own. Pair numbers only rise within a kind of key, so no pair has two owners, whatever database is put back.
+   */
+  async admit(claims: readonly JournalClaim[]): Promise<void> {
+    for (const claim of claims) this.require(claim);
+    for (const claim of claims) this.remember(claim);
+    await this.settle();
+    // A block or a newer version may have come, and been confirmed, while this waited for the disk: it counts.
+    for (const claim of claims) if (claim.kind === 'version' || claim.kind === 'open') this.require(claim);
+  }
+
+  async block(id: string): Promise<void> {
+    if (!this.blocked.has(id)) this.owe({ t: 'block', id });
+    await this.settle();
+  }
+
+  async unblock(id: string): Promise<void> {
+    if (this.blocked.has(id)) this.owe({ t: 'unblock', id });
+    await this.settle();
+  }
+
+  /** The number of the next pair; never the same again, not after a crash either. */
+  async nextPair(): Promise<number> {
+    const n = this.next++;
+    if (n > this.reserved) this.owe({ t: 'reserved', n: n + RESERVE - 1 });
+    await this.settle();
+    return n;
+  }
+
+  private require(claim: JournalClaim): void {
+    switch (claim.kind) {
+      case 'version': {
+        const floor = this.floors.get(claim.id) ?? 1;
+        if (claim.version >= floor) return;
+        throw new Fault('forbidden', 'record-stale', `version ${claim.version} of this record has been replaced by version ${floor}`);
+      }
+      case 'open':
+        if (!this.blocked.has(claim.id)) return;
+        throw new Fault('forbidden', claim.code, 'the token process has been told to release nothing here');
+      case 'give':
+        if (claim.n > (this.given.get(claim.of) ?? 0)) return;
+        throw new Fault('conflict', 'pair-spent', 'this pair, or a later one, has been given out already: destroy it');
+      case 'spend':
+        if (!this.spent.has(claim.id)) return;
+        throw new Fault('conflict', 'enrolment-spent', 'this enrolment has made its device already');
+    }
+  }
+
+  private remember(claim: JournalClaim): void {
+    // Version 1 is where every record begins, so it needs no line: a key that never changes costs nothing here.
+    if (claim.kind === 'version' && claim.version > (this.floors.get(claim.id) ?? 1)) this.owe({ t: 'floor', id: claim.id, v: claim.version });
+    if (claim.kind === 'give') this.owe({ t: 'given', kind: claim.of, n: claim.n });
+    if (claim.kind === 'spend') this.owe({ t: 'spent', id: claim.id, until: claim.expires + SPENT_GRACE });
+  }
+
+  private owe(what: Entry): void {
+    this.apply(what);
+    this.owed.push(what);
+    this.put++;
+  }
+
+  /** Resolves when all that this memory holds now is on disk. One fsync serves everyone who waits for it. */
+  private async settle(): Promise<void> {
+    const all = this.put;
+    while (this.safe < all) {
+      this.writing ??= this.write().finally(() => {
+        this.writing = undefined;
+      });
+      await this.writing;
+    }
+  }
+
+  private async write(): Promise<void> {
+    await Promise.resolve(); // let those who ask in this same turn join
+    const batch = [...this.owed];
+    let sum = this.kept.sum;
+    const text = batch.map((what) => {
+      const next = line(sum, what);
+      sum = next.sum;
+      return next.text;
+    });
+    const bytes = Buffer.from(text.join(''));
+    try {
+      let done = 0;
+      while (done < bytes.length) done += (await this.file.write(bytes, done, bytes.length - done, this.kept.length + done)).bytesWritten;
+      await this.file.datasync();
+    } catch {
+      // What was half written goes; if even that fails, the next try writes over it from the same place.
+      await this.file.truncate(this.kept.length).catch(() => undefined);
+      throw new Fault('unavailable', 'token-unavailable', 'the token process cannot write its journal; is the disk full?', 5);
+    }
+    this.kept = { length: this.kept.length + bytes.length, sum };
+    this.owed.splice(0, batch.length);
+    this.safe += batch.length;
+  }
+
+  private apply(what: Entry): void {
+    switch (what.t) {
+      case 'floor':
+        this.floors.set(what.id, what.v);
+        break;
+      case 'block':
+        this.blocked.add(what.id);
+        break;
+      case 'unblock':
+        this.blocked.delete(what.id);
+        break;
+      case 'given':
+        this.given.set(what.kind, what.n);
+        break;
+      case 'reserved':
+        this.reserved = what.n;
+        break;
+      case 'spent':
+        this.spent.set(what.id, what.until);
+        break;
+    }
+  }
+
+  private load(): void {
+    if (!existsSync(this.path))
+      throw new Fault(
+        'misconfigured',
+        'journal-missing',
+        `the token's journal ${this.path} is missing. It says which records are outdated, so nothing is served without it: put it back from where it is kept`,
+      );
+    const bytes = readFileSync(this.path);
+    let at = 0;
+    let first = true;
+    while (at < bytes.length) {
+      const end = bytes.indexOf(0x0a, at);
+      const good = read(this.kept.sum, bytes.toString('utf8', at, end < 0 ? bytes.length : end));
+      if (!good || (good.what.t === HEADER.t) !== first) break;
+      this.apply(good.what);
+      first = false;
+      this.kept.sum = good.sum;
+      at = end < 0 ? bytes.length : end + 1;
+    }
+    this.kept.length = at;
+    const rest = bytes.subarray(at);
+    // A crash leaves the beginning of a line, or zeros that were never filled: neither was ever answered for. An LF says that a line was whole once.
+    const torn = !first && !rest.includes(0x0a);
+    if (first || (rest.length > 0 && !torn))
+      throw new Fault(
+        'misconfigured',
+        'journal-damaged',
+        `the token's journal ${this.path} is damaged at byte ${at}. Put back a whole copy no older than the damage; what it forgets would let outdated records pass`,
+      );
+    this.next = this.reserved + 1;
+    this.mend(bytes, at);
+  }
+
+  /** Cuts a torn tail, or ends a whole last line whose LF was lost. */
+  private mend(bytes: Buffer, at: number): void {
+    const unended = at > 0 && bytes[at - 1] !== 0x0a;
+    if (at === bytes.length && !unended) return;
+    const fd = openSync(this.path, 'r+');
+    try {
+      ftruncateSync(fd, at);
+      if (unended) this.kept.length = at + writeSync(fd, '\n', at);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Rewrites a long file as the state it describes. A crash on the way leaves the old file as it was. */
+  private compact(): void {
+    const now = this.clock.now().getTime();
+    for (const [id, until] of this.spent) if (until < now) this.spent.delete(id);
+    const size = statSync(this.path).size;
+    if (size < COMPACT_ABOVE) return;
+    let sum = '';
+    const text = [...this.entries()].map((what) => {
+      const next = line(sum, what);
+      sum = next.sum;
+      return next.text;
+    });
+    const bytes = Buffer.from(text.join(''));
+    if (bytes.length > size / 2) return;
+    const fresh = `${this.path}.new`;
+    if (existsSync(fresh)) unlinkSync(fresh);
+    const fd = openSync(fresh, 'wx', 0o600);
+    try {
+      let done = 0;
+      while (done < bytes.length) done += writeSync(fd, bytes, done);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(fresh, this.path);
+    syncFolder(this.path);
+    this.kept = { length: bytes.length, sum };
+  }
+
+  private *entries(): Generator<Entry> {
+    yield HEADER;
+    if (this.reserved > 0) yield { t: 'reserved', n: this.reserved };
+    for (const [kind, n] of this.given) yield { t: 'given', kind, n };
+    for (const [id, v] of this.floors) yield { t: 'floor', id, v };
+    for (const id of this.blocked) yield { t: 'block', id };
+    for (const [id, until] of this.spent) yield { t: 'spent', id, until };
+  }
+}
+
+/** 32 hexadecimal digits of SHA-256 over the line before's digits and this line's JSON: a line taken out or changed breaks all that follow. */
+function line(before: string, what: Entry): { text: string; sum: string } {
+  const json = JSON.stringify(what);
+  const sum = checksum(before, json);
+  return { text: `${sum} ${json}\n`, sum };
+}
+
+function read(before: string, text: string): { what: Entry; sum: string } | undefined {
+  const sum = text.slice(0, 32);
+  const json = text.slice(33);
+  if (text[32] !== ' ' || checksum(before, json) !== sum) return undefined;
+  const known = entry.safeParse(JSON.parse(json));
+  if (!known.success) throw new Fault('misconfigured', 'journal-newer', "the token's journal was written by a newer version of EKMS: start that one");
+  return { what: known.data, sum };
+}
+
+const checksum = (before: string, json: string): string => createHash('sha256').update(before).update(json).digest('hex').slice(0, 32);
+
+function syncFolder(path: string): void {
+  const fd = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,212 @@
+import {
+  constants,
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  privateDecrypt,
+  publicEncrypt,
+  randomBytes,
+  sign,
+} from 'node:crypto';
+import { sameBytes } from '../foundation/index.js';
+import {
+  type Hsm,
+  HsmError,
+  type KeyKind,
+  type OaepHash,
+  type Rewrapped,
+  SIGNING_KEYS,
+  type SigningAlgorithm,
+  type SigningKeyName,
+  type StoredPair,
+  type TransportScheme,
+  type WrappedPair,
+} from './hsm.js';
+import { type AuthorityKind, signingAlgorithms } from './signing-keys.js';
+
+/** RFC 5649 §3: the alternative initial value with which a key of any length is wrapped. */
+const KWP_IV = Buffer.from('a65959a6', 'hex');
+const NONCE = 12;
+const TAG = 16;
+const RELEASE_HASH: OaepHash = 'sha1';
+
+/** AES-KWP (RFC 5649) by node:crypto; the key's length chooses AES-128, -192 or -256. */
+export const memoryKwp = {
+  wrap(key: Uint8Array, plain: Uint8Array): Buffer {
+    const cipher = createCipheriv(`id-aes${key.length * 8}-wrap-pad`, key, KWP_IV);
+    return Buffer.concat([cipher.update(plain), cipher.final()]);
+  },
+  /** Throws when the integrity check does not hold. */
+  unwrap(key: Uint8Array, wrapped: Uint8Array): Buffer {
+    // OpenSSL makes nothing of nothing, where RFC 5649 §4.2 has two blocks at least.
+    if (wrapped.length < 16) throw new Error('a wrapped key has 16 bytes or more');
+    const decipher = createDecipheriv(`id-aes${key.length * 8}-wrap-pad`, key, KWP_IV);
+    return Buffer.concat([decipher.update(wrapped), decipher.final()]);
+  },
+};
+
+/** A token made of node:crypto, for tests: it keeps every promise of `Hsm` except that keys stay out of this process. */
+export class MemoryHsm implements Hsm {
+  readonly activeKek = '1';
+  /** Set it, and the token is gone: every verb throws `token-down`. Clear it, and it is back. */
+  down = false;
+  readonly #keks = new Map([['1', randomBytes(32)]]);
+  readonly #macKey = randomBytes(32);
+  readonly #sealKey = randomBytes(32);
+  readonly #signing = new Map<SigningKeyName, { algorithm: SigningAlgorithm; key: KeyObject }>();
+  readonly #canary = memoryKwp.wrap(this.#kek('1'), randomBytes(40));
+
+  constructor(options: { authorities?: AuthorityKind } = {}) {
+    const algorithms = signingAlgorithms(options.authorities ?? 'p384');
+    for (const name of SIGNING_KEYS) this.#signing.set(name, { algorithm: algorithms[name], key: makeSigningKey(algorithms[name]) });
+  }
+
+  generatePair(kind: KeyKind): WrappedPair {
+    this.#answer();
+    if (kind.suite !== 'rsa') throw new HsmError('mechanism-missing', `this token makes no ${kind.suite} pairs`);
+    const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: kind.bits, publicExponent: 65537 });
+    const pkcs8 = privateKey.export({ format: 'der', type: 'pkcs8' });
+    try {
+      const wrapped = memoryKwp.wrap(this.#kek(this.activeKek), pkcs8);
+      return { publicKey: publicKey.export({ format: 'der', type: 'spki' }), wrapped, kek: this.activeKek };
+    } finally {
+      pkcs8.fill(0);
+    }
+  }
+
+  rewrap(pair: StoredPair, recipient: Buffer): Rewrapped {
+    this.#answer();
+    const cek = randomBytes(32);
+    const pkcs8 = this.#unwrap(pair);
+    try {
+      return { encryptedKey: wrapKeyFor(recipient, cek), content: memoryKwp.wrap(cek, pkcs8), oaepHash: RELEASE_HASH };
+    } finally {
+      pkcs8.fill(0);
+      cek.fill(0);
+    }
+  }
+
+  transport(pair: StoredPair, scheme: TransportScheme, encryptedKey: Buffer, length: 16 | 24 | 32, recipient: Buffer) {
+    this.#answer();
+    const pkcs8 = this.#unwrap(pair);
+    try {
+      const key = createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' });
+      const opened = openTransport(key, scheme, encryptedKey);
+      return { encryptedKey: wrapKeyFor(recipient, opened?.length === length ? opened : randomBytes(length)), oaepHash: RELEASE_HASH };
+    } finally {
+      pkcs8.fill(0);
+    }
+  }
+
+  mac(data: Uint8Array): Buffer {
+    this.#answer();
+    return createHmac('sha256', this.#macKey).update(data).digest();
+  }
+
+  seal(plaintext: Uint8Array, context: string): Buffer {
+    this.#answer();
+    const nonce = randomBytes(NONCE);
+    const cipher = createCipheriv('aes-256-gcm', this.#sealKey, nonce).setAAD(Buffer.from(context));
+    return Buffer.concat([nonce, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+  }
+
+  open(sealed: Uint8Array, context: string): Buffer {
+    this.#answer();
+    const bytes = Buffer.from(sealed);
+    try {
+      const decipher = createDecipheriv('aes-256-gcm', this.#sealKey, bytes.subarray(0, NONCE), { authTagLength: TAG });
+      decipher.setAAD(Buffer.from(context)).setAuthTag(bytes.subarray(-TAG));
+      return Buffer.concat([decipher.update(bytes.subarray(NONCE, -TAG)), decipher.final()]);
+    } catch {
+      throw new HsmError('seal-broken', 'these sealed bytes are damaged or belong elsewhere');
+    }
+  }
+
+  sign(name: SigningKeyName, data: Uint8Array): Buffer {
+    this.#answer();
+    const { algorithm, key } = this.#signingKey(name);
+    const digest = { 'ecdsa-p384-sha384': 'sha384', 'ecdsa-p256-sha256': 'sha256', ed25519: null, 'rsa-pkcs1-sha384': 'sha384' }[algorithm];
+    return sign(digest, data, { key, dsaEncoding: 'ieee-p1363' });
+  }
+
+  algorithm(name: SigningKeyName): SigningAlgorithm {
+    return this.#signingKey(name).algorithm;
+  }
+
+  publicKey(name: SigningKeyName): Buffer {
+    return spki(this.#signingKey(name).key);
+  }
+
+  checkCanary(): void {
+    this.#answer();
+    memoryKwp.unwrap(this.#kek(this.activeKek), this.#canary);
+  }
+
+  close(): void {
+    this.down = true;
+  }
+
+  #answer(): void {
+    if (this.down) throw new HsmError('token-down', 'the token does not answer');
+  }
+
+  #kek(id: string): Buffer {
+    const kek = this.#keks.get(id);
+    if (!kek) throw new HsmError('kek-missing', `the token holds no key-encryption key ${id}`);
+    return kek;
+  }
+
+  #signingKey(name: SigningKeyName): { algorithm: SigningAlgorithm; key: KeyObject } {
+    const found = this.#signing.get(name);
+    if (!found) throw new HsmError('token-missing', `the token holds no signing key ${name}`);
+    return found;
+  }
+
+  #unwrap(pair: StoredPair): Buffer {
+    const kek = this.#kek(pair.kek);
+    let pkcs8: Buffer | undefined;
+    let publicKey: Buffer;
+    try {
+      pkcs8 = memoryKwp.unwrap(kek, pair.wrapped);
+      publicKey = spki(createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }));
+    } catch {
+      pkcs8?.fill(0);
+      throw new HsmError('blob-corrupt', 'the wrapped key does not unwrap');
+    }
+    if (!sameBytes(publicKey, pair.publicKey)) {
+      pkcs8.fill(0);
+      throw new HsmError('blob-corrupt', 'the wrapped key is not the one that its public key names');
+    }
+    return pkcs8;
+  }
+}
+
+function makeSigningKey(algorithm: SigningAlgorithm): KeyObject {
+  if (algorithm === 'ed25519') return generateKeyPairSync('ed25519').privateKey;
+  if (algorithm === 'rsa-pkcs1-sha384') return generateKeyPairSync('rsa', { modulusLength: 4096 }).privateKey;
+  return generateKeyPairSync('ec', { namedCurve: algorithm === 'ecdsa-p384-sha384' ? 'P-384' : 'P-256' }).privateKey;
+}
+
+const spki = (privateKey: KeyObject): Buffer => createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
+
+function wrapKeyFor(recipient: Buffer, key: Uint8Array): Buffer {
+  const publicKey = createPublicKey({ key: recipient, format: 'der', type: 'spki' });
+  return publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: RELEASE_HASH }, key);
+}
+
+/** Undefined where the padding does not fit; OpenSSL itself answers a bad PKCS#1 v1.5 padding with random bytes (implicit rejection). */
+function openTransport(key: KeyObject, scheme: TransportScheme, encryptedKey: Buffer): Buffer | undefined {
+  const how =
+    scheme === 'rsa-pkcs1'
+      ? { padding: constants.RSA_PKCS1_PADDING }
+      : { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: scheme === 'rsa-oaep-sha1' ? 'sha1' : 'sha256' };
+  try {
+    return privateDecrypt({ key, ...how }, encryptedKey);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,262 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { sameBytes } from '../../foundation/index.js';
+import {
+  type Hsm,
+  HsmError,
+  type KeyKind,
+  type OaepHash,
+  type Rewrapped,
+  type SigningAlgorithm,
+  type SigningKeyName,
+  type StoredPair,
+  type TransportScheme,
+  type WrappedPair,
+} from '../hsm.js';
+import { type Handle, KEY, type Mechanism, type Pkcs11Module, type Template, type TokenSession } from './module.js';
+import type { TokenProfile } from './profile.js';
+import { readRsaSpki, rsaRecipient } from './public-keys.js';
+import { findTokenKeys, signingMechanism, type TokenKeys, type TokenSigningKey } from './token-keys.js';
+
+const NONCE = 12;
+/** 65537. */
+const PUBLIC_EXPONENT = Buffer.from('010001', 'hex');
+/** A key that lives in this session only. The KEK's CKA_UNWRAP_TEMPLATE demands these three of whatever it unwraps. */
+const PASSING = { token: false, private: true, sensitive: true } as const;
+
+export interface Pkcs11Token {
+  /** Label of the token. */
+  label: string;
+  profile: TokenProfile;
+  /** The canary that the ceremony gave back: a private key wrapped under a KEK, which tells a token that is down from a damaged blob. */
+  canary: Buffer;
+}
+
+/** One session with a PKCS#11 token. Keys are found once, here at the start; a token that was away needs a new one of these after C_Initialize. */
+export class Pkcs11Hsm implements Hsm {
+  readonly #session: TokenSession;
+  readonly #token: Pkcs11Token;
+  readonly #keys: TokenKeys;
+
+  /** @param pin may be left out where another session of this process is logged in and stays open */
+  constructor(module: Pkcs11Module, token: Pkcs11Token, pin?: string) {
+    this.#token = token;
+    this.#session = module.openSession(token.label);
+    try {
+      if (pin !== undefined) this.#session.login(pin);
+      this.#keys = findTokenKeys(this.#session);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  get activeKek(): string {
+    return this.#keys.activeKek;
+  }
+
+  generatePair(kind: KeyKind): WrappedPair {
+    if (kind.suite !== 'rsa') throw new HsmError('mechanism-missing', `this token makes no ${kind.suite} pairs`);
+    const { publicKey, privateKey } = this.#session.generateKeyPair(
+      { number: this.#mechanisms.rsaKeyPairGen },
+      { ...KEY.rsaPublic, token: false, private: false, modulusBits: kind.bits, publicExponent: PUBLIC_EXPONENT },
+      { ...KEY.rsaPrivate, ...PASSING, extractable: true },
+    );
+    return this.#thenDestroy(publicKey, () =>
+      this.#thenDestroy(privateKey, () => ({
+        publicKey: readRsaSpki(this.#session, publicKey),
+        wrapped: this.#session.wrap(this.#kwp, this.#kek(this.activeKek), privateKey),
+        kek: this.activeKek,
+      })),
+    );
+  }
+
+  rewrap(pair: StoredPair, recipient: Buffer): Rewrapped {
+    return this.#withPrivateKey(pair, { extractable: true }, (privateKey) => {
+      const cek = this.#session.generateKey(
+        { number: this.#mechanisms.aesKeyGen },
+        { ...KEY.aes, ...PASSING, valueLength: 32, extractable: true, wrap: true },
+      );
+      return this.#thenDestroy(cek, () => ({ ...this.#wrapFor(recipient, cek), content: this.#session.wrap(this.#kwp, cek, privateKey) }));
+    });
+  }
+
+  transport(pair: StoredPair, scheme: TransportScheme, encryptedKey: Buffer, length: 16 | 24 | 32, recipient: Buffer) {
+    const mechanism = this.#transportMechanism(scheme);
+    return this.#withPrivateKey(pair, { extractable: false, unwrap: true }, (privateKey) => {
+      const key = this.#openOrInvent(mechanism, privateKey, encryptedKey, length);
+      return this.#thenDestroy(key, () => {
+        // Bad padding and a token that went away answer alike here, and asking only after a failure would tell by the time it takes.
+        this.checkCanary();
+        return this.#wrapFor(recipient, key);
+      });
+    });
+  }
+
+  mac(data: Uint8Array): Buffer {
+    return this.#session.sign({ number: this.#mechanisms.hmacSha256 }, this.#keys.records, data);
+  }
+
+  seal(plaintext: Uint8Array, context: string): Buffer {
+    const nonce = randomBytes(NONCE);
+    return Buffer.concat([nonce, this.#session.encrypt(this.#gcm(nonce, context), this.#keys.seal, plaintext)]);
+  }
+
+  open(sealed: Uint8Array, context: string): Buffer {
+    const nonce = Buffer.from(sealed.subarray(0, NONCE));
+    try {
+      return this.#session.decrypt(this.#gcm(nonce, context), this.#keys.seal, sealed.subarray(NONCE));
+    } catch (error) {
+      throw this.#blame(error, 'seal-broken', 'these sealed bytes are damaged or belong elsewhere');
+    }
+  }
+
+  sign(name: SigningKeyName, data: Uint8Array): Buffer {
+    const { handle, algorithm } = this.#signingKey(name);
+    const { mechanism, hostDigest } = signingMechanism(algorithm, this.#token.profile);
+    return this.#session.sign(mechanism, handle, hostDigest ? createHash(hostDigest).update(data).digest() : data);
+  }
+
+  algorithm(name: SigningKeyName): SigningAlgorithm {
+    return this.#signingKey(name).algorithm;
+  }
+
+  publicKey(name: SigningKeyName): Buffer {
+    return this.#signingKey(name).publicKey;
+  }
+
+  /** After a KEK rotation the canary may still be the former one's: it passes if any KEK opens it. */
+  checkCanary(): void {
+    const template = { ...KEY.ecPrivate, ...PASSING, extractable: false };
+    let refusal: unknown;
+    for (const kek of this.#keys.keks.values()) {
+      try {
+        this.#session.destroy(this.#session.unwrap(this.#kwp, kek, this.#token.canary, template));
+        return;
+      } catch (error) {
+        refusal = error;
+      }
+    }
+    throw new HsmError('token-down', `the token does not open its canary: ${refusal instanceof Error ? refusal.message : 'no key'}`);
+  }
+
+  /** Never throws: a token that went away has closed the session already. */
+  close(): void {
+    try {
+      this.#session.close();
+    } catch {
+      // The session is gone either way.
+    }
+  }
+
+  get #mechanisms(): TokenProfile['mechanisms'] {
+    return this.#token.profile.mechanisms;
+  }
+
+  get #kwp(): Mechanism {
+    return { number: this.#mechanisms.kwp };
+  }
+
+  #gcm(nonce: Buffer, context: string): Mechanism {
+    return { number: this.#mechanisms.aesGcm, gcm: { nonce, context: Buffer.from(context) } };
+  }
+
+  #oaep(hash: OaepHash): Mechanism {
+    const oaep = this.#token.profile.oaep.hashes[hash];
+    if (!oaep) throw new HsmError('mechanism-missing', `this token does no RSA-OAEP with ${hash}`);
+    return { number: this.#mechanisms.rsaOaep, oaep };
+  }
+
+  #transportMechanism(scheme: TransportScheme): Mechanism {
+    if (scheme === 'rsa-pkcs1') return { number: this.#mechanisms.rsaPkcs };
+    return this.#oaep(scheme === 'rsa-oaep-sha1' ? 'sha1' : 'sha256');
+  }
+
+  #kek(id: string): Handle {
+    const kek = this.#keys.keks.get(id);
+    if (!kek) throw new HsmError('kek-missing', `the token holds no key-encryption key ${id}`);
+    return kek;
+  }
+
+  #signingKey(name: SigningKeyName): TokenSigningKey {
+    const key = this.#keys.signing.get(name);
+    if (!key) throw new HsmError('token-missing', `the token holds no signing key ${name}`);
+    return key;
+  }
+
+  #thenDestroy<T>(key: Handle, use: () => T): T {
+    try {
+      return use();
+    } finally {
+      this.#session.destroy(key);
+    }
+  }
+
+  #withPrivateKey<T>(pair: StoredPair, template: Template, use: (privateKey: Handle) => T): T {
+    const kek = this.#kek(pair.kek);
+    let privateKey: Handle;
+    try {
+      privateKey = this.#session.unwrap(this.#kwp, kek, pair.wrapped, { ...KEY.rsaPrivate, ...PASSING, ...template });
+    } catch (error) {
+      throw this.#blame(error, 'blob-corrupt', 'the wrapped key does not unwrap');
+    }
+    return this.#thenDestroy(privateKey, () => {
+      if (!sameBytes(readRsaSpki(this.#session, privateKey), pair.publicKey))
+        throw new HsmError('blob-corrupt', 'the wrapped key is not the one that its public key names');
+      return use(privateKey);
+    });
+  }
+
+  #wrapFor(recipient: Buffer, key: Handle): { encryptedKey: Buffer; oaepHash: OaepHash } {
+    const oaepHash = this.#token.profile.oaep.release;
+    const publicKey = this.#session.create(rsaRecipient(recipient));
+    return this.#thenDestroy(publicKey, () => ({ encryptedKey: this.#session.wrap(this.#oaep(oaepHash), publicKey, key), oaepHash }));
+  }
+
+  /** What the mail's encrypted key holds, or a random key of the same length by the same calls: whoever asks cannot tell which (RFC 3218 §2.3.2). */
+  #openOrInvent(mechanism: Mechanism, privateKey: Handle, encryptedKey: Buffer, length: number): Handle {
+    const template = { ...KEY.aes, ...PASSING, extractable: true, encrypt: true };
+    const invented = this.#session.generateKey({ number: this.#mechanisms.aesKeyGen }, { ...template, valueLength: length });
+    const opened = unlessRefused(() => this.#session.unwrap(mechanism, privateKey, encryptedKey, template));
+    const fits = this.#hasLength(opened ?? invented, length, opened === undefined);
+    if (opened === undefined) return invented;
+    this.#session.destroy(fits ? invented : opened);
+    return fits ? opened : invented;
+  }
+
+  /**
+   * Whether this AES key, which may not be read, has that many bytes. CKA_VALUE_LEN is 0 in SoftHSM after an unwrap, and any length passes as AES;
+   * so: it encrypts only when it has 16, 24 or 32 bytes, and KWP, which adds 8 (RFC 5649 §4.1), tells these apart.
+   * @param refused whether the token has refused something already: an exception takes 0.15 ms, and a caller can count these. So each path has exactly one.
+   */
+  #hasLength(key: Handle, length: number, refused: boolean): boolean {
+    const template = { ...KEY.aes, ...PASSING, valueLength: 32, wrap: true, encrypt: false };
+    const yardstick = this.#session.generateKey({ number: this.#mechanisms.aesKeyGen }, template);
+    return this.#thenDestroy(yardstick, () => {
+      const encrypt = (by: Handle) => unlessRefused(() => this.#session.encrypt(this.#gcm(randomBytes(NONCE), ''), by, Buffer.alloc(1)));
+      const wrapped = unlessRefused(() => this.#session.wrap(this.#kwp, yardstick, key));
+      const encrypted = encrypt(key);
+      if (encrypted !== undefined && !refused) encrypt(yardstick);
+      return encrypted !== undefined && wrapped?.length === length + 8;
+    });
+  }
+
+  /** Tokens answer damaged input and their own absence with the same code (SoftHSM: CKR_GENERAL_ERROR); the canary knows which it was. */
+  #blame(error: unknown, code: 'blob-corrupt' | 'seal-broken', message: string): unknown {
+    if (!(error instanceof HsmError)) return error;
+    try {
+      this.checkCanary();
+    } catch (down) {
+      return down;
+    }
+    return new HsmError(code, message);
+  }
+}
+
+function unlessRefused<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof HsmError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,44 @@
+import { HsmError } from '../hsm.js';
+import { Pkcs11Module } from '../pkcs11/module.js';
+import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
+import type { ModuleOwner } from './keeper.js';
+import { readPin, type TokenSettings } from './settings.js';
+
+/** The one who initialises a PKCS#11 module and logs in, for all threads of this process: both are of the process, not of a thread. */
+export class Pkcs11Owner implements ModuleOwner {
+  readonly #pin: string;
+  #module: Pkcs11Module | undefined;
+
+  constructor(
+    private readonly settings: TokenSettings,
+    private readonly token: Pkcs11Token,
+  ) {
+    this.#pin = readPin(settings.pinFile);
+    // SoftHSM asks the environment of the process where its tokens are. Only the main thread's assignment reaches it.
+    if (settings.softhsmConfig) process.env['SOFTHSM2_CONF'] = settings.softhsmConfig;
+  }
+
+  begin(): void {
+    if (this.#module) this.#module.initialise();
+    else this.#module = new Pkcs11Module(this.settings.module);
+    const info = this.#module.tokenInfo(this.settings.label);
+    if (info?.pinLocked) throw new HsmError('pin-refused', `the token ${this.settings.label} has locked its PIN: its security officer must set a new one`);
+    if (info?.pinCountLow) process.stderr.write(`the token ${this.settings.label} says that a wrong PIN was given before\n`);
+    // Stays open, and with it the login.
+    this.#module.openSession(this.settings.label).login(this.#pin);
+  }
+
+  end(): void {
+    try {
+      this.#module?.finalise();
+    } catch {
+      // A token that went away may refuse even this; initialising decides.
+    }
+  }
+
+  /** A session of the main thread's own, for the self-test. */
+  session(): Pkcs11Hsm {
+    if (!this.#module) throw new Error('begin() comes first');
+    return new Pkcs11Hsm(this.#module, this.token);
+  }
+}

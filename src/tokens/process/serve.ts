@@ -1,0 +1,112 @@
+import { writeFileSync, writeSync } from 'node:fs';
+import { z } from 'zod';
+import { Fault, isId, SystemClock } from '../../foundation/index.js';
+import { SIGNING_KEYS } from '../hsm.js';
+import { loadProfile } from '../pkcs11/profile.js';
+import { selfTest } from '../pkcs11/self-test.js';
+import type { SigningKeyInfo } from '../token.js';
+import { decodeBody, encodeBody } from './frames.js';
+import { Keeper } from './keeper.js';
+import { Lane, type LaneLimits } from './lane.js';
+import { Pkcs11Owner } from './pkcs11-owner.js';
+import { TokenServer } from './server.js';
+import type { TokenSettings } from './settings.js';
+import { openTokenState } from './token-state.js';
+import type { WorkerTask } from './worker.js';
+import { Workman } from './workman.js';
+
+const blocking = z.strictObject({ id: z.string().refine(isId) });
+const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
+
+/**
+ * The token process: the only holder of module and PIN. Resolves once it serves; `stop` ends it in order. Rejects with HsmError
+ * (`module-missing`, `token-missing`, `pin-refused` …) or Fault (`token-state-missing`, `journal-damaged`, `token-in-use` …).
+ * @param workerEntry path of the worker's file; beside the process's own
+ */
+export async function serveTokenProcess(settings: TokenSettings, workerEntry: string): Promise<{ stop(): Promise<void> }> {
+  harden();
+  const profile = loadProfile(settings.profiles, settings.profile);
+  const { canary, authorities, journal } = await openTokenState(settings.state, new SystemClock());
+  const token = { label: settings.label, profile, canary };
+  const owner = new Pkcs11Owner(settings, token);
+  owner.begin();
+  const signingKeys = probeKeys(owner);
+
+  const man = (lowPriority: boolean) => new Workman(workerEntry, { module: settings.module, token, authorities, lowPriority } satisfies WorkerTask, giveUp);
+  const lost = (why: string) => keeper.lost(why);
+  const retrieval = new Lane([man(false), ...Array.from({ length: settings.workers - 1 }, () => man(false))], { ...RETRIEVAL, waiting: settings.waiting }, lost);
+  const making = new Lane([man(true)], { ...MAKING, waiting: settings.waiting }, lost);
+  const keeper = new Keeper(owner, [retrieval, making]);
+  await keeper.start();
+
+  const answer = async (op: string, body: string): Promise<string> => {
+    switch (op) {
+      case 'health':
+        return encodeBody(keeper.health);
+      case 'certificates':
+        return encodeBody(authorities);
+      case 'signingKey':
+        return encodeBody(signingKeys.get(read(naming, body).name));
+      case 'block':
+        return encodeBody(await journal.block(read(blocking, body).id));
+      case 'unblock':
+        return encodeBody(await journal.unblock(read(blocking, body).id));
+      default: {
+        const done =
+          op === 'makePair'
+            ? await making.run({ do: 'judge', op, body, n: await journal.nextPair() })
+            : await retrieval.run({ do: 'judge', op, body });
+        await journal.admit(done.claims);
+        return done.body;
+      }
+    }
+  };
+  const server = new TokenServer(settings.socket, answer);
+  await server.listen();
+  return {
+    async stop() {
+      server.close();
+      await keeper.stop();
+      await journal.close();
+    },
+  };
+}
+
+const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };
+/** RSA-4096 takes seconds, on a loaded machine many. */
+const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 1, deadline: 60_000, stuck: 180_000 };
+
+function read<T>(shape: z.ZodType<T>, body: string): T {
+  let parsed: z.ZodSafeParseResult<T> | undefined;
+  try {
+    parsed = shape.safeParse(decodeBody(body));
+  } catch {
+    // said below
+  }
+  if (!parsed?.success) throw new Fault('malformed', 'token-ask-malformed', 'the token process does not understand this request');
+  return parsed.data;
+}
+
+/** The chosen mechanisms work, and every signing key is there. */
+function probeKeys(owner: Pkcs11Owner): Map<string, SigningKeyInfo> {
+  const hsm = owner.session();
+  try {
+    selfTest(hsm);
+    return new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
+  } finally {
+    hsm.close();
+  }
+}
+
+/** Keys pass through this process's memory where the token is a library: no core of it, no debugger on a signal, no file of others' reading. */
+function harden(): void {
+  process.umask(0o077);
+  writeFileSync('/proc/self/coredump_filter', '0');
+  process.on('SIGUSR1', () => undefined);
+}
+
+/** A thread that hangs inside the module cannot be ended, and process.exit would wait for it. Whoever supervises starts the process anew. */
+function giveUp(what: string): void {
+  writeSync(2, `token process gives up: ${what}\n`);
+  process.kill(process.pid, 'SIGKILL');
+}

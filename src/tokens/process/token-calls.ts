@@ -1,0 +1,89 @@
+import type { KeyKind, SigningKeyName } from '../hsm.js';
+import { Token } from '../token.js';
+
+/** Milliseconds that a caller waits in all, the queue included. */
+export const CALL_MS = 5_000;
+export const MAKE_PAIR_MS = 65_000;
+
+/** `Token` over one call with a name and arguments, in whatever way those reach a warden. */
+export abstract class TokenCalls extends Token {
+  protected abstract call(op: string, args: unknown, limitMs?: number): Promise<unknown>;
+
+  override signingKey(name: SigningKeyName) {
+    return this.answer<'signingKey'>('signingKey', { name });
+  }
+
+  override certificates() {
+    return this.answer<'certificates'>('certificates', {});
+  }
+
+  override makePair(kind: KeyKind) {
+    return this.answer<'makePair'>('makePair', { kind }, MAKE_PAIR_MS);
+  }
+
+  override assign(...[pair, to]: Parameters<Token['assign']>) {
+    return this.answer<'assign'>('assign', { pair, to });
+  }
+
+  override changeKey(...[key, to]: Parameters<Token['changeKey']>) {
+    return this.answer<'changeKey'>('changeKey', { key, to });
+  }
+
+  override async seal(...[record, predecessor]: Parameters<Token['seal']>) {
+    // The record that comes back is the one that went in, so its type is the caller's.
+    return (await this.call('seal', { record, predecessor })) as never;
+  }
+
+  override raise(...[sealed]: Parameters<Token['raise']>) {
+    return this.answer<'raise'>('raise', { sealed });
+  }
+
+  override block(id: string) {
+    return this.answer<'block'>('block', { id });
+  }
+
+  override unblock(id: string) {
+    return this.answer<'unblock'>('unblock', { id });
+  }
+
+  override release(...[key, blob, device]: Parameters<Token['release']>) {
+    return this.answer<'release'>('release', { key, blob, device });
+  }
+
+  override decrypt(...[key, blob, device, ask]: Parameters<Token['decrypt']>) {
+    return this.answer<'decrypt'>('decrypt', { key, blob, device, ask });
+  }
+
+  override issueDevice(...[ask]: Parameters<Token['issueDevice']>) {
+    return this.answer<'issueDevice'>('issueDevice', ask);
+  }
+
+  override issuePerson(...[ask]: Parameters<Token['issuePerson']>) {
+    return this.answer<'issuePerson'>('issuePerson', ask);
+  }
+
+  override issueInfrastructure(...[ask]: Parameters<Token['issueInfrastructure']>) {
+    return this.answer<'issueInfrastructure'>('issueInfrastructure', ask);
+  }
+
+  override issueCrl(...[ask]: Parameters<Token['issueCrl']>) {
+    return this.answer<'issueCrl'>('issueCrl', ask);
+  }
+
+  override signMail(message: Uint8Array) {
+    return this.answer<'signMail'>('signMail', { message });
+  }
+
+  override sealBytes(plaintext: Uint8Array, context: string) {
+    return this.answer<'sealBytes'>('sealBytes', { plaintext, context });
+  }
+
+  override openBytes(sealed: Uint8Array, context: string) {
+    return this.answer<'openBytes'>('openBytes', { sealed, context });
+  }
+
+  /** The cast: whoever answers is trusted more than we are, and answers in the shapes of `Token`. */
+  private async answer<Op extends keyof Token>(op: Op, args: unknown, limitMs = CALL_MS): Promise<Awaited<ReturnType<Token[Op]>>> {
+    return (await this.call(op, args, limitMs)) as Awaited<ReturnType<Token[Op]>>;
+  }
+}

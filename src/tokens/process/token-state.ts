@@ -1,0 +1,43 @@
+import { spawnSync } from 'node:child_process';
+import { openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, Fault } from '../../foundation/index.js';
+import type { AuthorityCertificates } from '../authorities.js';
+import { Journal } from '../journal.js';
+
+export const AUTHORITY_FILES = { root: 'root.der', people: 'people.der', devices: 'devices.der', infrastructure: 'infrastructure.der', delivery: 'delivery.der' } as const;
+export const JOURNAL_FILE = 'journal';
+export const CANARY_FILE = 'canary';
+
+/** The token process's own folder, outside the database: what `init` wrote, and the journal. */
+export interface TokenState {
+  canary: Buffer;
+  authorities: AuthorityCertificates;
+  journal: Journal;
+}
+
+/** Throws Fault `token-state-missing`, `token-in-use`, `journal-missing`, `journal-damaged`. */
+export async function openTokenState(folder: string, clock: Clock): Promise<TokenState> {
+  const read = (name: string): Buffer => {
+    try {
+      return readFileSync(join(folder, name));
+    } catch {
+      throw new Fault('misconfigured', 'token-state-missing', `${join(folder, name)} cannot be read: run "ekms init", or put the folder back from where it is kept`);
+    }
+  };
+  const authorities = Object.fromEntries(Object.entries(AUTHORITY_FILES).map(([name, file]) => [name, read(file)])) as AuthorityCertificates; // one per name
+  const canary = read(CANARY_FILE);
+  lock(folder);
+  return { canary, authorities, journal: await Journal.open(join(folder, JOURNAL_FILE), clock) };
+}
+
+/**
+ * Two processes on one journal would give a number out twice. flock(1) locks the open file description that it inherits; ours stays open
+ * for as long as this process lives, and the kernel lets go of it however that ends.
+ */
+function lock(folder: string): void {
+  const fd = openSync(join(folder, 'lock'), 'a', 0o600);
+  const { status, error } = spawnSync('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
+  if (error) throw new Fault('misconfigured', 'flock-missing', 'the program flock (util-linux) is missing: install it');
+  if (status !== 0) throw new Fault('unavailable', 'token-in-use', `another token process works with ${folder}`, 1);
+}

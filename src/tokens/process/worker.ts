@@ -1,0 +1,105 @@
+import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
+import { readlinkSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
+import { Fault, SystemClock } from '../../foundation/index.js';
+import type { AuthorityCertificates } from '../authorities.js';
+import { HsmError } from '../hsm.js';
+import { Pkcs11Module } from '../pkcs11/module.js';
+import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
+import { Warden } from '../warden.js';
+import { seen } from './fault-on-wire.js';
+import { decodeBody, encodeBody } from './frames.js';
+import { type Judgement, judge } from './judge.js';
+import type { Errand, Order, Reply } from './workman.js';
+
+export interface WorkerTask {
+  module: string;
+  token: Pkcs11Token;
+  authorities: AuthorityCertificates;
+  /** The key-generation lane yields to retrievals on the processor too. */
+  lowPriority: boolean;
+}
+
+// The main thread, which is of this same program, made it.
+const task = workerData as WorkerTask;
+// A copy sent to a thread has plain Uint8Arrays where Buffers were.
+const token = { ...task.token, canary: Buffer.from(task.token.canary) };
+const authorities = Object.fromEntries(Object.entries(task.authorities).map(([name, der]) => [name, Buffer.from(der)])) as AuthorityCertificates;
+let module: Pkcs11Module | undefined;
+let session: { hsm: Pkcs11Hsm; warden: Warden } | undefined;
+
+async function obey(order: Order): Promise<Reply> {
+  switch (order.do) {
+    case 'open':
+      openSession().hsm.checkCanary();
+      return done();
+    case 'close':
+      closeSession();
+      return done();
+    case 'probe':
+      session?.hsm.checkCanary();
+      return done();
+    case 'judge': {
+      const { claims, value } = await act(order);
+      return { kind: 'done', claims, body: encodeBody(value) };
+    }
+  }
+}
+
+async function act({ op, body, n }: Errand): Promise<Judgement> {
+  if (!session) throw new HsmError('token-down', 'no session with the token');
+  const { hsm, warden } = session;
+  try {
+    return await judge(warden, op, readArguments(body, n));
+  } catch (error) {
+    if (!(error instanceof HsmError && error.code === 'token-down')) throw error;
+    // A token that refuses one call, say for a recipient's odd key, is not a token that is gone. The session may have been left in the middle.
+    hsm.checkCanary();
+    closeSession();
+    openSession();
+    process.stderr.write(`${op}: ${error.message}\n`);
+    throw new Fault('conflict', 'token-call-refused', 'the token refused this call');
+  }
+}
+
+/** The main thread has initialised and logged in. */
+function openSession() {
+  module ??= new Pkcs11Module(task.module);
+  const hsm = new Pkcs11Hsm(module, token);
+  session = { hsm, warden: new Warden(hsm, authorities, new SystemClock()) };
+  return session;
+}
+
+/** A session of a token that is gone cannot be closed either; finalising ends it. */
+function closeSession(): void {
+  const closing = session;
+  session = undefined;
+  closing?.hsm.close();
+}
+
+const done = (): Reply => ({ kind: 'done', claims: [], body: '' });
+
+function readArguments(body: string, n: number | undefined): unknown {
+  try {
+    const args = decodeBody(body);
+    return n === undefined ? args : { ...(args as object), n };
+  } catch {
+    throw new Fault('malformed', 'token-ask-malformed', 'the token process does not understand this request');
+  }
+}
+
+function sayWhy(error: unknown): Reply {
+  if (error instanceof HsmError) return { kind: 'hsm', code: error.code, message: error.message };
+  return { kind: 'fault', fault: seen(error) };
+}
+
+if (task.lowPriority) setPriority(Number(readlinkSync('/proc/thread-self').split('/').at(-1)), constants.priority.PRIORITY_LOW);
+// One after the other: a verb that waits for a promise must not find its session closed by the next order.
+let last: Promise<void> = Promise.resolve();
+parentPort?.on('message', (order: Order) => {
+  last = last
+    .then(() => obey(order))
+    .catch(sayWhy)
+    .then((reply) => parentPort?.postMessage(reply));
+});

@@ -1,0 +1,75 @@
+import { z } from 'zod';
+import { Fault, isId } from '../foundation/index.js';
+
+/** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
+const bytes = z.instanceof(Uint8Array).transform((value) => Buffer.from(value.buffer, value.byteOffset, value.length));
+const id = z.string().refine(isId);
+const digest = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
+const time = z.int().nonnegative();
+const suite = z.enum(['rsa', 'ec', 'sm2']);
+const bits = z.int().min(2048).max(8192);
+const mode = z.enum(['deliver', 'remote']);
+const state = z.enum(['active', 'suspended', 'deactivated', 'compromised', 'destroyed']);
+const version = z.int().positive();
+const kek = z.string().max(64);
+const serial = z.string().regex(/^[4-7][0-9a-f]{31}$/);
+const days = z.int().positive().max(9200);
+const urls = z.strictObject({ crl: z.string().max(300), issuer: z.string().max(300) });
+
+const pool = z.strictObject({ type: z.literal('pool'), n: z.int().positive(), suite, bits, kek, publicKey: digest, wrapped: digest });
+const key = z.strictObject({ type: z.literal('key'), id, version, employee: id, suite, bits, state, mode, kek, publicKey: digest, wrapped: digest });
+const binding = z.strictObject({ type: z.literal('binding'), id, version, employee: id, address: z.string().max(254), from: time, to: time.nullable() });
+const enrolment = z.strictObject({
+  type: z.literal('enrolment'),
+  id,
+  version,
+  address: z.string().max(254),
+  answer: digest,
+  jkt: digest,
+  delivery: digest,
+  expires: time,
+});
+const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac: bytes });
+const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
+const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
+
+const SHAPES = {
+  makePair: z.strictObject({ n: z.int().positive(), kind: z.strictObject({ suite: z.literal('rsa'), bits: z.union([z.literal(2048), z.literal(3072), z.literal(4096)]) }) }),
+  assign: z.strictObject({ pair: sealed(pool), to: z.strictObject({ key: id, employee: id, mode }) }),
+  changeKey: z.strictObject({ key: sealed(key), to: z.strictObject({ state: state.optional(), mode: mode.optional() }) }),
+  seal: z.strictObject({ record: z.discriminatedUnion('type', [binding, enrolment]), predecessor: sealed(z.discriminatedUnion('type', [binding, enrolment])).optional() }),
+  raise: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, binding, enrolment])) }),
+  release: z.strictObject({ key: sealed(key), blob, device }),
+  decrypt: z.strictObject({
+    key: sealed(key),
+    blob,
+    device,
+    ask: z.strictObject({
+      scheme: z.enum(['rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256']),
+      encryptedKey: bytes,
+      length: z.union([z.literal(16), z.literal(24), z.literal(32)]),
+    }),
+  }),
+  issueDevice: z.strictObject({ enrolment: sealed(enrolment), answer: z.string().max(100), binding: sealed(binding), device: id, serial, spki: bytes, urls, days }),
+  issuePerson: z.strictObject({ key: sealed(key), binding: sealed(binding), shown: z.string().max(254), publicKey: bytes, serial, urls, days }),
+  issueInfrastructure: z.strictObject({ profile: z.enum(['tls-server', 'mail-signing']), spki: bytes, names: z.array(z.string().max(254)).min(1).max(20), serial, urls, days }),
+  issueCrl: z.strictObject({
+    authority: z.enum(['root', 'people', 'devices', 'infrastructure']),
+    number: z.int().positive(),
+    entries: z.array(z.strictObject({ serial: z.string().regex(/^[0-9a-f]{1,40}$/), revokedAt: time, reason: z.int().min(0).max(10) })),
+    days,
+  }),
+  signMail: z.strictObject({ message: bytes }),
+  sealBytes: z.strictObject({ plaintext: bytes, context: z.string().max(200) }),
+  openBytes: z.strictObject({ sealed: bytes, context: z.string().max(200) }),
+} as const;
+
+export type Asks = { [Op in keyof typeof SHAPES]: z.output<(typeof SHAPES)[Op]> };
+export type Ask = { [Op in keyof Asks]: { op: Op; args: Asks[Op] } }[keyof Asks];
+
+export function parseAsk(op: string, args: unknown): Ask {
+  const shape = Object.hasOwn(SHAPES, op) ? SHAPES[op as keyof typeof SHAPES] : undefined;
+  const parsed = shape?.safeParse(args);
+  if (!parsed?.success) throw new Fault('malformed', 'token-ask-malformed', `the token process does not understand this ${op} request`);
+  return { op, args: parsed.data } as Ask; // op and args were parsed by the shape of that op
+}

@@ -1,0 +1,255 @@
+import {
+  certificateRevocationList,
+  deviceCertificate,
+  type Issuer,
+  mailSigningCertificate,
+  personCertificate,
+  readDeviceCertificate,
+  type TrustedDevice,
+  tlsServerCertificate,
+  validity,
+} from '../codec/x509/index.js';
+import { envelopedKey } from '../codec/cms/index.js';
+import { base64url, type Clock, canonicalJson, Fault, fromBase64, parseAddress, sameBytes, sha256 } from '../foundation/index.js';
+import { type AuthorityCertificates, signerOf } from './authorities.js';
+import type { Hsm, StoredPair } from './hsm.js';
+import { thumbprint } from '../codec/jwk.js';
+import { type KeyRecord, macInput, NEXT_KEY_STATE, READABLE, type Sealed, type SealedRecord } from './records.js';
+import type { AuthorityName, AuthorityUrls, DeviceEvidence } from './token.js';
+import { type Asks, parseAsk } from './warden-asks.js';
+
+/** What must hold in the journal before an answer may leave the token process; checked there, after the token acted and before anything is said. */
+export type Claim =
+  /** Nothing later than this version of the record is known; a later one is remembered from now on. */
+  | { kind: 'version'; id: string; version: number }
+  /** This device or employee is not blocked. */
+  | { kind: 'open'; id: string; code: string };
+
+export interface Verdict {
+  claims: Claim[];
+  value: unknown;
+}
+
+/** Verified certificates that are kept, so that a device's signature is not computed anew at each release. */
+const KEPT_DEVICES = 20_000;
+const forbidden = (code: string, message: string) => new Fault('forbidden', code, message);
+
+/**
+ * Decides what the token does, inside the token process: the API asks, the warden answers only to what it sealed itself and to devices
+ * whose certificate it verified itself. Every verb of `Token` that touches keys is here; docs/formats/sealed-records.md says what the MACs cover.
+ */
+export class Warden {
+  readonly #devices = new Map<string, TrustedDevice>();
+
+  constructor(
+    private readonly hsm: Hsm,
+    private readonly authorities: AuthorityCertificates,
+    private readonly clock: Clock,
+  ) {}
+
+  async run(op: string, args: unknown): Promise<Verdict> {
+    const ask = parseAsk(op, args);
+    switch (ask.op) {
+      case 'makePair':
+        return verdict(this.#makePair(ask.args));
+      case 'assign':
+        return this.#assign(ask.args);
+      case 'changeKey':
+        return this.#changeKey(ask.args);
+      case 'seal':
+        return this.#seal(ask.args);
+      case 'raise':
+        return this.#claimed(ask.args.sealed);
+      case 'release':
+        return this.#release(ask.args);
+      case 'decrypt':
+        return this.#decrypt(ask.args);
+      case 'issueDevice':
+        return this.#issueDevice(ask.args);
+      case 'issuePerson':
+        return this.#issuePerson(ask.args);
+      case 'issueInfrastructure':
+        return verdict(await this.#issueInfrastructure(ask.args));
+      case 'issueCrl':
+        return verdict(await this.#issueCrl(ask.args));
+      case 'signMail':
+        return verdict(this.hsm.sign('mail', ask.args.message));
+      case 'sealBytes':
+        return verdict(this.hsm.seal(ask.args.plaintext, ask.args.context));
+      case 'openBytes':
+        return verdict(this.hsm.open(ask.args.sealed, ask.args.context));
+    }
+  }
+
+  #stamp<R extends SealedRecord>(record: R): Sealed<R> {
+    return { record, mac: this.hsm.mac(macInput(record)) };
+  }
+
+  /** The first guard of every verb that takes a record: a record that this token did not seal is nobody's. */
+  #genuine<R extends SealedRecord>(sealed: Sealed<R>): R {
+    if (!sameBytes(this.hsm.mac(macInput(sealed.record)), sealed.mac))
+      throw forbidden('record-forged', `this ${sealed.record.type} record was not sealed by this token, or was changed since`);
+    return sealed.record;
+  }
+
+  #claimed(sealed: Sealed<Exclude<SealedRecord, { type: 'pool' }>>): Verdict {
+    const record = this.#genuine(sealed);
+    return { claims: [{ kind: 'version', id: record.id, version: record.version }], value: null };
+  }
+
+  #makePair(ask: Asks['makePair']) {
+    const { publicKey, wrapped, kek } = this.hsm.generatePair(ask.kind);
+    const record = { type: 'pool', n: ask.n, ...ask.kind, kek, publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) } as const;
+    return { pair: this.#stamp(record), publicKey, wrapped };
+  }
+
+  #assign(ask: Asks['assign']): Verdict {
+    const { n: _, type: __, ...pair } = this.#genuine(ask.pair);
+    const { key, employee, mode } = ask.to;
+    const record: KeyRecord = { ...pair, type: 'key', id: key, version: 1, employee, state: 'active', mode };
+    return verdict(this.#stamp(record), { kind: 'open', id: employee, code: 'employee-blocked' });
+  }
+
+  #changeKey(ask: Asks['changeKey']): Verdict {
+    const record = this.#genuine(ask.key);
+    const { state = record.state, mode = record.mode } = ask.to;
+    if (state !== record.state && !(NEXT_KEY_STATE[record.state] as readonly string[]).includes(state))
+      throw new Fault('conflict', 'key-state', `a key that is ${record.state} cannot become ${state}`);
+    // What was delivered stays delivered: a key that devices have held is never called remote afterwards; the person gets a new one.
+    if (mode === 'remote' && record.mode === 'deliver') throw new Fault('conflict', 'key-mode', 'a delivered key cannot become remote; make a new key');
+    const next: KeyRecord = { ...record, version: record.version + 1, state, mode };
+    return verdict(this.#stamp(next), { kind: 'version', id: record.id, version: record.version });
+  }
+
+  #seal(ask: Asks['seal']): Verdict {
+    const { record, predecessor } = ask;
+    const before = predecessor && this.#genuine(predecessor);
+    const follows = before
+      ? before.type === record.type && before.id === record.id && before.version + 1 === record.version && keeps(before, record)
+      : record.version === 1;
+    if (!follows) throw forbidden('record-forged', `this ${record.type} record does not follow from the one before it`);
+    return before ? verdict(this.#stamp(record), { kind: 'version', id: before.id, version: before.version }) : verdict(this.#stamp(record));
+  }
+
+  /** Device, record and blob must fit one another; the claims that remain are the journal's. */
+  #authorise(ask: Asks['release'], mode: KeyRecord['mode']): { claims: Claim[]; pair: StoredPair; record: KeyRecord; device: TrustedDevice } {
+    const record = this.#genuine(ask.key);
+    const device = this.#trusted(ask.device);
+    if (device.employee !== record.employee) throw forbidden('not-the-owner', 'this key belongs to another employee');
+    if (!fits(ask.blob.wrapped, record.wrapped) || !fits(ask.blob.publicKey, record.publicKey))
+      throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
+    if (!READABLE.includes(record.state)) throw forbidden('key-not-deliverable', `a ${record.state} key is not released`);
+    if (record.mode !== mode) throw forbidden('key-not-deliverable', `this key's mode is ${record.mode}`);
+    const pair = { ...ask.blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } };
+    const claims: Claim[] = [
+      { kind: 'version', id: record.id, version: record.version },
+      { kind: 'open', id: device.device, code: 'device-blocked' },
+      { kind: 'open', id: device.employee, code: 'employee-blocked' },
+    ];
+    return { claims, pair, record, device };
+  }
+
+  #trusted(evidence: DeviceEvidence): TrustedDevice {
+    const digest = base64url(sha256(evidence.certificate));
+    let device = this.#devices.get(digest);
+    if (!device) {
+      device = readDeviceCertificate(evidence.certificate, this.authorities.devices);
+      if (this.#devices.size >= KEPT_DEVICES) this.#devices.clear();
+      this.#devices.set(digest, device);
+    }
+    const now = this.clock.now();
+    if (now < device.notBefore || now >= device.notAfter) throw forbidden('device-untrusted', 'the device certificate is not valid now');
+    if (!sameBytes(sha256(evidence.deliveryKey), device.delivery)) throw forbidden('delivery-key-foreign', 'the delivery key is not the one that the device certificate names');
+    return device;
+  }
+
+  #release(ask: Asks['release']): Verdict {
+    const { claims, pair, record, device } = this.#authorise(ask, 'deliver');
+    const { encryptedKey, content, oaepHash } = this.hsm.rewrap(pair, ask.device.deliveryKey);
+    const delivery = envelopedKey({ encryptedKey, content, oaepHash, deliveryKey: ask.device.deliveryKey });
+    const signature = this.#signDelivery({
+      v: 1,
+      delivery: base64url(sha256(delivery)),
+      device: device.device,
+      key: record.id,
+      publicKey: record.publicKey,
+      time: this.clock.now().toISOString(),
+    });
+    return { claims, value: { delivery, signature } };
+  }
+
+  /** Compact JWS (RFC 7515 §7.1), ES256; the token's r ‖ s is JWS's own form. */
+  #signDelivery(payload: Record<string, string | number>): string {
+    const x5c = [this.authorities.delivery, this.authorities.infrastructure].map((der) => der.toString('base64'));
+    const header = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c })));
+    const input = `${header}.${base64url(Buffer.from(canonicalJson(payload)))}`;
+    return `${input}.${base64url(this.hsm.sign('delivery', Buffer.from(input)))}`;
+  }
+
+  #decrypt(ask: Asks['decrypt']): Verdict {
+    const { claims, pair } = this.#authorise(ask, 'remote');
+    return { claims, value: this.hsm.transport(pair, ask.ask.scheme, ask.ask.encryptedKey, ask.ask.length, ask.device.deliveryKey) };
+  }
+
+  #issuer(name: AuthorityName, urls?: AuthorityUrls): Issuer {
+    return { certificate: this.authorities[name], signer: signerOf(this.hsm, name), ...(urls ? { urls } : {}) };
+  }
+
+  async #issueDevice(ask: Asks['issueDevice']): Promise<Verdict> {
+    const enrolment = this.#genuine(ask.enrolment);
+    const binding = this.#genuine(ask.binding);
+    const now = this.clock.now();
+    if (enrolment.expires <= now.getTime()) throw new Fault('gone', 'enrolment-expired', 'this enrolment has expired');
+    if (!fits(Buffer.from(ask.answer), enrolment.answer)) throw forbidden('answer-wrong', 'the answer does not fit this enrolment');
+    if (thumbprint(ask.spki) !== enrolment.jkt) throw forbidden('answer-wrong', 'the identity key is not the one of this enrolment');
+    if (binding.address !== enrolment.address || binding.to !== null) throw forbidden('binding-ended', 'the address is not bound to this employee');
+    const delivery = fromBase64(enrolment.delivery, 'base64url');
+    if (delivery?.length !== 32) throw forbidden('record-forged', 'the enrolment names no delivery key');
+    const subject = { serial: ask.serial, publicKey: ask.spki, ...validity(now, ask.days) };
+    const value = await deviceCertificate(this.#issuer('devices', ask.urls), { device: ask.device, employee: binding.employee, delivery }, subject);
+    return verdict(
+      value,
+      { kind: 'version', id: binding.id, version: binding.version },
+      { kind: 'version', id: enrolment.id, version: enrolment.version },
+      { kind: 'open', id: binding.employee, code: 'employee-blocked' },
+    );
+  }
+
+  async #issuePerson(ask: Asks['issuePerson']): Promise<Verdict> {
+    const key = this.#genuine(ask.key);
+    const binding = this.#genuine(ask.binding);
+    if (key.state !== 'active') throw new Fault('conflict', 'key-state', `a ${key.state} key gets no certificate`);
+    if (binding.employee !== key.employee || binding.to !== null) throw forbidden('not-the-owner', 'key and address are not of one employee');
+    if (parseAddress(ask.shown).key !== binding.address) throw forbidden('not-the-owner', 'the address is not the one that is bound');
+    if (!fits(ask.publicKey, key.publicKey)) throw forbidden('blob-forged', 'the public key is not the one that this record was sealed for');
+    const subject = { serial: ask.serial, publicKey: ask.publicKey, ...validity(this.clock.now(), ask.days) };
+    const value = await personCertificate(this.#issuer('people', ask.urls), ask.shown, subject);
+    return verdict(value, { kind: 'version', id: key.id, version: key.version }, { kind: 'version', id: binding.id, version: binding.version });
+  }
+
+  #issueInfrastructure(ask: Asks['issueInfrastructure']): Promise<Buffer> {
+    const issuer = this.#issuer('infrastructure', ask.urls);
+    const subject = { serial: ask.serial, publicKey: ask.spki, ...validity(this.clock.now(), ask.days) };
+    return ask.profile === 'tls-server' ? tlsServerCertificate(issuer, ask.names, subject) : mailSigningCertificate(issuer, ask.names[0] ?? '', subject);
+  }
+
+  #issueCrl(ask: Asks['issueCrl']): Promise<Buffer> {
+    const { notAfter: nextUpdate } = validity(this.clock.now(), ask.days);
+    return certificateRevocationList(this.#issuer(ask.authority), {
+      number: ask.number,
+      thisUpdate: this.clock.now(),
+      nextUpdate,
+      entries: ask.entries.map((entry) => ({ ...entry, revokedAt: new Date(entry.revokedAt) })),
+    });
+  }
+}
+
+const verdict = (value: unknown, ...claims: Claim[]): Verdict => ({ claims, value });
+const fits = (bytes: Uint8Array, digest: string): boolean => base64url(sha256(bytes)) === digest;
+
+/** What never changes between versions: a binding keeps employee, address and start, and what has ended stays ended; an enrolment keeps everything. */
+function keeps(before: SealedRecord, after: SealedRecord): boolean {
+  if (before.type === 'binding' && after.type === 'binding')
+    return before.employee === after.employee && before.address === after.address && before.from === after.from && before.to === null;
+  return false;
+}

@@ -1,0 +1,232 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from '@jest/globals';
+import { AuditReader, checkLog, DurableAuditLog } from '../../src/audit/index.js';
+import { type AuditEvent, canonicalJson, Clock, type Json, type Storage } from '../../src/foundation/index.js';
+import { eachDatabase } from '../support/database.js';
+
+class TestClock extends Clock {
+  time = Date.parse('2026-11-23T12:00:00.000Z');
+  override now(): Date {
+    return new Date(this.time);
+  }
+}
+
+const started: AuditEvent = { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } };
+const delivered = (key: string): AuditEvent => ({ action: 'key.deliver', outcome: 'done', actor: { kind: 'device', id: 'd1' }, device: 'd1', employee: 'anna', key });
+
+async function houseOf(storage: Storage, keys: string[] = []) {
+  const clock = new TestClock();
+  const log = new DurableAuditLog(clock);
+  await storage.write(async (unit) => {
+    await unit.run("INSERT INTO employees (id, state, created) VALUES ('anna', 'active', 1)");
+    for (const [n, key] of keys.entries())
+      await unit.run(
+        `INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created)
+         VALUES (?, 1, 'anna', 'rsa', 3072, 'deactivated', 'deliver', 'k', ?, ?, ?, ?, 1)`,
+        [key, Buffer.from([n]), Buffer.alloc(1), Buffer.alloc(1), Buffer.alloc(1)],
+      );
+  });
+  return { clock, log, append: (event: AuditEvent) => storage.write((unit) => log.append(unit, event)) };
+}
+
+describe('the audit log', () => {
+  eachDatabase((open) => {
+    test('an entry is canonical JSON, its receipt the RFC 9162 leaf hash of its very bytes', async () => {
+      const { storage } = await open();
+      const { append } = await houseOf(storage);
+      await append(started);
+      const receipt = await append({
+        ...started,
+        action: 'enrolment.request',
+        outcome: 'refused',
+        reason: 'domain-foreign',
+        subject: 's',
+        request: 'r1',
+        facts: { z: 'ä', attempts: 3, big: 2 ** 60, ok: false },
+        personal: { address: 'Alice@corp.example' },
+      });
+      const [entry] = await new AuditReader(storage).page(1, 10);
+      const row = await storage.one<{ body: string; leaf: Buffer }>('SELECT body, leaf FROM audit_entries WHERE idx = 1');
+      expect(receipt).toEqual({
+        index: 1,
+        leaf: createHash('sha256')
+          .update(Buffer.concat([Buffer.of(0), Buffer.from(row?.body ?? '')]))
+          .digest('base64url'),
+      });
+      expect(row?.leaf.toString('base64url')).toBe(receipt.leaf);
+      expect(row?.body).toBe(canonicalJson(JSON.parse(row?.body ?? '') as Json));
+      expect(entry?.body).toMatchObject({
+        v: 1,
+        index: '1',
+        time: '2026-11-23T12:00:00.000Z',
+        action: 'enrolment.request',
+        outcome: 'refused',
+        reason: 'domain-foreign',
+        actor: { kind: 'system' },
+        facts: { z: 'ä', attempts: 3, big: '1152921504606846976', ok: false },
+      });
+    });
+
+    test('what names a person is in no leaf, only its salted digest; erasing the value leaves the log whole', async () => {
+      const { storage } = await open();
+      const { append } = await houseOf(storage);
+      await append({ ...started, personal: { address: 'Alice@corp.example' } });
+      await append({ ...started, personal: { address: 'Alice@corp.example' } });
+      const bodies = await storage.all<{ body: string }>('SELECT body FROM audit_entries');
+      expect(JSON.stringify(bodies)).not.toMatch(/alice/i);
+      const reader = new AuditReader(storage);
+      const [first, second] = await reader.latest(2);
+      expect(first?.personal).toEqual({ address: 'Alice@corp.example' });
+      expect(first?.body.personal?.['address']).not.toBe(second?.body.personal?.['address']);
+      await storage.write((unit) => unit.run('DELETE FROM audit_values WHERE idx = 0'));
+      expect((await reader.latest(2))[0]?.personal).toEqual({});
+      expect((await checkLog(storage)).problems).toEqual([]);
+    });
+
+    test('an entry about a key carries its use counter and its previous leaf, other keys between or not', async () => {
+      const { storage } = await open();
+      const { append } = await houseOf(storage, ['k1', 'k2']);
+      const first = await append(delivered('k1'));
+      const other = await append(delivered('k2'));
+      await append(started);
+      await append(delivered('k1'));
+      await append(delivered('nobody'));
+      const bodies = (await new AuditReader(storage).page(0, 10)).map(({ body }) => [body.key, body.use, body.previous]);
+      expect(bodies).toEqual([
+        ['k1', '1', undefined],
+        ['k2', '1', undefined],
+        [undefined, undefined, undefined],
+        ['k1', '2', first.leaf],
+        ['nobody', undefined, undefined],
+      ]);
+      expect(await storage.one('SELECT uses FROM key_uses WHERE key = ?', ['k2'])).toEqual({ uses: 1 });
+      expect(other.index).toBe(1);
+      expect(await checkLog(storage)).toEqual({ size: 5, keys: 2, problems: [] });
+    });
+
+    test('200 appends at once, some undone: no gap, no second head', async () => {
+      const { storage } = await open();
+      const { log } = await houseOf(storage, ['k1', 'k2', 'k3']);
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: 200 }, (_, n) =>
+          storage.write(async (unit) => {
+            const receipt = await log.append(unit, delivered(`k${1 + (n % 3)}`));
+            if (n % 10 === 0) throw new Error('undone');
+            return receipt.index;
+          }),
+        ),
+      );
+      const indices = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+      expect(indices.sort((a, b) => a - b)).toEqual(Array.from({ length: 180 }, (_, n) => n));
+      expect(await checkLog(storage)).toEqual({ size: 180, keys: 3, problems: [] });
+    });
+
+    test('time never goes back in the log, whatever the clock does', async () => {
+      const { storage } = await open();
+      const { append, clock } = await houseOf(storage);
+      await append(started);
+      clock.time -= 60_000;
+      await append(started);
+      clock.time += 120_000;
+      await append(started);
+      expect((await new AuditReader(storage).page(0, 3)).map(({ body }) => body.time)).toEqual([
+        '2026-11-23T12:00:00.000Z',
+        '2026-11-23T12:00:00.000Z',
+        '2026-11-23T12:01:00.000Z',
+      ]);
+    });
+
+    test('when the database refuses the entry, the act is undone with it and the caller hears audit-unavailable', async () => {
+      const database = await open();
+      const { log, append } = await houseOf(database.storage);
+      await append(started);
+      await database.tamper(
+        database.kind === 'sqlite'
+          ? "CREATE TRIGGER full BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'no room'); END"
+          : `CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room'; END $$;
+             CREATE TRIGGER no_room BEFORE INSERT ON audit_entries FOR EACH ROW EXECUTE FUNCTION no_room()`,
+      );
+      const act = (swallow: boolean) =>
+        database.storage.write(async (unit) => {
+          await unit.run("INSERT INTO settings (name, value) VALUES ('act', '1')");
+          await log.append(unit, started).catch((error) => {
+            if (!swallow) throw error;
+          });
+        });
+      await expect(act(false)).rejects.toMatchObject({ kind: 'unavailable', code: 'audit-unavailable' });
+      // Even a caller who forgets to let the refusal through commits nothing.
+      await expect(act(true)).rejects.toThrow(/no room/);
+      expect(await database.storage.all('SELECT name FROM settings')).toEqual([]);
+      await database.tamper(database.kind === 'sqlite' ? 'DROP TRIGGER full' : 'DROP TRIGGER no_room ON audit_entries');
+      expect(await append(started)).toMatchObject({ index: 1 });
+    });
+
+    test('a head set back does not give an index twice', async () => {
+      const database = await open();
+      const { append } = await houseOf(database.storage);
+      await append(started);
+      await append(started);
+      await database.tamper('UPDATE audit_head SET size = 1');
+      await expect(append(started)).rejects.toMatchObject({ code: 'audit-unavailable' });
+      expect((await checkLog(database.storage)).problems).toEqual(['the head says 1 entries, the last one has index 1']);
+    });
+
+    test('an entry larger than 65,535 bytes is refused, one that just fits is kept', async () => {
+      const { storage } = await open();
+      const { append } = await houseOf(storage);
+      const overhead = await append({ ...started, facts: { a: '' } }).then(async () => (await storage.one<{ n: number }>('SELECT length(body) AS n FROM audit_entries'))?.n ?? 0);
+      await append({ ...started, facts: { a: 'x'.repeat(65_535 - overhead) } });
+      await expect(append({ ...started, facts: { a: 'x'.repeat(65_536 - overhead) } })).rejects.toMatchObject({ code: 'audit-unavailable' });
+      expect(await new AuditReader(storage).size()).toBe(2);
+    });
+
+    test('our own code cannot change or delete an entry', async () => {
+      const { storage } = await open();
+      const { append } = await houseOf(storage);
+      await append(started);
+      await expect(storage.write((unit) => unit.run("UPDATE audit_entries SET action = 'x'"))).rejects.toThrow(/are kept/);
+      await expect(storage.write((unit) => unit.run('DELETE FROM audit_entries'))).rejects.toThrow(/are kept/);
+    });
+
+    describe('the check finds', () => {
+      const attacks: [string, string, RegExp][] = [
+        ['an entry whose body was edited', `UPDATE audit_entries SET body = replace(body, 'key.deliver', 'device.list') WHERE idx = 2`, /entry 2: its leaf is not the hash/],
+        ['an entry whose search columns lie', `UPDATE audit_entries SET employee = 'bob' WHERE idx = 2`, /entry 2: its search columns/],
+        ['an entry that is gone', 'DELETE FROM audit_entries WHERE idx = 2', /entry 3: the one before has index 1/],
+        ['a tail that is gone', 'DELETE FROM audit_entries WHERE idx = 5', /the head says 6 entries, the last one has index 4/],
+        ['a tail that is gone, with its head', 'DELETE FROM audit_entries WHERE idx = 5; UPDATE audit_head SET size = 5', /key k1: its counter says 3 uses, the log 2/],
+        ['two entries exchanged', 'UPDATE audit_entries SET idx = 99 WHERE idx = 1; UPDATE audit_entries SET idx = 1 WHERE idx = 3; UPDATE audit_entries SET idx = 3 WHERE idx = 99', /entry 1: its body says index 3/],
+        ['a counter set back', `UPDATE key_uses SET uses = 1 WHERE key = 'k2'`, /key k2: its counter says 1 uses, the log 2/],
+        ['a counter that is gone', `DELETE FROM key_uses WHERE key = 'k2'`, /1 keys that the log names have no counter/],
+        ['a value that was exchanged', `UPDATE audit_values SET value = 'mallory@corp.example'`, /entry 0: the value kept for "address"/],
+        ['a head that is gone', 'DELETE FROM audit_head', /the head row is missing/],
+        ['an entry before the first', 'UPDATE audit_entries SET idx = -1 WHERE idx = 0', /the first entry has index -1/],
+        ['an entry beyond the head', 'UPDATE audit_head SET size = 4', /the head says 4 entries, the last one has index 5/],
+      ];
+      test.each(attacks)('%s', async (_, attack, finding) => {
+        const database = await open();
+        const { append } = await houseOf(database.storage, ['k1', 'k2']);
+        await append({ ...started, personal: { address: 'alice@corp.example' } });
+        for (const key of ['k1', 'k1', 'k2', 'k2', 'k1']) await append(delivered(key));
+        expect((await checkLog(database.storage)).problems).toEqual([]);
+        const lift =
+          database.kind === 'sqlite'
+            ? 'DROP TRIGGER audit_entries_no_update; DROP TRIGGER audit_entries_no_delete;'
+            : 'DROP TRIGGER audit_entries_kept ON audit_entries;';
+        await database.tamper(`${lift} ${attack}`);
+        expect((await checkLog(database.storage)).problems.join('\n')).toMatch(finding);
+      });
+    });
+
+    test('a check of several pages, while the log grows, finds nothing wrong', async () => {
+      const { storage } = await open();
+      const { append } = await houseOf(storage, ['k1']);
+      await Promise.all(Array.from({ length: 2_300 }, () => append(delivered('k1'))));
+      const growing = Promise.all(Array.from({ length: 300 }, () => append(delivered('k1'))));
+      const check = await checkLog(storage);
+      expect(check.problems).toEqual([]);
+      expect(check.size).toBeGreaterThanOrEqual(2_300);
+      await growing;
+    });
+  });
+});
