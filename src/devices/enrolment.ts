@@ -252,7 +252,7 @@ export class EnrolmentDesk {
     const binding = found ?? (await employees.propose({ key: address, shown: enrolment.shown, domain: '' }));
     const { employee } = binding.sealed.record;
     const needsKey = !found || !(await issuance.hasActiveKey(employee));
-    const begun = { enrolment: id, state: enrolment.state, device: newId(), serial: newSerial(), keySerial: newSerial() };
+    const begun: BegunEnrolment = { enrolment: id, state: enrolment.state, device: newId(), serial: newSerial(), ...(needsKey ? { keySerial: newSerial() } : {}) };
     await this.#begin(app, enrolment, found ? undefined : binding, begun);
     let prepared: PreparedKey | undefined;
     try {
@@ -266,9 +266,9 @@ export class EnrolmentDesk {
         urls: this.settings.urls,
         days: this.settings.deviceDays,
       });
-      if (needsKey) prepared = await issuance.prepare(binding, begun.keySerial);
+      if (begun.keySerial) prepared = await issuance.prepare(binding, begun.keySerial);
       const announcement = await announcements.prepareEnrolled(enrolment.shown, enrolment);
-      await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared, needsKey });
+      await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared });
       return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(this.settings.deviceAuthority)] };
     } catch (error) {
       await this.undo(begun);
@@ -291,7 +291,7 @@ export class EnrolmentDesk {
     app: AppActor,
     enrolment: Enrolment,
     binding: Binding,
-    done: BegunEnrolment & { certificate: Buffer; announcement: Announcement; prepared: PreparedKey | undefined; needsKey: boolean },
+    done: BegunEnrolment & { certificate: Buffer; announcement: Announcement; prepared: PreparedKey | undefined },
   ): Promise<void> {
     const { storage, audit, registry, issuance, announcements, challenges } = this.parts;
     const { employee, address } = binding.sealed.record;
@@ -321,8 +321,8 @@ export class EnrolmentDesk {
         personal: { address, network: app.request.network },
       });
       if (key) await issuance.insert(unit, key, auditActor(app));
-      else if (done.needsKey && !prepared) await issuance.wait(unit, employee);
-      else await issuance.disown(unit, done.keySerial, 'person');
+      else if (done.keySerial && prepared) await issuance.disown(unit, done.keySerial, 'person');
+      else if (done.keySerial) await issuance.wait(unit, employee);
       await announcements.insert(unit, done.announcement, device);
       await challenges.spend(unit, enrolment.challenge);
       await fulfil(unit, device);
@@ -342,7 +342,7 @@ export class EnrolmentDesk {
     await storage.write(async (unit) => {
       if (await unit.one('SELECT id FROM devices WHERE id = ?', [begun.device])) return fulfil(unit, begun.device);
       await issuance.disown(unit, begun.serial, 'device');
-      await issuance.disown(unit, begun.keySerial, 'person');
+      if (begun.keySerial) await issuance.disown(unit, begun.keySerial, 'person');
       await moveEnrolment(unit, begun.enrolment, 'spent', begun.state);
       return fulfil(unit, begun.device);
     });
@@ -355,5 +355,6 @@ export interface BegunEnrolment {
   state: EnrolmentState;
   device: string;
   serial: string;
-  keySerial: string;
+  /** Of the encrypting certificate, when the person has no key yet. */
+  keySerial?: string;
 }

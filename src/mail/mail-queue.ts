@@ -102,10 +102,12 @@ export class MailQueue extends Mailer {
   }
 
   /** One round at a time; who asks during a round gets another one after it. Never rejects: what could not be claimed is still due. */
-  #work(): Promise<void> {
+  async #work(): Promise<void> {
+    // Where no place is free, the end of any delivery asks again. So a round always has something to wait for, and ends after it is kept here.
+    if (this.#stopping || this.#underWay.size >= LIMITS.deliveries) return;
     this.#again = true;
     this.#round ??= this.#rounds();
-    return this.#round;
+    await this.#round;
   }
 
   async #rounds(): Promise<void> {

@@ -12,7 +12,7 @@ describe('a challenge mail', () => {
   const house = new TestHouse();
   let authority: TestAuthority;
   let appliance: TestAppliance;
-  const read = (mail: Buffer, address = ALICE) => readChallenge(mail, address, readCertificate(authority.root.certificate as Buffer), new Date());
+  const read = (mail: Buffer, address = ALICE) => readChallenge(mail, address, readCertificate(authority.root.certificate), new Date());
   const compose = (signer?: Certified, expires = new Date(Date.now() + 60_000)) => appliance.mail(ALICE, HALF, 'an-enrolment', expires, signer);
 
   beforeAll(async () => {

@@ -180,7 +180,7 @@ eachDatabase((open, kind) => {
       await until(() => transport.accepted.length);
       await pause(150);
       house.clock.ahead += 120_000; // the claim is long over, and this very process still holds the answer
-      await pause(150);
+      await pause(300); // it wrote in vain after 0, 100 and 300 ms, and will again after 700
       house.audit.away = false;
       await house.send('bob@corp.example'); // makes the queue look at once
       await until(async () => (await row(id)).state !== 'queued', 5_000);
@@ -198,6 +198,27 @@ eachDatabase((open, kind) => {
       await Promise.all(nodes.map((node) => node.queue.flush()));
       expect(transport.accepted.map(({ to }) => to).toSorted()).toEqual(people.toSorted());
       expect(nodes.flatMap((node) => node.audit.events)).toHaveLength(120);
+    });
+
+    test('mails that come while every place is taken go out as soon as one is free', async () => {
+      const held: (() => void)[] = [];
+      class HeldTransport extends MailTransport {
+        override deliver(): Promise<void> {
+          return new Promise((resolve) => held.push(resolve));
+        }
+      }
+      const full = mailHouse(database.storage, new HeldTransport(), authority);
+      full.queue.start();
+      for (let n = 0; n < 40; n++) await full.send(`p${n}@corp.example`);
+      await until(() => held.length === 16);
+      await pause(30);
+      expect(held).toHaveLength(16);
+      for (let n = 0; n < 40; n++) {
+        await until(() => held[n], 500); // well before the next regular look
+        held[n]?.();
+      }
+      await until(() => full.audit.events.length === 40);
+      await full.queue.stop();
     });
 
     test('stopping waits for the delivery under way and takes no other', async () => {

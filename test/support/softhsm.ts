@@ -17,7 +17,8 @@ export const KEK_HELPER = join(__dirname, '../../dist/native/ekms-kek');
 /** Says so when it is not: a test that was left out must not look like one that passed. */
 export function softHsmIsHere(): boolean {
   const here = existsSync(SOFTHSM);
-  if (!here) process.stderr.write(`SKIPPED: ${SOFTHSM} is missing (apt-get install softhsm2); nothing is tested on a real PKCS#11 module\n`);
+  if (!here)
+    process.stderr.write(`SKIPPED: ${SOFTHSM} is missing (apt-get install softhsm2); nothing is tested on a real PKCS#11 module\n`);
   return here;
 }
 
@@ -47,7 +48,8 @@ export interface SoftHsm {
 
 /** A SoftHSM token of EKMS in a folder of its own. One at a time per process: SoftHSM reads its configuration once. */
 export function openSoftHsm(options: { authorities?: AuthorityKind; unwrapTemplate?: boolean } = {}): SoftHsm {
-  if (!existsSync(KEK_HELPER) || statSync(KEK_HELPER).mtimeMs < statSync(join(NATIVE, 'kek.c')).mtimeMs) execFileSync(join(NATIVE, 'build.sh'));
+  if (!existsSync(KEK_HELPER) || statSync(KEK_HELPER).mtimeMs < statSync(join(NATIVE, 'kek.c')).mtimeMs)
+    execFileSync(join(NATIVE, 'build.sh'));
   const folder = mkdtempSync(join(tmpdir(), 'ekms-softhsm-'));
   const tokens = join(folder, 'token');
   const configuration = join(folder, 'softhsm2.conf');

@@ -93,6 +93,7 @@ describeSoftHsm('the key-encryption key', () => {
       {
         env: { ...process.env, SOFTHSM2_CONF: soft.configuration, EKMS_TEST_PIN: soft.pin },
         encoding: 'utf8',
+      stdio: 'pipe',
       },
     );
     const objects = listing.split(/^(?=\w[\w ]+;|\w+ Key Object)/m);
@@ -291,6 +292,15 @@ describeSoftHsm('the ceremony', () => {
     hsm.checkCanary();
     hsm.rewrap(old, recipient);
     expect(newPair(hsm).kek).toBe('2');
+  });
+
+  test('a second key of the same label is noticed, not used', () => {
+    const session = logIn(soft);
+    const twin = { ...KEY.aes, token: true, private: true, sensitive: true, extractable: false, valueLength: 32, label: LABEL.seal };
+    const planted = session.generateKey({ number: soft.profile.mechanisms.aesKeyGen }, twin);
+    expect(() => soft.open()).toThrow(/two keys labelled ekms\/seal/);
+    session.destroy(planted);
+    soft.open().checkCanary();
   });
 
   test('makes RSA-4096 authorities where they are asked for', () => {

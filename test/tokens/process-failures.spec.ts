@@ -195,7 +195,7 @@ describe('the token process, when things go wrong,', () => {
     token = new TokenProcess({ entry: ENTRY, settings: home.settings });
     await expect(token.start()).rejects.toMatchObject({ kind: 'misconfigured', code: 'pin-refused' });
     expect(logins()).toBe(before + 1);
-    expect(runMain('serve', home.settings).status).toBe(78);
+    expect(runMain('serve', home.settings)).toMatchObject({ status: 78, signal: null });
     writeFileSync(home.settings.pinFile, right);
     token = new TokenProcess({ entry: ENTRY, settings: home.settings });
     await token.start();

@@ -45,7 +45,7 @@ export function tokenHome(): TokenHome {
 }
 
 export const runMain = (command: string, settings: unknown) =>
-  spawnSync(process.execPath, [ENTRY, command], { input: `${JSON.stringify(settings)}\n`, encoding: 'utf8', timeout: 60_000 });
+  spawnSync(process.execPath, [ENTRY, command], { input: `${JSON.stringify(settings)}\n`, encoding: 'utf8', timeout: 60_000, env: { ...process.env } }); // jest's own copy of it
 
 /** A home in which `init` has run. */
 export function initialisedHome(): TokenHome {

@@ -12,6 +12,7 @@ import {
   type TransportScheme,
   type WrappedPair,
 } from '../hsm.js';
+import { openOrInvent } from './content-key.js';
 import { type Handle, KEY, type Mechanism, type Pkcs11Module, type Template, type TokenSession } from './module.js';
 import type { TokenProfile } from './profile.js';
 import { readRsaSpki, rsaRecipient } from './public-keys.js';
@@ -83,7 +84,7 @@ export class Pkcs11Hsm implements Hsm {
   transport(pair: StoredPair, scheme: TransportScheme, encryptedKey: Buffer, length: 16 | 24 | 32, recipient: Buffer) {
     const mechanism = this.#transportMechanism(scheme);
     return this.#withPrivateKey(pair, { extractable: false, unwrap: true }, (privateKey) => {
-      const key = this.#openOrInvent(mechanism, privateKey, encryptedKey, length);
+      const key = openOrInvent(this.#session, this.#token.profile, { mechanism, privateKey, encryptedKey, length });
       return this.#thenDestroy(key, () => {
         // Bad padding and a token that went away answer alike here, and asking only after a failure would tell by the time it takes.
         this.checkCanary();
@@ -212,51 +213,13 @@ export class Pkcs11Hsm implements Hsm {
     return this.#thenDestroy(publicKey, () => ({ encryptedKey: this.#session.wrap(this.#oaep(oaepHash), publicKey, key), oaepHash }));
   }
 
-  /** What the mail's encrypted key holds, or a random key of the same length by the same calls: whoever asks cannot tell which (RFC 3218 §2.3.2). */
-  #openOrInvent(mechanism: Mechanism, privateKey: Handle, encryptedKey: Buffer, length: number): Handle {
-    const template = { ...KEY.aes, ...PASSING, extractable: true, encrypt: true };
-    const invented = this.#session.generateKey({ number: this.#mechanisms.aesKeyGen }, { ...template, valueLength: length });
-    const opened = unlessRefused(() => this.#session.unwrap(mechanism, privateKey, encryptedKey, template));
-    const fits = this.#hasLength(opened ?? invented, length, opened === undefined);
-    if (opened === undefined) return invented;
-    this.#session.destroy(fits ? invented : opened);
-    return fits ? opened : invented;
-  }
-
-  /**
-   * Whether this AES key, which may not be read, has that many bytes. CKA_VALUE_LEN is 0 in SoftHSM after an unwrap, and any length passes as AES;
-   * so: it encrypts only when it has 16, 24 or 32 bytes, and KWP, which adds 8 (RFC 5649 §4.1), tells these apart.
-   * @param refused whether the token has refused something already: an exception takes 0.15 ms, and a caller can count these. So each path has exactly one.
-   */
-  #hasLength(key: Handle, length: number, refused: boolean): boolean {
-    const template = { ...KEY.aes, ...PASSING, valueLength: 32, wrap: true, encrypt: false };
-    const yardstick = this.#session.generateKey({ number: this.#mechanisms.aesKeyGen }, template);
-    return this.#thenDestroy(yardstick, () => {
-      const encrypt = (by: Handle) => unlessRefused(() => this.#session.encrypt(this.#gcm(randomBytes(NONCE), ''), by, Buffer.alloc(1)));
-      const wrapped = unlessRefused(() => this.#session.wrap(this.#kwp, yardstick, key));
-      const encrypted = encrypt(key);
-      if (encrypted !== undefined && !refused) encrypt(yardstick);
-      return encrypted !== undefined && wrapped?.length === length + 8;
-    });
-  }
-
   /** Tokens answer damaged input and their own absence with the same code (SoftHSM: CKR_GENERAL_ERROR); the canary knows which it was. */
   #blame(error: unknown, code: 'blob-corrupt' | 'seal-broken', message: string): unknown {
     if (!(error instanceof HsmError)) return error;
     try {
       this.checkCanary();
-    } catch (down) {
-      return down;
+    } catch {
     }
     return new HsmError(code, message);
-  }
-}
-
-function unlessRefused<T>(act: () => T): T | undefined {
-  try {
-    return act();
-  } catch (error) {
-    if (error instanceof HsmError) return undefined;
-    throw error;
   }
 }

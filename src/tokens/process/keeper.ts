@@ -14,6 +14,8 @@ export interface ModuleOwner {
 }
 
 const OPEN_MS = 20_000;
+/** The longest key generation in hand, and then some. */
+const CLOSE_MS = 60_000;
 const PROBE_EVERY_MS = 1_000;
 const BACK_OFF_MS = [200, 400, 800, 1600, 3200, 5000];
 
@@ -39,11 +41,19 @@ export class Keeper {
     return { state: this.#state, queued, recoveries: this.#recoveries, ...(this.#reason ? { reason: this.#reason } : {}) };
   }
 
-  /** The first start: the module is initialised already. Throws HsmError; nothing is tried again, so that a mistake in the settings shows. */
-  async start(): Promise<void> {
-    await this.openSessions();
-    this.#state = 'ready';
-    this.#probe = setInterval(() => this.probe(), PROBE_EVERY_MS);
+  /** The first start, with what is to be looked at before anything is served. Throws what went wrong; nothing is tried again then, so that it shows. */
+  async start<T>(inspect: () => T): Promise<T> {
+    try {
+      this.owner.begin();
+      const found = inspect();
+      await this.openSessions();
+      this.#state = 'ready';
+      this.#probe = setInterval(() => this.probe(), PROBE_EVERY_MS);
+      return found;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
   }
 
   /** Told by whoever notices first; the rest of them find the recovery under way. */
@@ -115,7 +125,10 @@ export class Keeper {
 
   private async openSessions(): Promise<void> {
     const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'open' }, OPEN_MS)));
-    for (const reply of replies) if (reply.kind === 'hsm') throw new HsmError(reply.code, reply.message);
+    for (const reply of replies) {
+      if (reply.kind === 'hsm') throw new HsmError(reply.code, reply.message);
+      if (reply.kind === 'fault') throw new HsmError('token-down', reply.fault.message);
+    }
   }
 
   private async closeSessions(): Promise<void> {
@@ -123,6 +136,3 @@ export class Keeper {
     await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'close' }, CLOSE_MS)));
   }
 }
-
-/** Milliseconds: the longest key generation in hand, and then some. */
-const CLOSE_MS = 60_000;

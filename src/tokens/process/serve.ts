@@ -29,15 +29,13 @@ export async function serveTokenProcess(settings: TokenSettings, workerEntry: st
   const { canary, authorities, journal } = await openTokenState(settings.state, new SystemClock());
   const token = { label: settings.label, profile, canary };
   const owner = new Pkcs11Owner(settings, token);
-  owner.begin();
-  const signingKeys = probeKeys(owner);
-
   const man = (lowPriority: boolean) => new Workman(workerEntry, { module: settings.module, token, authorities, lowPriority } satisfies WorkerTask, giveUp);
   const lost = (why: string) => keeper.lost(why);
-  const retrieval = new Lane([man(false), ...Array.from({ length: settings.workers - 1 }, () => man(false))], { ...RETRIEVAL, waiting: settings.waiting }, lost);
+  const others = Array.from({ length: settings.workers - 1 }, () => man(false));
+  const retrieval = new Lane([man(false), ...others], { ...RETRIEVAL, waiting: settings.waiting }, lost);
   const making = new Lane([man(true)], { ...MAKING, waiting: settings.waiting }, lost);
   const keeper = new Keeper(owner, [retrieval, making]);
-  await keeper.start();
+  const signingKeys = await keeper.start(() => probeKeys(owner));
 
   const answer = async (op: string, body: string): Promise<string> => {
     switch (op) {
