@@ -4,7 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance } from 'fastify';
 import { AppModule } from './app.module.js';
-import type { RouteClass } from './access/index.js';
+import { forgetExpired, type RouteClass } from './access/index.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
 import { Listeners, type Place } from './http/index.js';
@@ -45,6 +45,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
     }
     await house.revocations.publishDue();
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
+    await forgetExpired(house.storage, house.clock.now().getTime());
   };
   await house.revocations.publishDue();
   const timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);

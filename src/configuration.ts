@@ -18,7 +18,10 @@ export interface Listen {
 
 const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 const hostName = z.string().toLowerCase().regex(NAME, 'must be a host name');
-const domain = z.string().toLowerCase().refine((name) => NAME.test(name) && name.includes('.'), 'must be a mail domain such as corp.example');
+const domain = z
+  .string()
+  .toLowerCase()
+  .refine((name) => NAME.test(name) && name.includes('.'), 'must be a mail domain such as corp.example');
 /** The bare address: EKMS's mail certificate names it, so it must be exactly what stands in From. */
 const sender = z.string().refine((text) => {
   try {
@@ -37,7 +40,8 @@ const listen = (standard: string) =>
       const [, six, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
       const port = Number(digits);
       const sound = six === undefined ? plain !== undefined && (isIP(plain) === 4 || NAME.test(plain)) : isIP(six) === 6;
-      if (!sound || port > 65_535) context.addIssue({ code: 'custom', message: 'must be ADDRESS:PORT, such as 127.0.0.1:8443 or [::1]:8443' });
+      if (!sound || port > 65_535)
+        context.addIssue({ code: 'custom', message: 'must be ADDRESS:PORT, such as 127.0.0.1:8443 or [::1]:8443' });
       return { host: six ?? plain ?? '', port };
     })
     .prefault(standard);
@@ -49,7 +53,8 @@ const block = z.string().transform((text, context) => {
     return z.NEVER;
   };
   const [address = '', length, ...more] = text.split('/');
-  if (isIP(address) === 0 || more.length > 0 || (length !== undefined && !/^\d{1,3}$/.test(length))) return refuse('must be an address or a block such as 10.1.0.0/16');
+  if (isIP(address) === 0 || more.length > 0 || (length !== undefined && !/^\d{1,3}$/.test(length)))
+    return refuse('must be an address or a block such as 10.1.0.0/16');
   const given = ipaddr.parse(address);
   const mapped = given instanceof ipaddr.IPv6 && given.isIPv4MappedAddress();
   const start = given instanceof ipaddr.IPv6 && mapped ? given.toIPv4Address() : given;
@@ -57,7 +62,9 @@ const block = z.string().transform((text, context) => {
   const bits = length === undefined ? whole : Number(length) - (mapped ? 96 : 0);
   if (bits < 0 || bits > whole) return refuse(`the length after / must be 0 to ${whole}`);
   const network = (start.kind() === 'ipv4' ? ipaddr.IPv4 : ipaddr.IPv6).networkAddressFromCIDR(`${start.toString()}/${bits}`).toString();
-  return network === start.toString() ? `${network}/${bits}` : refuse(`has bits beyond its length: write ${network}/${bits}, or the one address alone`);
+  return network === start.toString()
+    ? `${network}/${bits}`
+    : refuse(`has bits beyond its length: write ${network}/${bits}, or the one address alone`);
 });
 
 const maildir = z.strictObject({ transport: z.literal('maildir'), directory: path.default('mail'), from: sender.optional() });
@@ -73,10 +80,21 @@ const smtp = z
     passwordFile: path.optional(),
     from: sender.optional(),
   })
-  .refine((mail) => (mail.user === undefined) === (mail.passwordFile === undefined), { path: ['passwordFile'], message: 'user and passwordFile go together' })
-  .refine((mail) => mail.tls !== 'none' || mail.user === undefined, { path: ['tls'], message: 'a password does not go over a connection without TLS' });
+  .refine((mail) => (mail.user === undefined) === (mail.passwordFile === undefined), {
+    path: ['passwordFile'],
+    message: 'user and passwordFile go together',
+  })
+  .refine((mail) => mail.tls !== 'none' || mail.user === undefined, {
+    path: ['tls'],
+    message: 'a password does not go over a connection without TLS',
+  });
 
-const databaseUrl = z.string().refine((url) => /^sqlite:[^:]+$/.test(url) || (/^postgres(ql)?:\/\/./.test(url) && URL.canParse(url)), 'must be sqlite:FILE or postgres://…');
+const databaseUrl = z
+  .string()
+  .refine(
+    (url) => /^sqlite:[^:]+$/.test(url) || (/^postgres(ql)?:\/\/./.test(url) && URL.canParse(url)),
+    'must be sqlite:FILE or postgres://…',
+  );
 
 const schema = z.strictObject({
   listen: z
@@ -102,16 +120,24 @@ const schema = z.strictObject({
       label: z.string().min(1).max(32, 'PKCS#11 labels have at most 32 characters').default('ekms'),
       pinFile: path.default('pin'),
       socket: path.optional(),
-      profile: z.string().regex(/^[a-z0-9-]+$/, 'must be the name of a profile').default('softhsm'),
+      profile: z
+        .string()
+        .regex(/^[a-z0-9-]+$/, 'must be the name of a profile')
+        .default('softhsm'),
       workers: z.int().min(1).max(64).default(2),
     })
     .prefault({}),
   database: z.strictObject({ url: databaseUrl.default('sqlite:ekms.db'), passwordFile: path.optional() }).prefault({}),
   domains: z.array(domain).default([]),
   networks: z
-    .record(z.string().regex(/^[a-z][a-z0-9-]*$/, 'must be a name in lower case'), z.strictObject({ addresses: z.array(block).min(1), reach: z.array(z.enum(REACHES)).min(1) }))
+    .record(
+      z.string().regex(/^[a-z][a-z0-9-]*$/, 'must be a name in lower case'),
+      z.strictObject({ addresses: z.array(block).min(1), reach: z.array(z.enum(REACHES)).min(1) }),
+    )
     .default({ loopback: { addresses: ['127.0.0.0/8', '::1/128'], reach: [...REACHES] } }),
-  enrolment: z.strictObject({ second: z.enum(['none', 'device', 'approval']).optional(), minutes: z.int().min(1).max(60).default(10) }).prefault({}),
+  enrolment: z
+    .strictObject({ second: z.enum(['none', 'device', 'approval']).optional(), minutes: z.int().min(1).max(60).default(10) })
+    .prefault({}),
   keys: z
     .strictObject({
       bits: z.literal([2048, 3072, 4096]).default(3072),
@@ -122,9 +148,19 @@ const schema = z.strictObject({
     .prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z
-    .strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365), infrastructureDays: days(397, 90), crlDays: days(90, 7), authorityDays: days(5_475, 3_650), rootDays: days(10_950, 7_300) })
+    .strictObject({
+      personDays: days(1_825, 730),
+      deviceDays: days(1_095, 365),
+      infrastructureDays: days(397, 90),
+      crlDays: days(90, 7),
+      authorityDays: days(5_475, 3_650),
+      rootDays: days(10_950, 7_300),
+    })
     .refine((all) => all.authorityDays <= all.rootDays, { path: ['authorityDays'], message: 'must not outlive the root' })
-    .refine((all) => Math.max(all.personDays, all.deviceDays, all.infrastructureDays) < all.authorityDays, { path: ['authorityDays'], message: 'must be longer than what the authority issues' })
+    .refine((all) => Math.max(all.personDays, all.deviceDays, all.infrastructureDays) < all.authorityDays, {
+      path: ['authorityDays'],
+      message: 'must be longer than what the authority issues',
+    })
     .prefault({}),
 });
 
@@ -148,7 +184,8 @@ export function loadConfiguration(home: string): Configuration {
 export function parseConfiguration(text: string, home: string): Configuration {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines });
-  if (document.errors.length > 0) throw invalid(document.errors.map(({ pos, message }) => `line ${lines.linePos(pos[0]).line}: ${message.split('\n', 1)[0]}`));
+  if (document.errors.length > 0)
+    throw invalid(document.errors.map(({ pos, message }) => `line ${lines.linePos(pos[0]).line}: ${message.split('\n', 1)[0]}`));
   const parsed = schema.safeParse(document.toJS() ?? {});
   if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => told(issue, document, lines)));
   return settled(parsed.data, resolve(home));
@@ -165,7 +202,12 @@ function settled(given: Parsed, home: string): Configuration {
     mail:
       mail.transport === 'maildir'
         ? { transport: 'maildir', directory: absolute(mail.directory), from }
-        : { ...mail, ...files(mail, ['passwordFile', 'caFile'], absolute), port: mail.port ?? { implicit: 465, starttls: 587, none: 25 }[mail.tls], from },
+        : {
+            ...mail,
+            ...files(mail, ['passwordFile', 'caFile'], absolute),
+            port: mail.port ?? { implicit: 465, starttls: 587, none: 25 }[mail.tls],
+            from,
+          },
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
     // Who reads a Maildir on this very machine proves nothing more by a second device.
@@ -179,7 +221,8 @@ function files<T extends object, N extends keyof T>(from: T, names: readonly N[]
 }
 
 function told(issue: z.core.$ZodIssue, document: Document, lines: LineCounter): string[] {
-  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => `${place([...issue.path, key], document, lines)}: there is no such setting`);
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map((key) => `${place([...issue.path, key], document, lines)}: there is no such setting`);
   return [`${place(issue.path, document, lines)}: ${issue.message.replace(/^Invalid (input|option): /, '')}`];
 }
 
@@ -188,7 +231,9 @@ function place(where: readonly PropertyKey[], document: Document, lines: LineCou
   const name = where.map(String).join('.') || 'the whole file';
   for (let depth = where.length; depth > 0; depth--) {
     const parent = depth === 1 ? document.contents : document.getIn(where.slice(0, depth - 1), true);
-    const pair = isMap(parent) ? parent.items.find(({ key }) => isScalar(key) && String(key.value) === String(where[depth - 1])) : undefined;
+    const pair = isMap(parent)
+      ? parent.items.find(({ key }) => isScalar(key) && String(key.value) === String(where[depth - 1]))
+      : undefined;
     const node = pair?.key ?? document.getIn(where.slice(0, depth), true);
     if (isNode(node) && node.range) return `line ${lines.linePos(node.range[0]).line}, ${name}`;
   }
@@ -206,10 +251,20 @@ function read(file: string): string {
 }
 
 const byLine = new Intl.Collator('en', { numeric: true }).compare;
-const invalid = (problems: string[]): Fault => new Fault('misconfigured', 'configuration-invalid', `ekms.yaml cannot be used:\n${problems.sort(byLine).map((problem) => `  ${problem}`).join('\n')}`);
+const invalid = (problems: string[]): Fault =>
+  new Fault(
+    'misconfigured',
+    'configuration-invalid',
+    `ekms.yaml cannot be used:\n${problems
+      .sort(byLine)
+      .map((problem) => `  ${problem}`)
+      .join('\n')}`,
+  );
 
 /** The file that `ekms init` writes: what most sites touch, the rest shown as comments with its defaults. */
-export const freshConfiguration = (domains: readonly string[]): string => `# EKMS. Every setting has a default; relative paths are relative to this folder. Secrets are in files of their own.
+export const freshConfiguration = (
+  domains: readonly string[],
+): string => `# EKMS. Every setting has a default; relative paths are relative to this folder. Secrets are in files of their own.
 
 # Mail domains whose people may enrol.
 domains: ${JSON.stringify(domains)}

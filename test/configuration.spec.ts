@@ -16,23 +16,37 @@ function refusal(text: string): string[] {
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     expect(error).toMatchObject({ kind: 'misconfigured', code: 'configuration-invalid' });
-    return error.message.split('\n').slice(1).map((line) => line.trim());
+    return error.message
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim());
   }
   throw new Error('it was accepted');
 }
 
 describe('configuration', () => {
   test('every setting has a default, and an absent file is all defaults', () => {
-    expect(loadConfiguration(home)).toEqual({ ...parse(''), home, mail: { ...parse('').mail, directory: join(home, 'mail') }, token: { ...parse('').token, pinFile: join(home, 'pin') } });
+    expect(loadConfiguration(home)).toEqual({
+      ...parse(''),
+      home,
+      mail: { ...parse('').mail, directory: join(home, 'mail') },
+      token: { ...parse('').token, pinFile: join(home, 'pin') },
+    });
     expect(parse('')).toMatchObject({
       home: '/srv/ekms',
-      listen: { client: { host: '127.0.0.1', port: 8443 }, public: { host: '127.0.0.1', port: 8480 }, operation: { host: '127.0.0.1', port: 9464 } },
+      listen: {
+        client: { host: '127.0.0.1', port: 8443 },
+        public: { host: '127.0.0.1', port: 8480 },
+        operation: { host: '127.0.0.1', port: 9464 },
+      },
       publicName: 'localhost',
       mail: { transport: 'maildir', directory: '/srv/ekms/mail' },
       token: { module: '/usr/lib/softhsm/libsofthsm2.so', label: 'ekms', pinFile: '/srv/ekms/pin', profile: 'softhsm', workers: 2 },
       database: { url: 'sqlite:ekms.db' },
       domains: [],
-      networks: { loopback: { addresses: ['127.0.0.0/8', '::1/128'], reach: ['client', 'administration', 'staff', 'public', 'operation'] } },
+      networks: {
+        loopback: { addresses: ['127.0.0.0/8', '::1/128'], reach: ['client', 'administration', 'staff', 'public', 'operation'] },
+      },
       enrolment: { second: 'none', minutes: 10 },
       keys: { bits: 3072, mode: 'deliver', pool: { target: 20 }, keepDeliveriesDays: 30 },
       authorities: 'p384',
@@ -48,10 +62,16 @@ describe('configuration', () => {
       .map((line) => line.replace(/^# (?=(token|database|enrolment|keys|authorities|certificates):)/, ''))
       .join('\n');
     expect(parse(uncommented)).toEqual(fresh);
-    const networks = text.split('\n').map((line) => line.replace(/^# (?=networks:| {2})/, '')).join('\n');
+    const networks = text
+      .split('\n')
+      .map((line) => line.replace(/^# (?=networks:| {2})/, ''))
+      .join('\n');
     expect(Object.keys(parse(networks).networks)).toEqual(['employees', 'administrators']);
     const smtp = text.replace(/^mail:.*$/m, '').replace(/^# mail:/m, 'mail:');
-    expect(parse(smtp)).toMatchObject({ mail: { transport: 'smtp', port: 587, passwordFile: '/srv/ekms/mail-password' }, enrolment: { second: 'device' } });
+    expect(parse(smtp)).toMatchObject({
+      mail: { transport: 'smtp', port: 587, passwordFile: '/srv/ekms/mail-password' },
+      enrolment: { second: 'device' },
+    });
   });
 
   test('the example of the design is accepted as it stands', () => {
@@ -107,12 +127,24 @@ enrolment: { second: sometimes, minutes: 0 }
   });
 
   test.each([
-    ['the same address twice', 'listen: { client: "127.0.0.1:9000", staff: "127.0.0.1:9000" }', /^line 1, listen\.staff: is the same as listen\.client/],
+    [
+      'the same address twice',
+      'listen: { client: "127.0.0.1:9000", staff: "127.0.0.1:9000" }',
+      /^line 1, listen\.staff: is the same as listen\.client/,
+    ],
     ['no port', 'listen: { client: "127.0.0.1" }', /ADDRESS:PORT/],
     ['a port beyond the last', 'listen: { client: "127.0.0.1:65536" }', /ADDRESS:PORT/],
-    ['a password without TLS', 'mail: { transport: smtp, host: mail, tls: none, user: u, passwordFile: p }', /^line 1, mail\.tls: .*without TLS/],
+    [
+      'a password without TLS',
+      'mail: { transport: smtp, host: mail, tls: none, user: u, passwordFile: p }',
+      /^line 1, mail\.tls: .*without TLS/,
+    ],
     ['a user without a password', 'mail: { transport: smtp, host: mail, user: u }', /passwordFile: user and passwordFile go together/],
-    ['a sender that is no address', 'mail: { transport: maildir, from: "EKMS <ekms@corp.example>" }', /mail\.from: must be an e-mail address/],
+    [
+      'a sender that is no address',
+      'mail: { transport: maildir, from: "EKMS <ekms@corp.example>" }',
+      /mail\.from: must be an e-mail address/,
+    ],
     ['a transport we do not have', 'mail: { transport: pigeon }', /^line 1, mail\.transport: /],
     ['a setting of the other transport', 'mail: { transport: maildir, host: mail }', /mail\.host: there is no such setting/],
     ['a key twice', 'domains: []\ndomains: [a.example]', /^line \d: .*unique/i],
@@ -135,7 +167,9 @@ enrolment: { second: sometimes, minutes: 0 }
   });
 
   test('relative paths start at the home, absolute ones stay', () => {
-    const config = parse('token: { pinFile: /run/credentials/pin, socket: run/token.sock }\nmail: { transport: smtp, host: mail.corp.example, user: u, passwordFile: secrets/mail, caFile: /etc/ca.pem, tls: implicit }\ndatabase: { url: "postgres://ekms@db/ekms", passwordFile: db }');
+    const config = parse(
+      'token: { pinFile: /run/credentials/pin, socket: run/token.sock }\nmail: { transport: smtp, host: mail.corp.example, user: u, passwordFile: secrets/mail, caFile: /etc/ca.pem, tls: implicit }\ndatabase: { url: "postgres://ekms@db/ekms", passwordFile: db }',
+    );
     expect(config).toMatchObject({
       token: { pinFile: '/run/credentials/pin', socket: '/srv/ekms/run/token.sock' },
       mail: { passwordFile: '/srv/ekms/secrets/mail', caFile: '/etc/ca.pem', port: 465 },

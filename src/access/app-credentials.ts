@@ -74,7 +74,6 @@ export class AppCredentials {
   /** Uses the request's nonce up, inside the unit of what the request does. Throws `app-replayed`. */
   async spendNonce(unit: Unit, app: AppActor): Promise<void> {
     const now = this.clock.now().getTime();
-    await unit.run('DELETE FROM app_nonces WHERE expires < ?', [now]);
     const fresh = await unit.run('INSERT INTO app_nonces (app, nonce, expires) VALUES (?, ?, ?) ON CONFLICT DO NOTHING', [app.id, app.nonce, now + 2 * SKEW * 1000]);
     if (fresh === 0) throw new Fault('unauthenticated', 'app-replayed', 'this signed request has been used before');
   }

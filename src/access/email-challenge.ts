@@ -39,10 +39,11 @@ export class EmailChallenge {
   async prepare(address: Address, enrolment: string): Promise<Challenge> {
     const now = this.clock.now().getTime();
     const life = this.minutes * 60_000;
-    const live = await this.storage.one<ChallengeRow>('SELECT id, half, expires FROM challenges WHERE address = ? AND spent = 0 AND expires > ? ORDER BY expires DESC LIMIT 1', [
-      address.key,
-      now + life * REUSE_SHARE,
-    ]);
+    // A challenge whose mail failed is no challenge: nobody will ever read its half.
+    const live = await this.storage.one<ChallengeRow>(
+      "SELECT c.id, c.half, c.expires FROM challenges c LEFT JOIN mails m ON m.id = c.mail WHERE c.address = ? AND c.spent = 0 AND c.expires > ? AND (m.state IS NULL OR m.state <> 'failed') ORDER BY c.expires DESC LIMIT 1",
+      [address.key, now + life * REUSE_SHARE],
+    );
     if (live) {
       const half = (await this.token.openBytes(live.half, context(live.id))).toString('ascii');
       return { id: live.id, half, expires: live.expires };
@@ -64,8 +65,9 @@ export class EmailChallenge {
   /** Stores a new challenge and queues its mail, in the unit of the enrolment that it serves. */
   async insert(unit: Unit, challenge: Challenge, address: Address, enrolment: string): Promise<void> {
     if (!challenge.fresh) return;
-    await unit.run('INSERT INTO challenges (id, address, half, enrolment, expires, spent) VALUES (?, ?, ?, ?, ?, 0)', [
+    await unit.run('INSERT INTO challenges (id, mail, address, half, enrolment, expires, spent) VALUES (?, ?, ?, ?, ?, ?, 0)', [
       challenge.id,
+      challenge.fresh.mail.id,
       address.key,
       challenge.fresh.sealedHalf,
       enrolment,
@@ -78,6 +80,19 @@ export class EmailChallenge {
   async spend(unit: Unit, id: string): Promise<void> {
     await unit.run('UPDATE challenges SET spent = 1 WHERE id = ?', [id]);
   }
+}
+
+const DAY = 86_400_000;
+
+/** Deletes what is over and of no more use: challenges, nonces, enrolments that came to nothing, settled mails, dead links. The log keeps what happened. */
+export async function forgetExpired(storage: Storage, now: number): Promise<void> {
+  await storage.write(async (unit) => {
+    await unit.run('DELETE FROM challenges WHERE expires < ?', [now - DAY]);
+    await unit.run('DELETE FROM app_nonces WHERE expires < ?', [now]);
+    await unit.run('DELETE FROM enrolments WHERE issue_by < ?', [now - 30 * DAY]);
+    await unit.run('DELETE FROM freezes WHERE expires < ?', [now]);
+    await unit.run("DELETE FROM mails WHERE state <> 'queued' AND expires < ?", [now - 30 * DAY]);
+  });
 }
 
 const context = (id: string): string => `challenge:${id}`;

@@ -3,7 +3,7 @@ export { type AppActor, auditActor, type DeviceActor, type Request } from './act
 export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
 export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';
-export { type Challenge, EmailChallenge } from './email-challenge.js';
+export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
 export { type Network, NetworkPolicy, type RouteClass } from './network-policy.js';
 export { registerPeer } from './peer.js';

@@ -69,6 +69,11 @@ export class AuditReader {
     const personal = new Map<number, Record<string, string>>();
     for (const { idx, name, value } of await this.values(first.idx, last.idx)) personal.set(idx, { ...personal.get(idx), [name]: value });
     // The body is ours: checkLog says whether it still is what we wrote.
-    return rows.map(({ idx, leaf, body }) => ({ index: idx, leaf, body: JSON.parse(body) as EntryBody, personal: personal.get(idx) ?? {} }));
+    return rows.map(({ idx, leaf, body }) => ({
+      index: idx,
+      leaf,
+      body: JSON.parse(body) as EntryBody,
+      personal: personal.get(idx) ?? {},
+    }));
   }
 }

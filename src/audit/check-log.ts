@@ -51,7 +51,12 @@ class Problems {
   }
 }
 
-function judge(row: StoredEntry, last: { index: number; time: number }, chains: Chains, problems: Problems): { index: number; time: number } {
+function judge(
+  row: StoredEntry,
+  last: { index: number; time: number },
+  chains: Chains,
+  problems: Problems,
+): { index: number; time: number } {
   const wrong = (what: string) => problems.say(`entry ${row.idx}: ${what}`);
   if (row.idx !== last.index + 1) wrong(`the one before has index ${last.index}`);
   if (!sameBytes(row.leaf, leafHash(row.body))) wrong('its leaf is not the hash of its body');
@@ -63,7 +68,8 @@ function judge(row: StoredEntry, last: { index: number; time: number }, chains: 
     if (time < last.time) wrong('its time is before that of the one before');
     const columns = { time: row.time, action: row.action, outcome: row.outcome, key: row.key, device: row.device, employee: row.employee };
     const { action, outcome, key = null, device = null, employee = null } = body;
-    if (JSON.stringify(columns) !== JSON.stringify({ time, action, outcome, key, device, employee })) wrong('its search columns say something else than its body');
+    if (JSON.stringify(columns) !== JSON.stringify({ time, action, outcome, key, device, employee }))
+      wrong('its search columns say something else than its body');
     if (body.key !== undefined && body.use !== undefined) {
       const chain = chains.get(body.key) ?? { uses: 0, leaf: undefined };
       if (body.use !== String(chain.uses + 1)) wrong(`use ${body.use} of key ${body.key} follows use ${chain.uses}`);
@@ -86,7 +92,8 @@ function parse(body: string): EntryBody | undefined {
 function judgeValues(rows: StoredEntry[], values: StoredValue[], problems: Problems): void {
   const bodies = new Map(rows.map((row) => [row.idx, parse(row.body)]));
   for (const { idx, name, salt, value } of values)
-    if (bodies.get(idx)?.personal?.[name] !== personalDigest({ salt, value })) problems.say(`entry ${idx}: the value kept for "${name}" is not the one it names`);
+    if (bodies.get(idx)?.personal?.[name] !== personalDigest({ salt, value }))
+      problems.say(`entry ${idx}: the value kept for "${name}" is not the one it names`);
 }
 
 async function judgeCounters(reader: Reader, size: number, chains: Chains, problems: Problems): Promise<void> {

@@ -47,18 +47,18 @@ export class DurableAuditLog extends AuditLog {
   }
 }
 
-async function keep(unit: Unit, event: AuditEvent, place: Place, body: string, leaf: Buffer, personal: readonly PersonalValue[]): Promise<void> {
-  await unit.run('INSERT INTO audit_entries (idx, leaf, body, time, action, outcome, key, device, employee) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', [
-    place.index,
-    leaf,
-    body,
-    place.time,
-    event.action,
-    event.outcome,
-    event.key ?? null,
-    event.device ?? null,
-    event.employee ?? null,
-  ]);
+async function keep(
+  unit: Unit,
+  event: AuditEvent,
+  place: Place,
+  body: string,
+  leaf: Buffer,
+  personal: readonly PersonalValue[],
+): Promise<void> {
+  await unit.run(
+    'INSERT INTO audit_entries (idx, leaf, body, time, action, outcome, key, device, employee) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+    [place.index, leaf, body, place.time, event.action, event.outcome, event.key ?? null, event.device ?? null, event.employee ?? null],
+  );
   if (place.use && event.key)
     await unit.run(
       'INSERT INTO key_uses (key, uses, last_leaf) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET uses = excluded.uses, last_leaf = excluded.last_leaf',

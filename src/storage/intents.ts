@@ -12,7 +12,12 @@ export interface Intent {
 
 /** Writes down what is begun, to be finished or undone after a crash; deleted in the unit that finishes it (design §7, order). */
 export async function intend(unit: Unit, id: string, kind: IntentKind, body: Record<string, string>, clock: Clock): Promise<void> {
-  await unit.run('INSERT INTO intents (id, kind, body, created) VALUES (?, ?, ?, ?)', [id, kind, JSON.stringify(body), clock.now().getTime()]);
+  await unit.run('INSERT INTO intents (id, kind, body, created) VALUES (?, ?, ?, ?)', [
+    id,
+    kind,
+    JSON.stringify(body),
+    clock.now().getTime(),
+  ]);
 }
 
 export async function fulfil(unit: Unit, id: string): Promise<void> {
@@ -20,6 +25,8 @@ export async function fulfil(unit: Unit, id: string): Promise<void> {
 }
 
 export async function openIntents(reader: Reader): Promise<Intent[]> {
-  const rows = await reader.all<{ id: string; kind: IntentKind; body: string; created: number }>('SELECT id, kind, body, created FROM intents ORDER BY created, id');
+  const rows = await reader.all<{ id: string; kind: IntentKind; body: string; created: number }>(
+    'SELECT id, kind, body, created FROM intents ORDER BY created, id',
+  );
   return rows.map((row) => ({ ...row, body: JSON.parse(row.body) as Record<string, string> })); // only `intend` writes this column
 }

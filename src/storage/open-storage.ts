@@ -53,7 +53,8 @@ async function openPostgres(settings: StorageSettings): Promise<PostgresEngine> 
     // No node migrates beside another, and none writes meanwhile. The lock ends with this connection.
     await guard.query(`SELECT pg_advisory_lock(${WRITER_LOCK})`);
     const [setting] = (await guard.query('SHOW synchronous_commit')) as { synchronous_commit: string }[];
-    if (setting?.synchronous_commit === 'off') throw unusable('on PostgreSQL', new Error('synchronous_commit is off, so what we acknowledge could be lost; set it on'));
+    if (setting?.synchronous_commit === 'off')
+      throw unusable('on PostgreSQL', new Error('synchronous_commit is off, so what we acknowledge could be lost; set it on'));
     await migrate(migrating);
   } catch (error) {
     throw sqlFault(error, 'migrations');

@@ -10,7 +10,8 @@ const READ_ONLY = /^(SQLITE_READONLY|EROFS|25006)/;
 const LOST = /^(SQLITE_(IOERR|CANTOPEN|NOMEM|PROTOCOL)|08|53|57|58|28|3D000|E[A-Z_]+$)/;
 const LOST_MESSAGE = /connection terminated|connection error|not queryable|timeout|query runner already released|pool after calling end/i;
 
-export const storageUnavailable = (why: string): Fault => new Fault('unavailable', 'storage-unavailable', `the database cannot be used now: ${why}`, 2);
+export const storageUnavailable = (why: string): Fault =>
+  new Fault('unavailable', 'storage-unavailable', `the database cannot be used now: ${why}`, 2);
 
 /** The driver's own error: TypeORM wraps it and adds the parameters, which must go no further. */
 function cause(error: unknown): { code: string; message: string } {

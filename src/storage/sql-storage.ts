@@ -34,7 +34,7 @@ interface Job {
 export class SqlStorage extends Storage {
   #waiting: Job[] = [];
   #draining: Promise<void> | undefined;
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   constructor(
     private readonly engine: Engine,
@@ -52,7 +52,7 @@ export class SqlStorage extends Storage {
   }
 
   override write<T>(work: (unit: Unit) => Promise<T>): Promise<T> {
-    if (this.#closed) return Promise.reject(storageUnavailable('the appliance is stopping'));
+    if (this.#closing) return Promise.reject(storageUnavailable('the appliance is stopping'));
     if (this.#waiting.length >= this.limits.waiting)
       return Promise.reject(new Fault('unavailable', 'storage-busy', 'too much waits to be written; try again soon', 1));
     return new Promise<T>((resolve, reject) => {
@@ -75,11 +75,9 @@ export class SqlStorage extends Storage {
   }
 
   /** Waits for what is queued, then lets the database go. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    await this.#draining;
-    await this.engine.close();
+  close(): Promise<void> {
+    this.#closing ??= (this.#draining ?? Promise.resolve()).then(() => this.engine.close());
+    return this.#closing;
   }
 
   async #drain(): Promise<void> {
@@ -100,7 +98,7 @@ export class SqlStorage extends Storage {
     } catch (error) {
       await this.engine.abandon();
       // On PostgreSQL a connection lost during COMMIT leaves open what became of it; ids are made by callers, so they can look.
-      const fault = isFault(error) ? error : storageUnavailable('the transaction could not be finished');
+      const fault = isFault(error) ? error : storageUnavailable(`its transaction could not be finished: ${(error as Error).message}`);
       settle.splice(0, settle.length, ...batch.map((job) => () => job.reject(fault)));
     }
     for (const job of batch) clearTimeout(job.timer);

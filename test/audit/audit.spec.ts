@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import { AuditReader, checkLog, DurableAuditLog } from '../../src/audit/index.js';
-import { type AuditEvent, canonicalJson, Clock, type Json, type Storage } from '../../src/foundation/index.js';
+import { type AuditEvent, Clock, canonicalJson, type Json, type Storage } from '../../src/foundation/index.js';
 import { eachDatabase } from '../support/database.js';
 
 class TestClock extends Clock {
@@ -12,7 +12,14 @@ class TestClock extends Clock {
 }
 
 const started: AuditEvent = { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } };
-const delivered = (key: string): AuditEvent => ({ action: 'key.deliver', outcome: 'done', actor: { kind: 'device', id: 'd1' }, device: 'd1', employee: 'anna', key });
+const delivered = (key: string): AuditEvent => ({
+  action: 'key.deliver',
+  outcome: 'done',
+  actor: { kind: 'device', id: 'd1' },
+  device: 'd1',
+  employee: 'anna',
+  key,
+});
 
 async function houseOf(storage: Storage, keys: string[] = []) {
   const clock = new TestClock();
@@ -174,9 +181,13 @@ describe('the audit log', () => {
     test('an entry larger than 65,535 bytes is refused, one that just fits is kept', async () => {
       const { storage } = await open();
       const { append } = await houseOf(storage);
-      const overhead = await append({ ...started, facts: { a: '' } }).then(async () => (await storage.one<{ n: number }>('SELECT length(body) AS n FROM audit_entries'))?.n ?? 0);
+      const overhead = await append({ ...started, facts: { a: '' } }).then(
+        async () => (await storage.one<{ n: number }>('SELECT length(body) AS n FROM audit_entries'))?.n ?? 0,
+      );
       await append({ ...started, facts: { a: 'x'.repeat(65_535 - overhead) } });
-      await expect(append({ ...started, facts: { a: 'x'.repeat(65_536 - overhead) } })).rejects.toMatchObject({ code: 'audit-unavailable' });
+      await expect(append({ ...started, facts: { a: 'x'.repeat(65_536 - overhead) } })).rejects.toMatchObject({
+        code: 'audit-unavailable',
+      });
       expect(await new AuditReader(storage).size()).toBe(2);
     });
 
@@ -190,12 +201,24 @@ describe('the audit log', () => {
 
     describe('the check finds', () => {
       const attacks: [string, string, RegExp][] = [
-        ['an entry whose body was edited', `UPDATE audit_entries SET body = replace(body, 'key.deliver', 'device.list') WHERE idx = 2`, /entry 2: its leaf is not the hash/],
+        [
+          'an entry whose body was edited',
+          `UPDATE audit_entries SET body = replace(body, 'key.deliver', 'device.list') WHERE idx = 2`,
+          /entry 2: its leaf is not the hash/,
+        ],
         ['an entry whose search columns lie', `UPDATE audit_entries SET employee = 'bob' WHERE idx = 2`, /entry 2: its search columns/],
         ['an entry that is gone', 'DELETE FROM audit_entries WHERE idx = 2', /entry 3: the one before has index 1/],
         ['a tail that is gone', 'DELETE FROM audit_entries WHERE idx = 5', /the head says 6 entries, the last one has index 4/],
-        ['a tail that is gone, with its head', 'DELETE FROM audit_entries WHERE idx = 5; UPDATE audit_head SET size = 5', /key k1: its counter says 3 uses, the log 2/],
-        ['two entries exchanged', 'UPDATE audit_entries SET idx = 99 WHERE idx = 1; UPDATE audit_entries SET idx = 1 WHERE idx = 3; UPDATE audit_entries SET idx = 3 WHERE idx = 99', /entry 1: its body says index 3/],
+        [
+          'a tail that is gone, with its head',
+          'DELETE FROM audit_entries WHERE idx = 5; UPDATE audit_head SET size = 5',
+          /key k1: its counter says 3 uses, the log 2/,
+        ],
+        [
+          'two entries exchanged',
+          'UPDATE audit_entries SET idx = 99 WHERE idx = 1; UPDATE audit_entries SET idx = 1 WHERE idx = 3; UPDATE audit_entries SET idx = 3 WHERE idx = 99',
+          /entry 1: its body says index 3/,
+        ],
         ['a counter set back', `UPDATE key_uses SET uses = 1 WHERE key = 'k2'`, /key k2: its counter says 1 uses, the log 2/],
         ['a counter that is gone', `DELETE FROM key_uses WHERE key = 'k2'`, /1 keys that the log names have no counter/],
         ['a value that was exchanged', `UPDATE audit_values SET value = 'mallory@corp.example'`, /entry 0: the value kept for "address"/],

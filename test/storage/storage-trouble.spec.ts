@@ -74,7 +74,12 @@ describe('storage in trouble', () => {
       for (let n = 0; n < 100; n += 4) outcomes.push(...(await Promise.allSettled([act(n), act(n + 1), act(n + 2), act(n + 3)])));
       const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
       expect(refused.length).toBeGreaterThan(0);
-      for (const { reason } of refused) expect(reason).toMatchObject({ kind: 'unavailable', code: expect.stringMatching(/^(storage|audit)-unavailable$/), message: expect.stringMatching(/disk is full/) });
+      for (const { reason } of refused)
+        expect(reason).toMatchObject({
+          kind: 'unavailable',
+          code: expect.stringMatching(/^(storage|audit)-unavailable$/),
+          message: expect.stringMatching(/disk is full/),
+        });
       rmSync(join(home, 'ballast'));
       await act(999);
       const kept = outcomes.length - refused.length + 1;
@@ -86,9 +91,15 @@ describe('storage in trouble', () => {
     test('a file that is no database, or no file at all, is refused with its reason', async () => {
       const home = folder();
       writeFileSync(join(home, 'ekms.db'), 'this is not a database, '.repeat(400));
-      await expect(openStorage({ url, home })).rejects.toMatchObject({ code: 'storage-unavailable', message: expect.stringMatching(/damaged/) });
+      await expect(openStorage({ url, home })).rejects.toMatchObject({
+        code: 'storage-unavailable',
+        message: expect.stringMatching(/damaged/),
+      });
       mkdirSync(join(home, 'folder.db'));
-      await expect(openStorage({ url: 'sqlite:folder.db', home })).rejects.toMatchObject({ kind: 'misconfigured', code: 'database-unusable' });
+      await expect(openStorage({ url: 'sqlite:folder.db', home })).rejects.toMatchObject({
+        kind: 'misconfigured',
+        code: 'database-unusable',
+      });
     });
 
     test('only the owner may read the database, its WAL and what lies beside it', async () => {
@@ -186,7 +197,9 @@ describe('storage in trouble', () => {
 
     test('no server at all: openStorage says so soon, and keeps the password to itself', async () => {
       const started = performance.now();
-      const error: unknown = await openStorage({ url: 'postgres://ekms:hunter2@127.0.0.1:1/ekms', home: tmpdir() }).catch((reason: unknown) => reason);
+      const error: unknown = await openStorage({ url: 'postgres://ekms:hunter2@127.0.0.1:1/ekms', home: tmpdir() }).catch(
+        (reason: unknown) => reason,
+      );
       expect(error).toMatchObject(unavailable);
       expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('hunter2');
       expect(performance.now() - started).toBeLessThan(5_000);
@@ -198,7 +211,9 @@ describe('storage in trouble', () => {
       const log = new DurableAuditLog(new SystemClock());
       await Promise.all(
         Array.from({ length: 200 }, (_, n) =>
-          [storage, other][n % 2]?.write((unit) => log.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } })),
+          [storage, other][n % 2]?.write((unit) =>
+            log.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }),
+          ),
         ),
       );
       expect(await checkLog(other)).toEqual({ size: 200, keys: 0, problems: [] });
@@ -217,7 +232,10 @@ describe('storage in trouble', () => {
       const { settings, tamper } = await open();
       const name = new URL(settings.url).pathname.slice(1);
       await tamper(`ALTER DATABASE ${name} SET synchronous_commit = off`);
-      await expect(openStorage(settings)).rejects.toMatchObject({ code: 'database-unusable', message: expect.stringMatching(/synchronous_commit/) });
+      await expect(openStorage(settings)).rejects.toMatchObject({
+        code: 'database-unusable',
+        message: expect.stringMatching(/synchronous_commit/),
+      });
     });
   });
 });

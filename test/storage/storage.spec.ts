@@ -21,12 +21,22 @@ describe('storage', () => {
       const { storage } = await open();
       const bytes = new Uint8Array([0, 1, 254, 255]);
       await storage.write(async (unit) => {
-        await unit.run('INSERT INTO crls (authority, number, der, next_update) VALUES (?, ?, ?, ?)', ["people's ?", 7, bytes, 1795500000000]);
+        await unit.run('INSERT INTO crls (authority, number, der, next_update) VALUES (?, ?, ?, ?)', [
+          "people's ?",
+          7,
+          bytes,
+          1795500000000,
+        ]);
       });
-      const row = await storage.one<{ der: Buffer }>("SELECT authority, number, der, next_update FROM crls WHERE authority <> '?' AND number = ?", [7]);
+      const row = await storage.one<{ der: Buffer }>(
+        "SELECT authority, number, der, next_update FROM crls WHERE authority <> '?' AND number = ?",
+        [7],
+      );
       expect(row).toEqual({ authority: "people's ?", number: 7, der: Buffer.from(bytes), next_update: 1795500000000 });
       expect(Buffer.isBuffer(row?.der)).toBe(true);
-      expect(await storage.one('SELECT count(*) AS n, sum(number) AS s, max(next_update) AS t, max(reason) AS r FROM crls, certificates')).toEqual({
+      expect(
+        await storage.one('SELECT count(*) AS n, sum(number) AS s, max(next_update) AS t, max(reason) AS r FROM crls, certificates'),
+      ).toEqual({
         n: 0,
         s: null,
         t: null,

@@ -1,4 +1,4 @@
-import { createServer, connect, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 
 /** A TCP proxy whose line can be cut (connections end, new ones are refused) or hung (bytes stop, nothing ends), and mended. */
 export interface CuttableProxy {
@@ -32,7 +32,9 @@ export async function cuttableProxy(to: { host: string; port: number }): Promise
     }
     return undefined;
   });
-  const port = await new Promise<number>((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)));
+  const port = await new Promise<number>((resolve) =>
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
+  );
   const end = () => {
     for (const [near, far] of pairs) {
       near.destroy();

@@ -24,7 +24,12 @@ type Opener = (settings?: Partial<StorageSettings>) => Promise<TestDatabase>;
 export function eachDatabase(suite: (open: Opener, kind: TestDatabase['kind']) => void): void {
   describe('on SQLite', () => suite(opener(sqlite), 'sqlite'));
   const cluster = process.env['EKMS_TEST_POSTGRES'];
-  if (cluster) describe('on PostgreSQL', () => suite(opener(() => postgres(cluster)), 'postgres'));
+  if (cluster)
+    describe('on PostgreSQL', () =>
+      suite(
+        opener(() => postgres(cluster)),
+        'postgres',
+      ));
   else {
     process.stderr.write('\n*** EKMS_TEST_POSTGRES is not set: the PostgreSQL half of these tests is SKIPPED ***\n');
     describe.skip('on PostgreSQL', () => suite(opener(sqlite), 'postgres'));

@@ -93,7 +93,7 @@ describeSoftHsm('the key-encryption key', () => {
       {
         env: { ...process.env, SOFTHSM2_CONF: soft.configuration, EKMS_TEST_PIN: soft.pin },
         encoding: 'utf8',
-      stdio: 'pipe',
+        stdio: 'pipe',
       },
     );
     const objects = listing.split(/^(?=\w[\w ]+;|\w+ Key Object)/m);

@@ -49,7 +49,7 @@ const enrolment = ({ text, whole, bytes, table, small }: Columns) => [
   `CREATE TABLE apps (id ${text} PRIMARY KEY, platform ${text} NOT NULL, public_key ${bytes} NOT NULL, state ${text} NOT NULL, created ${whole} NOT NULL) ${table}`,
   `CREATE TABLE app_nonces (app ${text} NOT NULL, nonce ${text} NOT NULL, expires ${whole} NOT NULL, PRIMARY KEY (app, nonce)) ${small}`,
   'CREATE INDEX app_nonces_expires ON app_nonces (expires)',
-  `CREATE TABLE challenges (id ${text} PRIMARY KEY, address ${text} NOT NULL, half ${bytes} NOT NULL, enrolment ${text} NOT NULL, expires ${whole} NOT NULL,
+  `CREATE TABLE challenges (id ${text} PRIMARY KEY, mail ${text} NOT NULL, address ${text} NOT NULL, half ${bytes} NOT NULL, enrolment ${text} NOT NULL, expires ${whole} NOT NULL,
      spent INT NOT NULL DEFAULT 0) ${table}`,
   'CREATE INDEX challenges_address ON challenges (address)',
   'CREATE INDEX challenges_expires ON challenges (expires)',

@@ -28,7 +28,8 @@ const SQLITE: Columns = {
   external: () => [],
   kept: (table) =>
     ['UPDATE', 'DELETE'].map(
-      (verb) => `CREATE TRIGGER ${table}_no_${verb.toLowerCase()} BEFORE ${verb} ON ${table} BEGIN SELECT RAISE(ABORT, 'rows of ${table} are kept'); END`,
+      (verb) =>
+        `CREATE TRIGGER ${table}_no_${verb.toLowerCase()} BEFORE ${verb} ON ${table} BEGIN SELECT RAISE(ABORT, 'rows of ${table} are kept'); END`,
     ),
 };
 

@@ -218,7 +218,8 @@ export class Pkcs11Hsm implements Hsm {
     if (!(error instanceof HsmError)) return error;
     try {
       this.checkCanary();
-    } catch {
+    } catch (down) {
+      return down;
     }
     return new HsmError(code, message);
   }

@@ -1,7 +1,8 @@
 import { Fault } from '../../foundation/index.js';
-import type { JournalClaim } from '../journal.js';
+import type { HsmErrorCode } from '../hsm.js';
+import type { Done, Errand } from './desk.js';
 import { faultOf } from './fault-on-wire.js';
-import type { Errand, Reply, Workman } from './workman.js';
+import type { Reply, Workman } from './workman.js';
 
 export interface LaneLimits {
   /** Jobs that may wait; one more is refused as `token-busy`. */
@@ -12,11 +13,6 @@ export interface LaneLimits {
   deadline: number;
   /** Milliseconds after which a thread that has not come back is given up, and the process with it. */
   stuck: number;
-}
-
-export interface Done {
-  claims: JournalClaim[];
-  body: string;
 }
 
 interface Job {
@@ -69,18 +65,15 @@ export class Lane {
       const workman = this.workmen.reduce((least, each) => (each.load < least.load ? each : least));
       const job = workman.load < this.limits.inHand ? this.queue.shift() : undefined;
       if (!job) return;
-      void workman.ask(job.errand, this.limits.stuck).then((reply) => this.settle(job, () => this.finish(job, reply)));
+      void workman.ask({ do: 'judge', errand: job.errand }, this.limits.stuck).then((reply) => this.settle(job, () => this.finish(job, reply)));
     }
   }
 
   private finish(job: Job, reply: Reply): void {
     if (reply.kind === 'done') return job.resolve(reply);
     if (reply.kind === 'fault') return job.reject(faultOf(reply.fault));
-    if (reply.code === 'token-down') {
-      job.reject(unavailable('the token does not answer'));
-      return this.onLost(reply.message);
-    }
-    job.reject(new Fault('conflict', reply.code, reply.message));
+    job.reject(hsmFault(reply));
+    if (reply.code === 'token-down') this.onLost(reply.message);
   }
 
   private expire(job: Job): void {
@@ -94,5 +87,9 @@ export class Lane {
     how();
   }
 }
+
+/** What a caller sees of a token's refusal: the token is away, or these bytes are bad. */
+export const hsmFault = ({ code, message }: { code: HsmErrorCode; message: string }): Fault =>
+  code === 'token-down' ? unavailable('the token does not answer') : new Fault('conflict', code, message);
 
 export const unavailable = (message: string, retryAfter = 1): Fault => new Fault('unavailable', 'token-unavailable', message, retryAfter);

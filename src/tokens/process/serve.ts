@@ -1,11 +1,10 @@
 import { writeFileSync, writeSync } from 'node:fs';
-import { z } from 'zod';
-import { Fault, isId, SystemClock } from '../../foundation/index.js';
-import { SIGNING_KEYS } from '../hsm.js';
+import { SystemClock } from '../../foundation/index.js';
+import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import { loadProfile } from '../pkcs11/profile.js';
 import { selfTest } from '../pkcs11/self-test.js';
 import type { SigningKeyInfo } from '../token.js';
-import { decodeBody, encodeBody } from './frames.js';
+import { Desk, type Errand } from './desk.js';
 import { Keeper } from './keeper.js';
 import { Lane, type LaneLimits } from './lane.js';
 import { Pkcs11Owner } from './pkcs11-owner.js';
@@ -14,9 +13,6 @@ import type { TokenSettings } from './settings.js';
 import { openTokenState } from './token-state.js';
 import type { WorkerTask } from './worker.js';
 import { Workman } from './workman.js';
-
-const blocking = z.strictObject({ id: z.string().refine(isId) });
-const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
 /**
  * The token process: the only holder of module and PIN. Resolves once it serves; `stop` ends it in order. Rejects with HsmError
@@ -37,29 +33,9 @@ export async function serveTokenProcess(settings: TokenSettings, workerEntry: st
   const keeper = new Keeper(owner, [retrieval, making]);
   const signingKeys = await keeper.start(() => probeKeys(owner));
 
-  const answer = async (op: string, body: string): Promise<string> => {
-    switch (op) {
-      case 'health':
-        return encodeBody(keeper.health);
-      case 'certificates':
-        return encodeBody(authorities);
-      case 'signingKey':
-        return encodeBody(signingKeys.get(read(naming, body).name));
-      case 'block':
-        return encodeBody(await journal.block(read(blocking, body).id));
-      case 'unblock':
-        return encodeBody(await journal.unblock(read(blocking, body).id));
-      default: {
-        const done =
-          op === 'makePair'
-            ? await making.run({ do: 'judge', op, body, n: await journal.nextPair() })
-            : await retrieval.run({ do: 'judge', op, body });
-        await journal.admit(done.claims);
-        return done.body;
-      }
-    }
-  };
-  const server = new TokenServer(settings.socket, answer);
+  const judge = (errand: Errand) => (errand.op === 'makePair' ? making : retrieval).run(errand);
+  const desk = new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge });
+  const server = new TokenServer(settings.socket, (op, body) => desk.answer(op, body));
   await server.listen();
   return {
     async stop() {
@@ -74,19 +50,8 @@ const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stu
 /** RSA-4096 takes seconds, on a loaded machine many. */
 const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 1, deadline: 60_000, stuck: 180_000 };
 
-function read<T>(shape: z.ZodType<T>, body: string): T {
-  let parsed: z.ZodSafeParseResult<T> | undefined;
-  try {
-    parsed = shape.safeParse(decodeBody(body));
-  } catch {
-    // said below
-  }
-  if (!parsed?.success) throw new Fault('malformed', 'token-ask-malformed', 'the token process does not understand this request');
-  return parsed.data;
-}
-
 /** The chosen mechanisms work, and every signing key is there. */
-function probeKeys(owner: Pkcs11Owner): Map<string, SigningKeyInfo> {
+function probeKeys(owner: Pkcs11Owner): Map<SigningKeyName, SigningKeyInfo> {
   const hsm = owner.session();
   try {
     selfTest(hsm);

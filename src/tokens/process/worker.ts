@@ -8,10 +8,11 @@ import { HsmError } from '../hsm.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import { Warden } from '../warden.js';
+import { type Errand, readArguments } from './desk.js';
 import { seen } from './fault-on-wire.js';
-import { decodeBody, encodeBody } from './frames.js';
+import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
-import type { Errand, Order, Reply } from './workman.js';
+import type { Order, Reply } from './workman.js';
 
 export interface WorkerTask {
   module: string;
@@ -41,24 +42,24 @@ async function obey(order: Order): Promise<Reply> {
       session?.hsm.checkCanary();
       return done();
     case 'judge': {
-      const { claims, value } = await act(order);
+      const { claims, value } = await act(order.errand);
       return { kind: 'done', claims, body: encodeBody(value) };
     }
   }
 }
 
-async function act({ op, body, n }: Errand): Promise<Judgement> {
+async function act(errand: Errand): Promise<Judgement> {
   if (!session) throw new HsmError('token-down', 'no session with the token');
   const { hsm, warden } = session;
   try {
-    return await judge(warden, op, readArguments(body, n));
+    return await judge(warden, errand.op, readArguments(errand));
   } catch (error) {
     if (!(error instanceof HsmError && error.code === 'token-down')) throw error;
     // A token that refuses one call, say for a recipient's odd key, is not a token that is gone. The session may have been left in the middle.
     hsm.checkCanary();
     closeSession();
     openSession();
-    process.stderr.write(`${op}: ${error.message}\n`);
+    process.stderr.write(`${errand.op}: ${error.message}\n`);
     throw new Fault('conflict', 'token-call-refused', 'the token refused this call');
   }
 }
@@ -79,15 +80,6 @@ function closeSession(): void {
 }
 
 const done = (): Reply => ({ kind: 'done', claims: [], body: '' });
-
-function readArguments(body: string, n: number | undefined): unknown {
-  try {
-    const args = decodeBody(body);
-    return n === undefined ? args : { ...(args as object), n };
-  } catch {
-    throw new Fault('malformed', 'token-ask-malformed', 'the token process does not understand this request');
-  }
-}
 
 function sayWhy(error: unknown): Reply {
   if (error instanceof HsmError) return { kind: 'hsm', code: error.code, message: error.message };

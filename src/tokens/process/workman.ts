@@ -1,20 +1,13 @@
 import { Worker } from 'node:worker_threads';
 import type { HsmErrorCode } from '../hsm.js';
-import type { JournalClaim } from '../journal.js';
+import type { Done, Errand } from './desk.js';
 import type { FaultOnWire } from './fault-on-wire.js';
 
-/** What the main thread tells a worker thread. Bodies stay text until they are there: the main thread only passes them on. */
-export type Order = { do: 'open' } | { do: 'close' } | { do: 'probe' } | Errand;
-export interface Errand {
-  do: 'judge';
-  op: string;
-  body: string;
-  /** Number of the pair to be made. */
-  n?: number;
-}
+/** What the main thread tells a worker thread. */
+export type Order = { do: 'open' } | { do: 'close' } | { do: 'probe' } | { do: 'judge'; errand: Errand };
 
 export type Reply =
-  | { kind: 'done'; claims: JournalClaim[]; body: string }
+  | ({ kind: 'done' } & Done)
   | { kind: 'fault'; fault: FaultOnWire }
   /** The token did not do as it should: not the caller's doing. */
   | { kind: 'hsm'; code: HsmErrorCode; message: string };

@@ -1,0 +1,77 @@
+import { z } from 'zod';
+import { Fault, isId } from '../../foundation/index.js';
+import type { AuthorityCertificates } from '../authorities.js';
+import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
+import type { Journal, JournalClaim } from '../journal.js';
+import type { SigningKeyInfo, TokenHealth } from '../token.js';
+import { decodeBody, encodeBody } from './frames.js';
+
+/** What is asked of a warden. Bodies stay text until they are with it: whoever is between only passes them on. */
+export interface Errand {
+  op: string;
+  body: string;
+  /** Number of the pair to be made. */
+  n?: number;
+}
+
+export interface Done {
+  claims: JournalClaim[];
+  body: string;
+}
+
+export interface DeskParts {
+  journal: Journal;
+  authorities: AuthorityCertificates;
+  signingKeys: ReadonlyMap<SigningKeyName, SigningKeyInfo>;
+  health: () => TokenHealth;
+  judge: (errand: Errand) => Promise<Done>;
+}
+
+const blocking = z.strictObject({ id: z.string().refine(isId) });
+const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
+
+/** Answers every verb of `Token`: some by itself, the rest by a warden, whose answer leaves only when the journal has admitted its claims. */
+export class Desk {
+  constructor(private readonly parts: DeskParts) {}
+
+  /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
+  async answer(op: string, body: string): Promise<string> {
+    const { journal, authorities, signingKeys, health, judge } = this.parts;
+    switch (op) {
+      case 'health':
+        return encodeBody(health());
+      case 'certificates':
+        return encodeBody(authorities);
+      case 'signingKey':
+        return encodeBody(signingKeys.get(read(naming, body).name));
+      case 'block':
+        return encodeBody(await journal.block(read(blocking, body).id));
+      case 'unblock':
+        return encodeBody(await journal.unblock(read(blocking, body).id));
+      default: {
+        const done = await judge(op === 'makePair' ? { op, body, n: await journal.nextPair() } : { op, body });
+        await journal.admit(done.claims);
+        return done.body;
+      }
+    }
+  }
+}
+
+/** The arguments of an errand, the pair's number among them: ours, whatever the caller wrote there. */
+export function readArguments({ body, n }: Errand): unknown {
+  let args: unknown;
+  try {
+    args = decodeBody(body);
+  } catch {
+    throw notUnderstood();
+  }
+  return n === undefined || typeof args !== 'object' ? args : { ...args, n };
+}
+
+function read<T>(shape: z.ZodType<T>, body: string): T {
+  const parsed = shape.safeParse(readArguments({ op: '', body }));
+  if (!parsed.success) throw notUnderstood();
+  return parsed.data;
+}
+
+const notUnderstood = () => new Fault('malformed', 'token-ask-malformed', 'the token process does not understand this request');
