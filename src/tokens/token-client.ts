@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Fault, isFault } from '../foundation/index.js';
 import { EXIT, TokenChild } from './process/child.js';
 import { TokenConnection } from './process/connection.js';
-import { unavailable } from './process/lane.js';
+import { unavailable } from './process/token-faults.js';
 import type { TokenSettingsInput } from './process/settings.js';
 import { CALL_MS, TokenCalls } from './process/token-calls.js';
 import type { TokenHealth } from './token.js';
@@ -66,8 +66,7 @@ export class TokenProcess extends TokenCalls {
   override async health(): Promise<TokenHealth> {
     if (this.refusal) return { state: 'refused', reason: this.refusal.message, queued: 0, recoveries: this.restarts };
     try {
-      // The cast: the token process answers in the shapes of `Token`.
-      const health = (await this.call('health', {})) as TokenHealth;
+      const health = await super.health();
       return { ...health, recoveries: health.recoveries + this.restarts };
     } catch (error) {
       if (!isFault(error)) throw error;

@@ -219,6 +219,19 @@ describe('storage in trouble', () => {
       expect(await checkLog(other)).toEqual({ size: 200, keys: 0, problems: [] });
     });
 
+    test('two nodes on one database: what a unit has read is still so when it writes', async () => {
+      const { settings, storage } = await open();
+      const other = keepOpen(await openStorage(settings));
+      await storage.write((unit) => unit.run(put, ['n', '0']));
+      const count = (node: SqlStorage) =>
+        node.write(async (unit) => {
+          const row = await unit.one<{ value: string }>("SELECT value FROM settings WHERE name = 'n'");
+          await unit.run("UPDATE settings SET value = ? WHERE name = 'n'", [String(Number(row?.value) + 1)]);
+        });
+      await Promise.all(Array.from({ length: 200 }, (_, n) => count(n % 2 ? storage : other)));
+      expect(await storage.one('SELECT value FROM settings')).toEqual({ value: '200' });
+    });
+
     test('two nodes that start at once migrate once', async () => {
       const { settings, storage, tamper } = await open();
       await storage.close();

@@ -2,8 +2,8 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { newId, SystemClock } from '../../src/foundation/index';
-import { Journal } from '../../src/tokens/journal';
+import { newId, SystemClock } from '../../src/foundation/index.js';
+import { Journal } from '../../src/tokens/journal.js';
 
 const clock = new SystemClock();
 const RSA = 'rsa-3072';

@@ -4,9 +4,9 @@ import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync }
 import { connect } from 'node:net';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { newId } from '../../src/foundation/index';
-import { TokenProcess } from '../../src/tokens/token-client';
-import { ENTRY, enrol, eventually, giveKey, type Held, initialisedHome, type Person, runMain, type TokenHome } from './process-house';
+import { newId } from '../../src/foundation/index.js';
+import { TokenProcess } from '../../src/tokens/token-client.js';
+import { ENTRY, enrol, eventually, giveKey, type Held, initialisedHome, type Person, runMain, type TokenHome } from './process-house.js';
 
 const unavailable = { kind: 'unavailable', code: 'token-unavailable' };
 const reasons = (results: PromiseSettledResult<unknown>[]) =>

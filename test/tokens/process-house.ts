@@ -3,11 +3,11 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { base64url, newId, newSerial, sha256 } from '../../src/foundation/index';
-import { thumbprint } from '../../src/codec/jwk';
-import type { InitSettingsInput } from '../../src/tokens/process/init';
-import type { TokenSettingsInput } from '../../src/tokens/process/settings';
-import type { BindingRecord, DeviceEvidence, EnrolmentRecord, KeyMode, KeyRecord, Sealed, Token } from '../../src/tokens/index';
+import { base64url, newId, newSerial, sha256 } from '../../src/foundation/index.js';
+import { thumbprint } from '../../src/codec/jwk.js';
+import type { InitSettingsInput } from '../../src/tokens/process/init.js';
+import type { TokenSettingsInput } from '../../src/tokens/process/settings.js';
+import type { BindingRecord, DeviceEvidence, EnrolmentRecord, KeyMode, KeyRecord, Sealed, Token } from '../../src/tokens/index.js';
 
 const dist = resolve(process.env['EKMS_DIST'] ?? 'dist');
 export const ENTRY = join(dist, 'src/tokens/process/main.js');

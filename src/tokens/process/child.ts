@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Fault } from '../../foundation/index.js';
-import { faultOf, faultOnWire } from './fault-on-wire.js';
+import { faultOf, faultOnWire } from './token-faults.js';
 import type { TokenSettingsInput } from './settings.js';
 
 /** sysexits.h: what `main.js` ends with. The supervisor does not start again what cannot get better by itself. */

@@ -1,7 +1,6 @@
 import { connect, type Socket } from 'node:net';
-import { faultOf } from './fault-on-wire.js';
+import { faultOf, unavailable } from './token-faults.js';
 import { answerHead, decodeBody, encodeBody, encodeFrame, type Frame, FrameReader } from './frames.js';
-import { unavailable } from './lane.js';
 import { socketName } from './socket-path.js';
 
 interface Pending {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { fromBase64 } from '../../foundation/index.js';
-import { faultOnWire } from './fault-on-wire.js';
+import { faultOnWire } from './token-faults.js';
 
 /**
  * What travels on the token socket (docs/formats/token-journal.md, "The channel"): a 4-byte big-endian length, then UTF-8 text: one line of

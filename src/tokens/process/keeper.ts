@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Fault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import type { TokenHealth } from '../token.js';
-import { type Lane, unavailable } from './lane.js';
+import type { Lane } from './lane.js';
+import { unavailable } from './token-faults.js';
 import type { Workman } from './workman.js';
 
 /** The main thread's part in the module: it alone initialises, logs in and finalises. */

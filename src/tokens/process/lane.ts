@@ -1,7 +1,6 @@
 import { Fault } from '../../foundation/index.js';
-import type { HsmErrorCode } from '../hsm.js';
 import type { Done, Errand } from './desk.js';
-import { faultOf } from './fault-on-wire.js';
+import { faultOf, hsmFault, unavailable } from './token-faults.js';
 import type { Reply, Workman } from './workman.js';
 
 export interface LaneLimits {
@@ -87,9 +86,3 @@ export class Lane {
     how();
   }
 }
-
-/** What a caller sees of a token's refusal: the token is away, or these bytes are bad. */
-export const hsmFault = ({ code, message }: { code: HsmErrorCode; message: string }): Fault =>
-  code === 'token-down' ? unavailable('the token does not answer') : new Fault('conflict', code, message);
-
-export const unavailable = (message: string, retryAfter = 1): Fault => new Fault('unavailable', 'token-unavailable', message, retryAfter);

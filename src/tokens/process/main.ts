@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Fault, isFault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import { EXIT } from './child.js';
-import { seen } from './fault-on-wire.js';
+import { seen } from './token-faults.js';
 import { initialise, parseInitSettings } from './init.js';
 import { serveTokenProcess } from './serve.js';
 import { parseTokenSettings } from './settings.js';

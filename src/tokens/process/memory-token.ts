@@ -7,7 +7,7 @@ import { Warden } from '../warden.js';
 import { Desk, type Done, type Errand, readArguments } from './desk.js';
 import { decodeBody, encodeBody } from './frames.js';
 import { judge } from './judge.js';
-import { hsmFault } from './lane.js';
+import { hsmFault } from './token-faults.js';
 import { TokenCalls } from './token-calls.js';
 
 /** `Token` in this very process, for tests: the same desk, warden, journal and encoding as the token process, over a token made of node:crypto. */

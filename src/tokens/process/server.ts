@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { seen } from './fault-on-wire.js';
+import { seen } from './token-faults.js';
 import { encodeFrame, type Frame, FrameReader, requestHead } from './frames.js';
 import { socketName } from './socket-path.js';
 

@@ -9,6 +9,10 @@ export const MAKE_PAIR_MS = 65_000;
 export abstract class TokenCalls extends Token {
   protected abstract call(op: string, args: unknown, limitMs?: number): Promise<unknown>;
 
+  override health() {
+    return this.answer<'health'>('health', {});
+  }
+
   override signingKey(name: SigningKeyName) {
     return this.answer<'signingKey'>('signingKey', { name });
   }

@@ -9,7 +9,7 @@ import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import { Warden } from '../warden.js';
 import { type Errand, readArguments } from './desk.js';
-import { seen } from './fault-on-wire.js';
+import { seen } from './token-faults.js';
 import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
 import type { Order, Reply } from './workman.js';

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import type { HsmErrorCode } from '../hsm.js';
 import type { Done, Errand } from './desk.js';
-import type { FaultOnWire } from './fault-on-wire.js';
+import type { FaultOnWire } from './token-faults.js';
 
 /** What the main thread tells a worker thread. */
 export type Order = { do: 'open' } | { do: 'close' } | { do: 'probe' } | { do: 'judge'; errand: Errand };

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault } from '../../foundation/index.js';
+import type { HsmErrorCode } from '../hsm.js';
 
 /** A Fault as it crosses the token socket: exactly what a caller may see, never a stack or a cause. */
 export const faultOnWire = z.strictObject({
@@ -23,3 +24,10 @@ export function seen(error: unknown): FaultOnWire {
 }
 
 export const faultOf = ({ kind, code, message, retryAfter }: FaultOnWire): Fault => new Fault(kind, code, message, retryAfter);
+
+/** What a caller sees of a token's refusal: the token is away, or these bytes are bad. */
+export const hsmFault = ({ code, message }: { code: HsmErrorCode; message: string }): Fault =>
+  code === 'token-down' ? unavailable('the token does not answer') : new Fault('conflict', code, message);
+
+/** `token-unavailable`: worth another try in `retryAfter` seconds. */
+export const unavailable = (message: string, retryAfter = 1): Fault => new Fault('unavailable', 'token-unavailable', message, retryAfter);
