@@ -71,7 +71,7 @@ const maildir = z.strictObject({ transport: z.literal('maildir'), directory: pat
 const smtp = z
   .strictObject({
     transport: z.literal('smtp'),
-    host: hostName.or(z.ipv4()).or(z.ipv6()),
+    host: z.string().refine((text) => NAME.test(text.toLowerCase()) || isIP(text) !== 0, 'must be a host name or an address'),
     port: z.int().min(1).max(65_535).optional(),
     tls: z.enum(['implicit', 'starttls', 'none']).default('starttls'),
     /** Authorities that the mail server's certificate may end in; without it, the system's. */

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppCredentials, DeviceGuard, EmailChallenge, Employees, NetworkPolicy } from './access/index.js';
 import { AuditReader, DurableAuditLog } from './audit/index.js';
-import { CertificateDirectory, InfrastructureCertificates, KeyIssuance, RevocationLists } from './certificates/index.js';
+import { CertificateDirectory, InfrastructureCertificates, KeyIssuance, KeyReplacement, RevocationLists } from './certificates/index.js';
 import type { Configuration } from './configuration.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
@@ -36,6 +36,7 @@ export interface House {
   vault: KeyVault;
   pool: ReadyPool;
   issuance: KeyIssuance;
+  replacement: KeyReplacement;
   revocations: RevocationLists;
   directory: CertificateDirectory;
   infrastructure: InfrastructureCertificates;
@@ -155,6 +156,7 @@ async function joinRooms(
     personDays: configuration.certificates.personDays,
     urls: urls.people,
   });
+  const vault = new KeyVault(storage, audit, token, issuance, clock, configuration.keys.mode);
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
   const announcements = new Announcements(storage, mail as Mailer, registry, clock, base);
   const desk = new EnrolmentDesk(
@@ -183,9 +185,10 @@ async function joinRooms(
     registry,
     announcements,
     desk,
-    vault: new KeyVault(storage, audit, token, issuance, clock, configuration.keys.mode),
+    vault,
     pool,
     issuance,
+    replacement: new KeyReplacement(storage, audit, vault, issuance, revocations),
     revocations,
     directory: new CertificateDirectory(storage, authorities, clock),
     infrastructure: infrastructureCertificates,

@@ -139,6 +139,7 @@ enrolment: { second: sometimes, minutes: 0 }
       'mail: { transport: smtp, host: mail, tls: none, user: u, passwordFile: p }',
       /^line 1, mail\.tls: .*without TLS/,
     ],
+    ['a mail server that is no host', 'mail: { transport: smtp, host: "not a host" }', /mail\.host: must be a host name or an address/],
     ['a user without a password', 'mail: { transport: smtp, host: mail, user: u }', /passwordFile: user and passwordFile go together/],
     [
       'a sender that is no address',

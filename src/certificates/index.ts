@@ -6,3 +6,4 @@ export { KeyIssuance, type KeyIssuanceSettings, type PreparedKey } from './key-i
 export { AUTHORITIES, RevocationLists } from './revocation-lists.js';
 export { CertificateDirectory } from './certificate-directory.js';
 export { CertificatesController } from './certificates.controller.js';
+export { KeyReplacement } from './key-replacement.js';

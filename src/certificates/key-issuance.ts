@@ -46,7 +46,7 @@ export class KeyIssuance extends KeyCertificates {
   /** Takes a pair and has its certificate signed under `serial`, which the caller wrote down as an intent before. Undefined: the pool is empty. */
   async prepare(binding: Binding, serial: string): Promise<PreparedKey | undefined> {
     const { record } = binding.sealed;
-    const taken = await this.pool.take(newId(), record.employee, this.settings.mode);
+    const taken = await this.pool.take(newId(), record.employee, await this.#modeOf(record.employee));
     if (!taken) return undefined;
     try {
       const { urls, personDays: days } = this.settings;
@@ -57,6 +57,11 @@ export class KeyIssuance extends KeyCertificates {
       this.pool.released(taken.n);
       throw error;
     }
+  }
+
+  async #modeOf(employee: string): Promise<KeyMode> {
+    const row = await this.storage.one<{ mode: KeyMode | null }>('SELECT mode FROM employees WHERE id = ?', [employee]);
+    return row?.mode ?? this.settings.mode;
   }
 
   /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now. */

@@ -1,7 +1,7 @@
 import { userInfo } from 'node:os';
 import { type AuditActor, Fault, parseAddress } from '../foundation/index.js';
 import type { House } from '../house.js';
-import type { KeyState } from '../tokens/index.js';
+import type { KeyMode, KeyState } from '../tokens/index.js';
 
 /** Whoever may enter the home folder is the operator; until officers exist (bootstrap) single acts are allowed and marked by this actor. */
 const operator = (): AuditActor => ({ kind: 'operator', id: userInfo().username });
@@ -31,7 +31,10 @@ export const ACTS = {
   'binding.end': (house: House, { address }: { address: string }) => house.employees.endBinding(parseAddress(address).key, operator()),
   'device.list': async (house: House, { address }: { address: string }) => house.registry.ofEmployee(await employeeOf(house, address)),
   'device.revoke': (house: House, { id }: { id: string }) => house.registry.end(id, 'revoked', operator()),
-  'key.change': (house: House, { id, state }: { id: string; state: KeyState }) => house.vault.change(id, { state }, { kind: 'operator', id: userInfo().username }),
+  'key.change': (house: House, { id, state }: { id: string; state: KeyState }) => house.vault.change(id, { state }, operator()),
+  'key.replace': async (house: House, { address, because }: { address: string; because: 'superseded' | 'compromised' }) =>
+    house.replacement.replace(await employeeOf(house, address), because, operator()),
+  'employee.mode': async (house: House, { address, mode }: { address: string; mode: KeyMode }) => house.replacement.setMode(await employeeOf(house, address), mode, operator()),
   'audit.tail': async (house: House, { count }: { count: number }) =>
     (await house.auditReader.latest(count)).map(({ body, personal }) => ({ ...body, personal })),
   health: (house: House) => house.health.report(),

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { writeFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { loadConfiguration } from '../configuration.js';
 import { isFault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
@@ -8,6 +8,7 @@ import { type ActName, ACTS } from './acts.js';
 import { askAppliance } from './control.js';
 import { init } from './init.js';
 import { lockHome } from './lock.js';
+import { NEXT_KEY_STATE } from '../tokens/index.js';
 import { requireInitialised, serve } from './serve.js';
 
 const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
@@ -80,11 +81,26 @@ export function program(installation: Installation, version: string): Command {
   employee.command('resume <address>').action((address: string) => does('employee.resume')({ address }));
   employee.command('release-address <address>').description('the address will be somebody else’s').action((address: string) => does('binding.end')({ address }));
 
+  employee
+    .command('mode <address>')
+    .description('how this person’s keys reach them')
+    .addArgument(new Argument('<mode>').choices(['deliver', 'remote']))
+    .action((address: string, mode: string) => does('employee.mode')({ address, mode }));
+
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));
   device.command('revoke <id>').action((id: string) => does('device.revoke')({ id }));
 
-  ekms.command('key').command('set-state <id> <state>').action((id: string, state: string) => does('key.change')({ id, state }));
+  const key = ekms.command('key').description('people’s encryption keys');
+  key
+    .command('replace <address>')
+    .description('a new key takes over; the old one stays for reading')
+    .addOption(new Option('--because <reason>').choices(['superseded', 'compromised']).default('superseded'))
+    .action((address: string, { because }: { because: string }) => does('key.replace')({ address, because }));
+  key
+    .command('set-state <id>')
+    .addArgument(new Argument('<state>').choices(Object.keys(NEXT_KEY_STATE)))
+    .action((id: string, state: string) => does('key.change')({ id, state }));
   ekms.command('audit').command('tail').option('-n, --count <n>', 'entries', (text) => whole(text), 20).action(({ count }: { count: number }) => does('audit.tail')({ count }));
   ekms.command('status').description('health of the running appliance').action(() => does('health')({}));
   return ekms;

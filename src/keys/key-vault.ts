@@ -1,5 +1,5 @@
 import type { DeviceActor } from '../access/index.js';
-import { type AuditLog, type Clock, Fault, orRefused, type Receipt, type Storage, type Unit } from '../foundation/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, orRefused, type Receipt, type Storage, type Unit } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import { type KeyMode, type KeyState, READABLE, type Token, type TransportScheme } from '../tokens/index.js';
 import { KeyStore, type StoredKey } from './key-store.js';
@@ -97,8 +97,11 @@ export class KeyVault {
     });
   }
 
-  /** Changes state or mode of a key: the next sealed version, committed, then raised in the token so that the old one counts no more. */
-  async change(id: string, to: { state?: KeyState; mode?: KeyMode }, by: { kind: 'operator' | 'system'; id?: string }): Promise<void> {
+  /**
+   * Changes state or mode of a key: the next sealed version, committed, then raised in the token so that the old one counts no more.
+   * @param also what belongs to the same unit of work
+   */
+  async change(id: string, to: { state?: KeyState; mode?: KeyMode }, by: AuditActor, also: (unit: Unit) => Promise<void> = async () => {}): Promise<void> {
     const key = await this.#store.find(this.storage, id);
     if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
     const next = await this.token.changeKey(key.sealed, to);
@@ -113,6 +116,7 @@ export class KeyVault {
         key: id,
         facts: { version: next.record.version, state: next.record.state, mode: next.record.mode },
       });
+      await also(unit);
       await intend(unit, id, 'change-key', {}, this.clock);
     });
     await this.settleChange(id);

@@ -21,6 +21,7 @@ export {
   type Release,
   type SigningKeyInfo,
   Token,
+  type TokenFinding,
   type TokenHealth,
 } from './token.js';
 export { TokenProcess } from './token-client.js';

@@ -1,5 +1,16 @@
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
@@ -137,7 +148,8 @@ export class Journal {
 
   private remember(claim: JournalClaim): void {
     // Version 1 is where every record begins, so it needs no line: a key that never changes costs nothing here.
-    if (claim.kind === 'version' && claim.version > (this.floors.get(claim.id) ?? 1)) this.owe({ t: 'floor', id: claim.id, v: claim.version });
+    if (claim.kind === 'version' && claim.version > (this.floors.get(claim.id) ?? 1))
+      this.owe({ t: 'floor', id: claim.id, v: claim.version });
     if (claim.kind === 'give') this.owe({ t: 'given', kind: claim.of, n: claim.n });
     if (claim.kind === 'spend') this.owe({ t: 'spent', id: claim.id, until: claim.expires + SPENT_GRACE });
   }
@@ -304,7 +316,8 @@ function read(before: string, text: string): { what: Entry; sum: string } | unde
   const json = text.slice(33);
   if (text[32] !== ' ' || checksum(before, json) !== sum) return undefined;
   const known = entry.safeParse(JSON.parse(json));
-  if (!known.success) throw new Fault('misconfigured', 'journal-newer', "the token's journal was written by a newer version of EKMS: start that one");
+  if (!known.success)
+    throw new Fault('misconfigured', 'journal-newer', "the token's journal was written by a newer version of EKMS: start that one");
   return { what: known.data, sum };
 }
 

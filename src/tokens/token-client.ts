@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Fault, isFault } from '../foundation/index.js';
 import { EXIT, TokenChild } from './process/child.js';
 import { TokenConnection } from './process/connection.js';
-import { unavailable } from './process/token-faults.js';
 import type { TokenSettingsInput } from './process/settings.js';
 import { CALL_MS, TokenCalls } from './process/token-calls.js';
+import { unavailable } from './process/token-faults.js';
 import type { TokenHealth } from './token.js';
 
 /** Either start the process ourselves, or use one that is a unit of its own. */
@@ -110,7 +110,10 @@ export class TokenProcess extends TokenCalls {
       if (this.stopped) return;
       if (status === EXIT.configuration) {
         // A wrong PIN or a damaged journal does not get better by trying again; a wrong PIN gets worse.
-        this.refusal = await child.ready.then(() => unavailable('the token process refused to go on'), (error) => error as Fault);
+        this.refusal = await child.ready.then(
+          () => unavailable('the token process refused to go on'),
+          (error) => error as Fault,
+        );
         this.connection?.close();
         return;
       }

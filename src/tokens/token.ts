@@ -24,6 +24,13 @@ export interface TokenHealth {
   recoveries: number;
 }
 
+/** What was found out by really trying one thing that a token may or may not enforce, in words for an operator. */
+export interface TokenFinding {
+  check: 'kek' | 'unwrap-template' | 'foreign-wrapping-key' | 'key-values' | 'oaep' | 'padding-oracle' | 'pin' | 'software';
+  verdict: 'good' | 'warn' | 'bad';
+  words: string;
+}
+
 export interface SigningKeyInfo {
   name: SigningKeyName;
   algorithm: SigningAlgorithm;
@@ -47,6 +54,8 @@ export interface CrlEntry {
  */
 export abstract class Token {
   abstract health(): Promise<TokenHealth>;
+  /** Tries on throw-away objects what this token enforces, in the low-priority lane. */
+  abstract inspect(): Promise<TokenFinding[]>;
   abstract signingKey(name: SigningKeyName): Promise<SigningKeyInfo>;
   /** Certificates (DER) of the authorities and of the delivery key, as the token process keeps them beside its journal. */
   abstract certificates(): Promise<Record<AuthorityName | 'delivery', Buffer>>;

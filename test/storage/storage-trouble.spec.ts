@@ -232,6 +232,19 @@ describe('storage in trouble', () => {
       expect(await storage.one('SELECT value FROM settings')).toEqual({ value: '200' });
     });
 
+    test('a node held up by another is refused in time, and nobody meets its broken transaction', async () => {
+      const { settings, storage: other } = await open({ limits: { deadline: 20_000 } });
+      const storage = keepOpen(await openStorage({ ...settings, limits: { deadline: 500 } }));
+      const holding = other.write(() => wait(5_000));
+      await wait(100);
+      const started = performance.now();
+      await expect(storage.write((unit) => unit.run(put, ['held', '1']))).rejects.toMatchObject(unavailable);
+      expect(performance.now() - started).toBeLessThan(1_000);
+      await holding;
+      for (let n = 0; n < 5; n++) expect(await storage.all(names)).toEqual([]);
+      expect(await storage.write((unit) => unit.run(put, ['next', '1']))).toBe(1);
+    }, 20_000);
+
     test('two nodes that start at once migrate once', async () => {
       const { settings, storage, tamper } = await open();
       await storage.close();

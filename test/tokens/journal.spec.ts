@@ -43,7 +43,10 @@ describe('the journal of the token process', () => {
     const pair = await first.nextPair();
 
     const second = await reopen();
-    await expect(second.admit([{ kind: 'version', id: key, version: 2 }])).rejects.toMatchObject({ kind: 'forbidden', code: 'record-stale' });
+    await expect(second.admit([{ kind: 'version', id: key, version: 2 }])).rejects.toMatchObject({
+      kind: 'forbidden',
+      code: 'record-stale',
+    });
     await second.admit([{ kind: 'version', id: key, version: 3 }]);
     await expect(second.admit([{ kind: 'open', id: device, code: 'device-blocked' }])).rejects.toMatchObject({ code: 'device-blocked' });
     await second.admit([{ kind: 'open', id: freed, code: 'device-blocked' }]);
@@ -129,7 +132,11 @@ describe('the journal of the token process', () => {
     for (const bytes of bad) {
       const damaged = join(folder, 'damaged');
       writeFileSync(damaged, bytes);
-      await expect(reopen(damaged)).rejects.toMatchObject({ kind: 'misconfigured', code: 'journal-damaged', message: expect.stringMatching(/whole copy/) });
+      await expect(reopen(damaged)).rejects.toMatchObject({
+        kind: 'misconfigured',
+        code: 'journal-damaged',
+        message: expect.stringMatching(/whole copy/),
+      });
       expect(readFileSync(damaged)).toEqual(bytes);
     }
     await expect(reopen(join(folder, 'nowhere'))).rejects.toMatchObject({ code: 'journal-missing' });

@@ -51,7 +51,16 @@ export function tokenContract(name: string, open: () => Promise<{ token: Token; 
       expect(gifts.filter((gift) => gift.status === 'fulfilled')).toHaveLength(1);
       for (const gift of gifts) if (gift.status === 'rejected') expect(gift.reason).toMatchObject({ kind: 'conflict', code: 'pair-spent' });
       const { enrolment, answer, binding, identity } = alice;
-      const again = token.issueDevice({ enrolment, answer, binding, device: newId(), serial: newSerial(), spki: identity, urls: URLS, days: 1 });
+      const again = token.issueDevice({
+        enrolment,
+        answer,
+        binding,
+        device: newId(),
+        serial: newSerial(),
+        spki: identity,
+        urls: URLS,
+        days: 1,
+      });
       await expect(again).rejects.toMatchObject({ kind: 'conflict', code: 'enrolment-spent' });
     });
 
@@ -91,7 +100,8 @@ export function tokenContract(name: string, open: () => Promise<{ token: Token; 
 
     test('a caller cannot choose the number of a pair, nor ask for a verb that is none', async () => {
       // The cast: what a caller could send who does not keep to the types.
-      const call = (op: string, args: unknown) => (token as unknown as { call(op: string, args: unknown): Promise<unknown> }).call(op, args);
+      const call = (op: string, args: unknown) =>
+        (token as unknown as { call(op: string, args: unknown): Promise<unknown> }).call(op, args);
       const made = await call('makePair', { kind: { suite: 'rsa', bits: 2048 }, n: 7_000_000 });
       expect((made as { pair: { record: { n: number } } }).pair.record.n).toBeLessThan(1000);
       await expect(call('sign', { key: 'root' })).rejects.toMatchObject({ kind: 'malformed', code: 'token-ask-malformed' });

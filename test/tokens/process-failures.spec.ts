@@ -23,7 +23,16 @@ describe('the token process, when things go wrong,', () => {
   beforeAll(async () => {
     home = initialisedHome();
     const shim = join(home.home, 'shim.so');
-    execFileSync('cc', ['-shared', '-fPIC', '-I', resolve('node_modules/pkcs11js/includes'), '-o', shim, resolve('test/tokens/process-shim.c'), '-ldl']);
+    execFileSync('cc', [
+      '-shared',
+      '-fPIC',
+      '-I',
+      resolve('node_modules/pkcs11js/includes'),
+      '-o',
+      shim,
+      resolve('test/tokens/process-shim.c'),
+      '-ldl',
+    ]);
     process.env['SHIM_FOLDER'] = home.home;
     home.settings = { ...home.settings, module: shim, waiting: 8 };
     token = new TokenProcess({ entry: ENTRY, settings: home.settings });
@@ -74,12 +83,25 @@ describe('the token process, when things go wrong,', () => {
     expect(token.pid).toBe(pid);
   }, 60_000);
 
-  test('a call that the token refuses is refused alone: nobody takes it for a token that is gone', async () => {
-    const call = (token as unknown as { call(op: string, args: unknown): Promise<unknown> }).call.bind(token);
-    // Longer than SoftHSM takes in one CKM_ECDSA-free call of its own: an empty sealed text.
-    await expect(call('openBytes', { sealed: Buffer.alloc(0), context: 'x' })).rejects.toMatchObject({ kind: 'conflict' });
-    expect(await token.health()).toMatchObject({ state: 'ready' });
+  test('killed while the token is away, keeps trying to start and serves when it is back', async () => {
+    renameSync(join(home.home, 'token'), join(home.home, 'token-away'));
+    process.kill(token.pid ?? 0, 'SIGKILL');
+    await eventually(async () => (await token.health()).recoveries >= 4, 20_000); // restarts that came to nothing
+    expect(await token.health()).toMatchObject({ state: 'down' });
+    await expect(release()).rejects.toMatchObject(unavailable);
+    renameSync(join(home.home, 'token-away'), join(home.home, 'token'));
+    await eventually(async () => (await token.health()).state === 'ready', 20_000);
     await release();
+  }, 60_000);
+
+  test('a call that the token refuses is refused alone: nobody takes it for a token that is gone', async () => {
+    const { recoveries } = await token.health();
+    // A key this short has no room for RSA-OAEP of a content-encryption key. The rooms above refuse it; here nobody asked them.
+    const bob = await enrol(token, 'bob@corp.example', 512);
+    const { key, blob } = await giveKey(token, bob);
+    await expect(token.release(key, blob, bob.evidence)).rejects.toMatchObject({ kind: 'conflict', code: 'token-call-refused' });
+    await release();
+    expect(await token.health()).toMatchObject({ state: 'ready', recoveries });
   });
 
   test('lets only so many wait, gives up on those that wait too long, and goes on when the module comes back', async () => {
@@ -145,7 +167,10 @@ describe('the token process, when things go wrong,', () => {
       const socket = connect(home.settings.socket);
       const closed = new Promise<string>((done) => {
         let heard = '';
-        socket.on('data', (chunk) => (heard += chunk)).on('error', () => undefined).on('close', () => done(heard));
+        socket
+          .on('data', (chunk) => (heard += chunk))
+          .on('error', () => undefined)
+          .on('close', () => done(heard));
       });
       socket.write(bytes);
       expect(await closed).toBe('');

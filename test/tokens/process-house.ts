@@ -3,11 +3,11 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { base64url, newId, newSerial, sha256 } from '../../src/foundation/index.js';
 import { thumbprint } from '../../src/codec/jwk.js';
+import { base64url, newId, newSerial, sha256 } from '../../src/foundation/index.js';
+import type { BindingRecord, DeviceEvidence, EnrolmentRecord, KeyMode, KeyRecord, Sealed, Token } from '../../src/tokens/index.js';
 import type { InitSettingsInput } from '../../src/tokens/process/init.js';
 import type { TokenSettingsInput } from '../../src/tokens/process/settings.js';
-import type { BindingRecord, DeviceEvidence, EnrolmentRecord, KeyMode, KeyRecord, Sealed, Token } from '../../src/tokens/index.js';
 
 const dist = resolve(process.env['EKMS_DIST'] ?? 'dist');
 export const ENTRY = join(dist, 'src/tokens/process/main.js');
@@ -45,7 +45,12 @@ export function tokenHome(): TokenHome {
 }
 
 export const runMain = (command: string, settings: unknown) =>
-  spawnSync(process.execPath, [ENTRY, command], { input: `${JSON.stringify(settings)}\n`, encoding: 'utf8', timeout: 60_000, env: { ...process.env } }); // jest's own copy of it
+  spawnSync(process.execPath, [ENTRY, command], {
+    input: `${JSON.stringify(settings)}\n`,
+    encoding: 'utf8',
+    timeout: 60_000,
+    env: { ...process.env },
+  }); // jest's own copy of it
 
 /** A home in which `init` has run. */
 export function initialisedHome(): TokenHome {
@@ -67,13 +72,21 @@ export interface Person {
 }
 
 /** A person with one device, enrolled as the rooms above would. */
-export async function enrol(token: Token, address = 'alice@corp.example'): Promise<Person> {
+export async function enrol(token: Token, address = 'alice@corp.example', deliveryBits = 3072): Promise<Person> {
   const employee = newId();
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 3072 });
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: deliveryBits });
   const deliveryKey = publicKey.export({ format: 'der', type: 'spki' });
   const identity = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'der', type: 'spki' });
   const answer = base64url(sha256(newId()));
-  const binding = await token.seal<BindingRecord>({ type: 'binding', id: newId(), version: 1, employee, address, from: Date.now(), to: null });
+  const binding = await token.seal<BindingRecord>({
+    type: 'binding',
+    id: newId(),
+    version: 1,
+    employee,
+    address,
+    from: Date.now(),
+    to: null,
+  });
   const enrolment = await token.seal<EnrolmentRecord>({
     type: 'enrolment',
     id: newId(),

@@ -3,7 +3,7 @@ import { type Columns, columnsOf } from './columns.js';
 
 /** Ids are text UUIDs, times integer milliseconds since 1970, digests SHA-256. Tables hold what rooms above name in their stores. */
 const people = ({ text, whole, bytes, table }: Columns) => [
-  `CREATE TABLE employees (id ${text} PRIMARY KEY, directory_id ${text} UNIQUE, state ${text} NOT NULL, created ${whole} NOT NULL) ${table}`,
+  `CREATE TABLE employees (id ${text} PRIMARY KEY, directory_id ${text} UNIQUE, state ${text} NOT NULL, mode ${text}, created ${whole} NOT NULL) ${table}`,
   `CREATE TABLE bindings (id ${text} PRIMARY KEY, version INT NOT NULL, employee ${text} NOT NULL REFERENCES employees (id), address ${text} NOT NULL,
      shown ${text} NOT NULL, from_time ${whole} NOT NULL, to_time ${whole}, mac ${bytes} NOT NULL) ${table}`,
   'CREATE UNIQUE INDEX bindings_open ON bindings (address) WHERE to_time IS NULL',

@@ -1,16 +1,10 @@
 import { constants, generateKeyPairSync, privateDecrypt, randomBytes } from 'node:crypto';
 import type { OaepHash } from '../hsm.js';
+import type { TokenFinding as Finding } from '../token.js';
 import { type AttributeName, type Handle, KEY, type Pkcs11Module, type Template, TokenRefusal, type TokenSession } from './module.js';
 import type { Pkcs11Token } from './pkcs11-hsm.js';
 import { rsaRecipient } from './public-keys.js';
 import { findTokenKeys, LABEL } from './token-keys.js';
-
-/** One line of `ekms doctor` about the token. */
-export interface Finding {
-  check: 'kek' | 'unwrap-template' | 'foreign-wrapping-key' | 'key-values' | 'oaep' | 'padding-oracle' | 'pin' | 'software';
-  verdict: 'good' | 'warn' | 'bad';
-  words: string;
-}
 
 /** What is tried on: a session of its own, whose end takes all throw-away objects with it. */
 interface Bench {

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Fault } from '../../foundation/index.js';
-import { faultOf, faultOnWire } from './token-faults.js';
 import type { TokenSettingsInput } from './settings.js';
+import { faultOf, faultOnWire } from './token-faults.js';
 
 /** sysexits.h: what `main.js` ends with. The supervisor does not start again what cannot get better by itself. */
 export const EXIT = { unavailable: 69, defect: 70, again: 75, configuration: 78 } as const;
@@ -31,7 +31,9 @@ export class TokenChild {
         if (text === 'ready') resolve();
         else if (text.startsWith('failed ')) reject(refusal(text.slice('failed '.length)));
       });
-      void this.exited.then((code) => reject(new Fault('unavailable', 'token-unavailable', `the token process ended before it served (exit status ${code})`, 1)));
+      void this.exited.then((code) =>
+        reject(new Fault('unavailable', 'token-unavailable', `the token process ended before it served (exit status ${code})`, 1)),
+      );
     });
     this.ready.catch(() => undefined); // asked by one who may come later
   }

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
-import { faultOf, unavailable } from './token-faults.js';
 import { answerHead, decodeBody, encodeBody, encodeFrame, type Frame, FrameReader } from './frames.js';
 import { socketName } from './socket-path.js';
+import { faultOf, unavailable } from './token-faults.js';
 
 interface Pending {
   resolve: (value: unknown) => void;

@@ -9,8 +9,8 @@ import { initialiseToken } from '../pkcs11/ceremony.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm } from '../pkcs11/pkcs11-hsm.js';
 import { loadProfile } from '../pkcs11/profile.js';
-import { AUTHORITY_FILES, CANARY_FILE, JOURNAL_FILE } from './token-state.js';
 import { settingsShape } from './settings.js';
+import { AUTHORITY_FILES, CANARY_FILE, JOURNAL_FILE } from './token-state.js';
 
 const urls = z.strictObject({ crl: z.string(), issuer: z.string() });
 const shape = z.strictObject({
@@ -46,7 +46,8 @@ export async function initialise(settings: InitSettings): Promise<AuthorityCerti
   const { token } = settings;
   const finals = [token.state, token.pinFile, ...(settings.softhsmTokens ? [settings.softhsmTokens] : [])];
   for (const path of finals)
-    if (existsSync(path)) throw new Fault('conflict', 'already-initialised', `${path} exists: a token has been made here. Nothing was changed`);
+    if (existsSync(path))
+      throw new Fault('conflict', 'already-initialised', `${path} exists: a token has been made here. Nothing was changed`);
   const fresh = (path: string) => `${path}.new`;
   for (const path of finals) rmSync(fresh(path), { recursive: true, force: true });
   for (const path of finals) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -79,7 +80,11 @@ async function makeToken(settings: InitSettings, pin: string, state: string): Pr
   try {
     // The security officer's PIN is of no use after this and is forgotten here.
     const soPin = randomBytes(32).toString('base64url');
-    const { canary } = initialiseToken({ module, label, profile, kekHelper: settings.kekHelper, authorities: settings.authorities }, pin, soPin);
+    const { canary } = initialiseToken(
+      { module, label, profile, kekHelper: settings.kekHelper, authorities: settings.authorities },
+      pin,
+      soPin,
+    );
     const hsm = new Pkcs11Hsm(module, { label, profile, canary }, pin);
     const certificates = await makeAuthorities(hsm, settings, new SystemClock().now());
     mkdirSync(state, { mode: 0o700 });

@@ -41,7 +41,8 @@ export class Lane {
 
   run(errand: Errand): Promise<Done> {
     if (this.closed) return Promise.reject(this.closed);
-    if (this.queue.length >= this.limits.waiting) return Promise.reject(new Fault('unavailable', 'token-busy', 'the token has too much to do', 1));
+    if (this.queue.length >= this.limits.waiting)
+      return Promise.reject(new Fault('unavailable', 'token-busy', 'the token has too much to do', 1));
     return new Promise((resolve, reject) => {
       const job: Job = { errand, resolve, reject, timer: setTimeout(() => this.expire(job), this.limits.deadline) };
       this.queue.push(job);
@@ -64,7 +65,9 @@ export class Lane {
       const workman = this.workmen.reduce((least, each) => (each.load < least.load ? each : least));
       const job = workman.load < this.limits.inHand ? this.queue.shift() : undefined;
       if (!job) return;
-      void workman.ask({ do: 'judge', errand: job.errand }, this.limits.stuck).then((reply) => this.settle(job, () => this.finish(job, reply)));
+      void workman
+        .ask({ do: 'judge', errand: job.errand }, this.limits.stuck)
+        .then((reply) => this.settle(job, () => this.finish(job, reply)));
     }
   }
 

@@ -5,10 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { Fault, isFault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import { EXIT } from './child.js';
-import { seen } from './token-faults.js';
 import { initialise, parseInitSettings } from './init.js';
 import { serveTokenProcess } from './serve.js';
 import { parseTokenSettings } from './settings.js';
+import { seen } from './token-faults.js';
 
 /** Milliseconds in which it must have ended in order. */
 const GRACE_MS = 10_000;

@@ -3,12 +3,15 @@ import { type AuthorityCertificates, type AuthoritySettings, makeAuthorities } f
 import { HsmError, SIGNING_KEYS } from '../hsm.js';
 import { Journal } from '../journal.js';
 import { MemoryHsm } from '../memory-hsm.js';
+import type { TokenFinding } from '../token.js';
 import { Warden } from '../warden.js';
 import { Desk, type Done, type Errand, readArguments } from './desk.js';
 import { decodeBody, encodeBody } from './frames.js';
 import { judge } from './judge.js';
-import { hsmFault } from './token-faults.js';
 import { TokenCalls } from './token-calls.js';
+import { hsmFault } from './token-faults.js';
+
+const FINDING: TokenFinding = { check: 'software', verdict: 'warn', words: 'this token is a part of a test' };
 
 /** `Token` in this very process, for tests: the same desk, warden, journal and encoding as the token process, over a token made of node:crypto. */
 export class MemoryToken extends TokenCalls {
@@ -28,9 +31,12 @@ export class MemoryToken extends TokenCalls {
     Journal.create(journalPath);
     const journal = await Journal.open(journalPath, clock);
     const warden = new Warden(hsm, authorities, clock);
-    const signingKeys = new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
+    const signingKeys = new Map(
+      SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]),
+    );
     const health = () => ({ state: hsm.down ? 'down' : 'ready', queued: 0, recoveries: 0 }) as const;
     const run = async (errand: Errand): Promise<Done> => {
+      if (errand.op === 'inspect') return { claims: [], body: encodeBody([FINDING]) };
       const { claims, value } = await judge(warden, errand.op, readArguments(errand));
       return { claims, body: encodeBody(value) };
     };

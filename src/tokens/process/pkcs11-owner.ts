@@ -22,7 +22,8 @@ export class Pkcs11Owner implements ModuleOwner {
     if (this.#module) this.#module.initialise();
     else this.#module = new Pkcs11Module(this.settings.module);
     const info = this.#module.tokenInfo(this.settings.label);
-    if (info?.pinLocked) throw new HsmError('pin-refused', `the token ${this.settings.label} has locked its PIN: its security officer must set a new one`);
+    if (info?.pinLocked)
+      throw new HsmError('pin-refused', `the token ${this.settings.label} has locked its PIN: its security officer must set a new one`);
     if (info?.pinCountLow) process.stderr.write(`the token ${this.settings.label} says that a wrong PIN was given before\n`);
     // Stays open, and with it the login.
     this.#module.openSession(this.settings.label).login(this.#pin);

@@ -25,7 +25,8 @@ export async function serveTokenProcess(settings: TokenSettings, workerEntry: st
   const { canary, authorities, journal } = await openTokenState(settings.state, new SystemClock());
   const token = { label: settings.label, profile, canary };
   const owner = new Pkcs11Owner(settings, token);
-  const man = (lowPriority: boolean) => new Workman(workerEntry, { module: settings.module, token, authorities, lowPriority } satisfies WorkerTask, giveUp);
+  const man = (lowPriority: boolean) =>
+    new Workman(workerEntry, { module: settings.module, token, authorities, lowPriority } satisfies WorkerTask, giveUp);
   const lost = (why: string) => keeper.lost(why);
   const others = Array.from({ length: settings.workers - 1 }, () => man(false));
   const retrieval = new Lane([man(false), ...others], { ...RETRIEVAL, waiting: settings.waiting }, lost);
@@ -33,7 +34,7 @@ export async function serveTokenProcess(settings: TokenSettings, workerEntry: st
   const keeper = new Keeper(owner, [retrieval, making]);
   const signingKeys = await keeper.start(() => probeKeys(owner));
 
-  const judge = (errand: Errand) => (errand.op === 'makePair' ? making : retrieval).run(errand);
+  const judge = (errand: Errand) => (SLOW.has(errand.op) ? making : retrieval).run(errand);
   const desk = new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge });
   const server = new TokenServer(settings.socket, (op, body) => desk.answer(op, body));
   await server.listen();
@@ -47,6 +48,8 @@ export async function serveTokenProcess(settings: TokenSettings, workerEntry: st
 }
 
 const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };
+/** What makes key pairs. */
+const SLOW = new Set(['makePair', 'inspect']);
 /** RSA-4096 takes seconds, on a loaded machine many. */
 const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 1, deadline: 60_000, stuck: 180_000 };
 
@@ -64,7 +67,11 @@ function probeKeys(owner: Pkcs11Owner): Map<SigningKeyName, SigningKeyInfo> {
 /** Keys pass through this process's memory where the token is a library: no core of it, no debugger on a signal, no file of others' reading. */
 function harden(): void {
   process.umask(0o077);
-  writeFileSync('/proc/self/coredump_filter', '0');
+  try {
+    writeFileSync('/proc/self/coredump_filter', '0');
+  } catch {
+    process.stderr.write('core dumps of the token process cannot be emptied here (/proc/self/coredump_filter): switch them off\n');
+  }
   process.on('SIGUSR1', () => undefined);
 }
 

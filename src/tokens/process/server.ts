@@ -1,9 +1,9 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { seen } from './token-faults.js';
 import { encodeFrame, type Frame, FrameReader, requestHead } from './frames.js';
 import { socketName } from './socket-path.js';
+import { seen } from './token-faults.js';
 
 /** One API process, an operator's command, and a few that are just being replaced. */
 const CONNECTIONS = 16;

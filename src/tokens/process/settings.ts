@@ -40,6 +40,11 @@ export function readPin(path: string): string {
   } catch {
     // said below
   }
-  if (!pin) throw new Fault('misconfigured', 'pin-missing', `there is no PIN in ${path}: put it there, mode 0600, or name its place as token.pinFile`);
+  if (!pin)
+    throw new Fault(
+      'misconfigured',
+      'pin-missing',
+      `there is no PIN in ${path}: put it there, mode 0600, or name its place as token.pinFile`,
+    );
   return pin;
 }

@@ -13,6 +13,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'health'>('health', {});
   }
 
+  override inspect() {
+    return this.answer<'inspect'>('inspect', {}, MAKE_PAIR_MS);
+  }
+
   override signingKey(name: SigningKeyName) {
     return this.answer<'signingKey'>('signingKey', { name });
   }

@@ -4,7 +4,18 @@ import type { HsmErrorCode } from '../hsm.js';
 
 /** A Fault as it crosses the token socket: exactly what a caller may see, never a stack or a cause. */
 export const faultOnWire = z.strictObject({
-  kind: z.enum(['malformed', 'unauthenticated', 'forbidden', 'not-found', 'conflict', 'gone', 'too-large', 'too-many', 'unavailable', 'misconfigured']),
+  kind: z.enum([
+    'malformed',
+    'unauthenticated',
+    'forbidden',
+    'not-found',
+    'conflict',
+    'gone',
+    'too-large',
+    'too-many',
+    'unavailable',
+    'misconfigured',
+  ]),
   code: z.string().max(64),
   message: z.string().max(1000),
   retryAfter: z.number().nonnegative().optional(),
@@ -15,7 +26,10 @@ export type FaultOnWire = z.infer<typeof faultOnWire>;
 export function seen(error: unknown): FaultOnWire {
   if (!(error instanceof Fault)) {
     // The message may hold what was being worked on, so only the place is told, and only to the log of this process.
-    const place = error instanceof Error ? [error.name, ...(error.stack ?? '').split('\n').filter((text) => /^\s+at /.test(text))].join('\n') : typeof error;
+    const place =
+      error instanceof Error
+        ? [error.name, ...(error.stack ?? '').split('\n').filter((text) => /^\s+at /.test(text))].join('\n')
+        : typeof error;
     process.stderr.write(`token defect: ${place}\n`);
     return { kind: 'unavailable', code: 'token-defect', message: 'the token process failed at this; its log says where' };
   }

@@ -5,7 +5,13 @@ import { type Clock, Fault } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { Journal } from '../journal.js';
 
-export const AUTHORITY_FILES = { root: 'root.der', people: 'people.der', devices: 'devices.der', infrastructure: 'infrastructure.der', delivery: 'delivery.der' } as const;
+export const AUTHORITY_FILES = {
+  root: 'root.der',
+  people: 'people.der',
+  devices: 'devices.der',
+  infrastructure: 'infrastructure.der',
+  delivery: 'delivery.der',
+} as const;
 export const JOURNAL_FILE = 'journal';
 export const CANARY_FILE = 'canary';
 
@@ -22,10 +28,16 @@ export async function openTokenState(folder: string, clock: Clock): Promise<Toke
     try {
       return readFileSync(join(folder, name));
     } catch {
-      throw new Fault('misconfigured', 'token-state-missing', `${join(folder, name)} cannot be read: run "ekms init", or put the folder back from where it is kept`);
+      throw new Fault(
+        'misconfigured',
+        'token-state-missing',
+        `${join(folder, name)} cannot be read: run "ekms init", or put the folder back from where it is kept`,
+      );
     }
   };
-  const authorities = Object.fromEntries(Object.entries(AUTHORITY_FILES).map(([name, file]) => [name, read(file)])) as AuthorityCertificates; // one per name
+  const authorities = Object.fromEntries(
+    Object.entries(AUTHORITY_FILES).map(([name, file]) => [name, read(file)]),
+  ) as AuthorityCertificates; // one per name
   const canary = read(CANARY_FILE);
   lock(folder);
   return { canary, authorities, journal: await Journal.open(join(folder, JOURNAL_FILE), clock) };

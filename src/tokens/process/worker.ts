@@ -5,13 +5,14 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Fault, SystemClock } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { HsmError } from '../hsm.js';
+import { inspectToken } from '../pkcs11/inspection.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import { Warden } from '../warden.js';
 import { type Errand, readArguments } from './desk.js';
-import { seen } from './token-faults.js';
 import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
+import { seen } from './token-faults.js';
 import type { Order, Reply } from './workman.js';
 
 export interface WorkerTask {
@@ -26,7 +27,9 @@ export interface WorkerTask {
 const task = workerData as WorkerTask;
 // A copy sent to a thread has plain Uint8Arrays where Buffers were.
 const token = { ...task.token, canary: Buffer.from(task.token.canary) };
-const authorities = Object.fromEntries(Object.entries(task.authorities).map(([name, der]) => [name, Buffer.from(der)])) as AuthorityCertificates;
+const authorities = Object.fromEntries(
+  Object.entries(task.authorities).map(([name, der]) => [name, Buffer.from(der)]),
+) as AuthorityCertificates;
 let module: Pkcs11Module | undefined;
 let session: { hsm: Pkcs11Hsm; warden: Warden } | undefined;
 
@@ -52,6 +55,8 @@ async function act(errand: Errand): Promise<Judgement> {
   if (!session) throw new HsmError('token-down', 'no session with the token');
   const { hsm, warden } = session;
   try {
+    // A matter of the module, not of any record: the warden has no say in it.
+    if (errand.op === 'inspect' && module) return { claims: [], value: inspectToken(module, token) };
     return await judge(warden, errand.op, readArguments(errand));
   } catch (error) {
     if (!(error instanceof HsmError && error.code === 'token-down')) throw error;

@@ -26,7 +26,7 @@ export class Workman {
   ) {
     this.worker = new Worker(entry, { workerData });
     this.worker.on('message', (reply: Reply) => this.asked.shift()?.(reply));
-    this.worker.on('error', (error) => onDefect(`a worker thread died: ${error instanceof Error ? error.name : typeof error}`));
+    this.worker.on('error', (error) => onDefect(`a worker thread died: ${String(Object(error).name)}`)); // its message might tell too much
     this.worker.on('exit', () => onDefect('a worker thread ended'));
   }
 
@@ -38,7 +38,10 @@ export class Workman {
   /** @param limitMs after which the thread counts as stuck inside the module */
   ask(order: Order, limitMs: number): Promise<Reply> {
     return new Promise((resolve) => {
-      const stuck = setTimeout(() => this.onDefect(`the token module has not come back from ${order.do} for ${limitMs / 1000} s`), limitMs);
+      const stuck = setTimeout(
+        () => this.onDefect(`the token module has not come back from ${order.do} for ${limitMs / 1000} s`),
+        limitMs,
+      ).unref();
       this.asked.push((reply) => {
         clearTimeout(stuck);
         resolve(reply);

@@ -1,0 +1,138 @@
+import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
+import { constants, createPrivateKey, createPublicKey, generateKeyPairSync, generatePrimeSync, privateDecrypt, randomBytes, randomUUID, sign } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { certificationRequest } from '../../dist/client/src/x509/index.js';
+import { configurationFile, loadConfiguration } from '../../dist/src/configuration.js';
+import { base64url, canonicalJson, parseAddress, sha256 } from '../../dist/src/foundation/index.js';
+import { openHouse } from '../../dist/src/house.js';
+import { must } from '../../dist/src/demo/programs.js';
+import { MemoryTransport } from '../../dist/src/mail/index.js';
+
+export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+export const DOMAIN = 'bench.example';
+const installation = { root };
+
+/**
+ * An initialised appliance with `people` people of one device and one key each, all made by the product's own use cases and a real token.
+ * It is kept under `folder`, for making the pairs takes minutes; the same numbers find it again.
+ * @returns {Promise<{ home: string, devices: Device[], app: object }>}
+ * @typedef {{ id: string, employee: string, certificates: string[], identity: string, delivery: string }} Device
+ */
+export async function preparedHome({ people, bits = 3072, folder = join(tmpdir(), 'ekms-bench') }) {
+  const home = join(folder, `${bits}-${people}`);
+  const list = join(home, 'devices.json');
+  if (!existsSync(list)) {
+    rmSync(home, { recursive: true, force: true });
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+    configure(home, { bits });
+    process.stderr.write(`making ${people} people with RSA-${bits} keys in ${home} …\n`);
+    await must(process.execPath, [join(root, 'dist/src/main.js'), 'init'], { EKMS_HOME: home });
+    const made = await inHouse(home, (house, transport) => populate(house, transport.accepted, people));
+    writeFileSync(list, JSON.stringify(made), { mode: 0o600 });
+  }
+  return { home, ...JSON.parse(readFileSync(list, 'utf8')) };
+}
+
+/** Ports of 0 would change at each start: an appliance under test says where it listens only in its configuration. */
+export function configure(home, { bits = 3072, client = 0, operation = 0, pool = 0, workers = 2 }) {
+  const at = (port) => `"127.0.0.1:${port}"`;
+  const listen = `{ client: ${at(client)}, administration: ${at(0)}, staff: ${at(0)}, public: ${at(0)}, operation: ${at(operation)} }`;
+  const keys = `{ bits: ${bits}, pool: { target: ${pool} } }`;
+  writeFileSync(configurationFile(home), `listen: ${listen}\ndomains: [${DOMAIN}]\nkeys: ${keys}\ntoken: { workers: ${workers} }\n`, { mode: 0o600 });
+}
+
+/** Opens the house of `home` in this process, with mail that goes nowhere. */
+export async function inHouse(home, work) {
+  const transport = new MemoryTransport();
+  const house = await openHouse(loadConfiguration(home), installation, { transport });
+  try {
+    return await work(house, transport);
+  } finally {
+    await house.close();
+  }
+}
+
+async function populate(house, mails, people) {
+  const app = await house.apps.issue('linux', { kind: 'operator' });
+  let said = 0;
+  await house.pool.fill(people, (level) => {
+    if (level - said >= 32) process.stderr.write(`  ${(said = level)} pairs\n`);
+  });
+  house.mail.start();
+  const keys = deliveryKeys(people);
+  const devices = [];
+  for (const [n, delivery] of keys.entries()) devices.push(await enrol(house, app.id, mails, `person${n}@${DOMAIN}`, delivery));
+  return { devices, app };
+}
+
+async function enrol(house, app, mails, text, delivery) {
+  const identity = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+  const address = parseAddress(text);
+  const actor = () => ({ kind: 'app', id: app, platform: 'linux', nonce: randomBytes(16).toString('base64url'), request: { id: randomUUID(), network: '127.0.0.1' } });
+  const begun = await house.desk.request(actor(), { address, csr: certificationRequest(identity, 'bench'), delivery: spkiOf(delivery), platform: 'linux', name: null });
+  await house.mail.flush();
+  const mail = mails.findLast((one) => one.to === address.shown && /^Subject: ACME: /m.test(one.bytes));
+  const half1 = challengeOf(mail.bytes);
+  const given = answerTo({ begun, address: address.key, half1, identity, delivery, root: house.authorities.root });
+  const { device, employee, certificates } = await house.desk.answer(actor(), begun.id, {
+    answer: given.answer,
+    signature: Buffer.from(given.signature, 'base64url'),
+    nonce: Buffer.from(given.nonce, 'base64url'),
+  });
+  return { id: device, employee, certificates, identity: pkcs8(identity), delivery: pkcs8(delivery) };
+}
+
+export const challengeOf = (mail) => /^Subject: ACME: (\S+)/m.exec(mail.toString('latin1'))?.[1];
+
+/** docs/formats/enrolment.md §3. */
+export function answerTo({ begun, address, half1, identity, delivery, root: authority }) {
+  const { crv, kty, x, y } = createPublicKey(identity).export({ format: 'jwk' });
+  const body = { v: 1, enrolment: begun.id, address, half1, half2: begun.half, jkt: base64url(sha256(canonicalJson({ crv, kty, x, y }))) };
+  const answer = base64url(sha256(canonicalJson({ ...body, delivery: base64url(sha256(spkiOf(delivery))), server: base64url(sha256(authority)) })));
+  return { answer, signature: base64url(sign('sha256', Buffer.from(answer), { key: identity, dsaEncoding: 'ieee-p1363' })), nonce: openNonce(delivery, begun.nonce) };
+}
+
+const openNonce = (key, nonce) => base64url(privateDecrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, Buffer.from(nonce, 'base64')));
+
+export const spkiOf = (key) => createPublicKey(key).export({ type: 'spki', format: 'der' });
+const pkcs8 = (key) => key.export({ type: 'pkcs8', format: 'pem' }).toString();
+
+/**
+ * `count` different RSA-3072 keys in seconds: each is the product of another two of a few primes. Good for nothing but a bench, where a
+ * client must have a key of its own and nobody attacks it.
+ */
+export function deliveryKeys(count) {
+  const primes = [];
+  const keys = [];
+  while (keys.length < count) {
+    const prime = generatePrimeSync(1536, { bigint: true });
+    for (const other of primes) if (keys.length < count) keys.push(rsaKey(prime, other));
+    primes.push(prime);
+  }
+  return keys;
+}
+
+function rsaKey(p, q) {
+  const e = 65537n;
+  const d = inverse(e, (p - 1n) * (q - 1n));
+  const numbers = { n: p * q, e, d, p, q, dp: d % (p - 1n), dq: d % (q - 1n), qi: inverse(q, p) };
+  const jwk = Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, number(value)]));
+  return createPrivateKey({ key: { kty: 'RSA', ...jwk }, format: 'jwk' });
+}
+
+const number = (value) => {
+  const hex = value.toString(16);
+  return Buffer.from(hex.length % 2 ? `0${hex}` : hex, 'hex').toString('base64url');
+};
+
+function inverse(a, m) {
+  let [r, next, s, t] = [m, a % m, 0n, 1n];
+  while (next !== 0n) {
+    const q = r / next;
+    [r, next, s, t] = [next, r - q * next, t, s - q * t];
+  }
+  return ((s % m) + m) % m;
+}

@@ -1,0 +1,138 @@
+import { constants, createPublicKey, generateKeyPair, generateKeyPairSync, type KeyObject, privateDecrypt, sign } from 'node:crypto';
+import { promisify } from 'node:util';
+import { type AppCredential, signedFields } from '../../client/src/sdk/index.js';
+import { certificationRequest } from '../../client/src/x509/index.js';
+import { base64url, canonicalJson, sha256 } from '../../src/foundation/index.js';
+import { derOf, send, type WireReply } from './wire.js';
+
+/** Where a device enrols: a real appliance or one in this process. */
+export interface Door {
+  port: number;
+  /** PEM. */
+  root: string;
+  app: AppCredential;
+  now(): Date;
+  /** Half of the newest challenge mail to this address; waits for it. */
+  mailedHalf(address: string): Promise<string>;
+}
+
+export interface DeviceKeys {
+  identity: KeyObject;
+  delivery: KeyObject;
+}
+
+/** An enrolment that was asked for, with all that its device knows. */
+export interface Begun {
+  address: string;
+  keys: DeviceKeys;
+  id: string;
+  half2: string;
+  nonce: string;
+}
+
+/** A device that is enrolled. */
+export interface WireDevice {
+  id: string;
+  employee: string;
+  address: string;
+  keys: DeviceKeys;
+  /** PEM chain, leaf first. */
+  certificates: string;
+}
+
+export interface WireKey {
+  id: string;
+  state: string;
+  mode: string;
+  certificates: string[];
+  delivery: string | null;
+  signature: string | null;
+  receipt: { index: number; leaf: string } | null;
+}
+
+const newPair = promisify(generateKeyPair);
+export const spkiOf = (key: KeyObject): Buffer => createPublicKey(key).export({ type: 'spki', format: 'der' });
+
+export async function newDeviceKeys(bits = 3072): Promise<DeviceKeys> {
+  const { privateKey: delivery } = await newPair('rsa', { modulusLength: bits });
+  return { delivery, identity: newIdentity() };
+}
+export const newIdentity = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+
+/** The body of `POST /v1/enrolments` (docs/formats/enrolment.md §1). */
+export const requestBody = (address: string, { identity, delivery }: DeviceKeys) => ({
+  address,
+  csr: certificationRequest(identity, 'a test').toString('base64'),
+  delivery: spkiOf(delivery).toString('base64'),
+  platform: 'linux',
+});
+
+/** Posts a body signed by the app credential. `fields` replaces header fields of the signature. */
+export function postSigned(door: Door, path: string, value: object | Buffer, fields: Record<string, string> = {}): Promise<WireReply> {
+  const body = Buffer.isBuffer(value) ? value : Buffer.from(JSON.stringify(value));
+  const headers = { ...signedFields(door.app, 'POST', path, body, door.now()), ...fields };
+  return send({ port: door.port, root: door.root, method: 'POST', path, body, headers });
+}
+
+export async function begin(door: Door, address: string, keys?: DeviceKeys): Promise<Begun> {
+  const own = keys ?? (await newDeviceKeys());
+  const reply = await postSigned(door, '/v1/enrolments', requestBody(address, own));
+  if (reply.status !== 201) throw new Error(`enrolment of ${address}: ${reply.status} ${reply.body}`);
+  const { id, half, nonce } = reply.json as { id: string; half: string; nonce: string }; // docs/formats/enrolment.md §1
+  const opened = privateDecrypt({ key: own.delivery, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, Buffer.from(nonce, 'base64'));
+  return { address, keys: own, id, half2: half, nonce: base64url(opened) };
+}
+
+/** The body of an answer (§3). `signer`: the identity key, unless somebody else signs. */
+export function answerBody(door: Door, { address, keys, id, half2, nonce }: Begun, half1: string, signer = keys.identity) {
+  const { crv = '', kty = '', x = '', y = '' } = createPublicKey(keys.identity).export({ format: 'jwk' });
+  const statement = canonicalJson({
+    v: 1,
+    enrolment: id,
+    address: address.toLowerCase(),
+    half1,
+    half2,
+    jkt: base64url(sha256(canonicalJson({ crv, kty, x, y }))),
+    delivery: base64url(sha256(spkiOf(keys.delivery))),
+    server: base64url(sha256(derOf(door.root))),
+  });
+  const answer = base64url(sha256(statement));
+  return { answer, signature: base64url(sign('sha256', Buffer.from(answer), { key: signer, dsaEncoding: 'ieee-p1363' })), nonce };
+}
+
+export const answerPath = (id: string): string => `/v1/enrolments/${id}/answer`;
+
+export async function giveAnswer(door: Door, begun: Begun, half1?: string): Promise<WireReply> {
+  return postSigned(door, answerPath(begun.id), answerBody(door, begun, half1 ?? (await door.mailedHalf(begun.address))));
+}
+
+export function deviceFrom(begun: Begun, reply: WireReply): WireDevice {
+  if (reply.status !== 200) throw new Error(`answer for ${begun.address}: ${reply.status} ${reply.body}`);
+  const { device, employee, certificates } = reply.json as { device: string; employee: string; certificates: string[] }; // §3
+  return { id: device, employee, address: begun.address, keys: begun.keys, certificates: certificates.join('') };
+}
+
+export async function enrolDevice(door: Door, address: string, keys?: DeviceKeys): Promise<WireDevice> {
+  const begun = await begin(door, address, keys);
+  return deviceFrom(begun, await giveAnswer(door, begun));
+}
+
+/** A request by mutual TLS as this device, or with another certificate that a thief would show. */
+export function asDevice(
+  door: Door,
+  { certificates, keys }: { certificates: string; keys: { identity: KeyObject } },
+  method: string,
+  path: string,
+  value?: object,
+): Promise<WireReply> {
+  const body = value === undefined ? undefined : JSON.stringify(value);
+  return send({ port: door.port, root: door.root, method, path, body, identity: { certificates, key: keys.identity } });
+}
+
+export const fetchKeys = (door: Door, device: WireDevice): Promise<WireReply> => asDevice(door, device, 'GET', '/v1/keys');
+
+export async function keysOf(door: Door, device: WireDevice): Promise<WireKey[]> {
+  const reply = await fetchKeys(door, device);
+  if (reply.status !== 200) throw new Error(`keys of ${device.address}: ${reply.status} ${reply.body}`);
+  return reply.json as WireKey[]; // docs/formats/delivery.md
+}
