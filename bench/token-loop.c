@@ -1,9 +1,11 @@
 /*
- * token-loop MODULE TOKEN-LABEL KEK-LABEL BLOB-FILE DEVICE-MODULUS-FILE SECONDS THREADS [KWP-MECHANISM] < PIN
+ * token-loop MODULE TOKEN-LABEL KEK-LABEL BLOB-FILE DEVICE-MODULUS-FILE SECONDS THREADS rewrap|release [KWP-MECHANISM] < PIN
  *
- * The PKCS#11 calls of one key release (src/tokens/pkcs11/pkcs11-hsm.ts, rewrap) in a bare C loop: what the token itself can do.
- * BLOB-FILE holds an RSA private key wrapped under the KEK; DEVICE-MODULUS-FILE the delivery key's modulus, big-endian, raw; its
- * exponent is 65537. One session per thread. Prints `threads=N seconds=S releases=R rate=R/S`.
+ * The PKCS#11 calls of one key release in a bare C loop: what the token itself can do. `rewrap` is what moves the key
+ * (src/tokens/pkcs11/pkcs11-hsm.ts, rewrap); `release` is all that the token process asks for one release (src/tokens/warden.ts): the
+ * record's MAC before it and the ECDSA signature of the delivery after it, too. BLOB-FILE holds an RSA private key wrapped under the KEK;
+ * DEVICE-MODULUS-FILE the delivery key's modulus, big-endian, raw; its exponent is 65537. One session per thread. Prints
+ * `threads=N seconds=S releases=R rate=R/S`.
  *
  * cc -std=c11 -D_DEFAULT_SOURCE -O2 -I node_modules/pkcs11js/includes -o dist/native/token-loop bench/token-loop.c -ldl -pthread
  */
@@ -23,7 +25,7 @@
 
 static CK_FUNCTION_LIST_PTR p11;
 static CK_SLOT_ID slot;
-static CK_OBJECT_HANDLE kek;
+static CK_OBJECT_HANDLE kek, records, signer; /* the last two only for `release` */
 static CK_MECHANISM kwp = { 0x210A, NULL_PTR, 0 };
 static CK_BYTE blob[MAX], modulus[MAX];
 static CK_ULONG blob_length, modulus_length;
@@ -49,7 +51,15 @@ static CK_SESSION_HANDLE open_session(void) {
   return session;
 }
 
-static void release(CK_SESSION_HANDLE session) {
+static void sign(CK_SESSION_HANDLE session, CK_MECHANISM_TYPE type, CK_OBJECT_HANDLE key, CK_ULONG length) {
+  CK_BYTE data[MAX] = { 0 }, signature[MAX];
+  CK_ULONG signature_length = MAX;
+  CK_MECHANISM mechanism = { type, NULL_PTR, 0 };
+  CHECK(p11->C_SignInit(session, &mechanism, key));
+  CHECK(p11->C_Sign(session, data, length, signature, &signature_length));
+}
+
+static void rewrap(CK_SESSION_HANDLE session) {
   CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
   CK_OBJECT_CLASS private_key = CKO_PRIVATE_KEY, public_key = CKO_PUBLIC_KEY, secret = CKO_SECRET_KEY;
   CK_KEY_TYPE rsa = CKK_RSA, aes = CKK_AES;
@@ -79,6 +89,24 @@ static void release(CK_SESSION_HANDLE session) {
   CHECK(p11->C_DestroyObject(session, key));
 }
 
+/* 380 bytes: a key record in its canonical form; 32: the digest that ECDSA signs. */
+static void release(CK_SESSION_HANDLE session) {
+  if (records) sign(session, CKM_SHA256_HMAC, records, 380);
+  rewrap(session);
+  if (signer) sign(session, CKM_ECDSA, signer, 32);
+}
+
+static CK_OBJECT_HANDLE find(CK_SESSION_HANDLE session, const char *label, CK_OBJECT_CLASS class) {
+  CK_OBJECT_HANDLE key;
+  CK_ULONG found = 0;
+  CK_ATTRIBUTE wanted[] = { { CKA_LABEL, (void *)label, strlen(label) }, { CKA_CLASS, &class, sizeof class } };
+  CHECK(p11->C_FindObjectsInit(session, wanted, 2));
+  CHECK(p11->C_FindObjects(session, &key, 1, &found));
+  CHECK(p11->C_FindObjectsFinal(session));
+  if (!found) { fprintf(stderr, "token-loop: no key %s\n", label); exit(4); }
+  return key;
+}
+
 static void *work(void *count) {
   CK_SESSION_HANDLE session = open_session();
   for (double end = now() + seconds; now() < end; ++*(long *)count) release(session);
@@ -87,7 +115,7 @@ static void *work(void *count) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 8 || argc > 9) return fprintf(stderr, "usage: token-loop MODULE LABEL KEK-LABEL BLOB MODULUS SECONDS THREADS [KWP] < PIN\n"), 2;
+  if (argc < 9 || argc > 10) return fprintf(stderr, "usage: token-loop MODULE LABEL KEK-LABEL BLOB MODULUS SECONDS THREADS rewrap|release [KWP] < PIN\n"), 2;
   char pin[256];
   ssize_t pin_length = read(0, pin, sizeof pin);
   blob_length = read_file(argv[4], blob);
@@ -95,7 +123,7 @@ int main(int argc, char **argv) {
   seconds = atof(argv[6]);
   int threads = atoi(argv[7]);
   if (pin_length < 1 || threads < 1 || threads > 64) return fprintf(stderr, "token-loop: a PIN and 1 to 64 threads\n"), 2;
-  if (argc == 9) kwp.mechanism = strtoul(argv[8], NULL, 0);
+  if (argc == 10) kwp.mechanism = strtoul(argv[9], NULL, 0);
 
   void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
   CK_C_GetFunctionList list = library ? (CK_C_GetFunctionList)dlsym(library, "C_GetFunctionList") : NULL;
@@ -119,11 +147,11 @@ int main(int argc, char **argv) {
 
   CK_SESSION_HANDLE session = open_session();
   CHECK(p11->C_Login(session, CKU_USER, (CK_UTF8CHAR_PTR)pin, (CK_ULONG)pin_length));
-  CK_ATTRIBUTE by_label = { CKA_LABEL, argv[3], strlen(argv[3]) };
-  CHECK(p11->C_FindObjectsInit(session, &by_label, 1));
-  CHECK(p11->C_FindObjects(session, &kek, 1, &found));
-  CHECK(p11->C_FindObjectsFinal(session));
-  if (!found) return fprintf(stderr, "token-loop: no key %s\n", argv[3]), 4;
+  kek = find(session, argv[3], CKO_SECRET_KEY);
+  if (strcmp(argv[8], "release") == 0) {
+    records = find(session, "ekms/records", CKO_SECRET_KEY);
+    signer = find(session, "ekms/sign/delivery", CKO_PRIVATE_KEY);
+  }
 
   pthread_t workers[64];
   long counts[64][8] = { { 0 } }, total = 0; /* each on a cache line of its own */

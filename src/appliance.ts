@@ -69,7 +69,10 @@ async function application(house: House, defect: (error: unknown, request: strin
   // JSON stays bytes until its route parses it: the app credential signs bytes.
   fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   fastify.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
-  await fastify.register(helmet, { contentSecurityPolicy: { directives: { defaultSrc: ["'none'"], styleSrc: ["'unsafe-inline'"], formAction: ["'self'"], frameAncestors: ["'none'"] } } });
+  await fastify.register(helmet, {
+    strictTransportSecurity: { includeSubDomains: false },
+    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], styleSrc: ["'unsafe-inline'"], formAction: ["'self'"], frameAncestors: ["'none'"] } },
+  });
   fastify.addHook('onResponse', (request, reply, done) => {
     house.health.count(request.routeOptions.url ?? 'none', (reply as { raw: ServerResponse }).raw.statusCode);
     done();

@@ -23,6 +23,8 @@ export interface DeliveredKey {
   delivery: Buffer | null;
   signature: string | null;
   receipt: Receipt | null;
+  /** Set when this very key is refused while others are handed out: the refusal's code. */
+  problem?: string;
 }
 
 export interface RemoteDecryption {
@@ -59,12 +61,16 @@ export class KeyVault {
 
   /**
    * Every readable key of the actor's employee, sealed for the actor's device. A first delivery comes from the token and is kept; later ones are
-   * served from what was kept, with the same entry. Nothing is returned whose entry is not durable.
+   * served from what was kept, with the same entry. Nothing is returned whose entry is not durable. A key that the token refuses (a damaged or
+   * forged row) does not keep the others from their owner: it is listed with its `problem`, and only when every key is refused does the call reject.
    */
   async retrieve(actor: DeviceActor): Promise<DeliveredKey[]> {
     const keys = (await this.storage.all<ListedKey>(LISTED, [actor.id, actor.employee])).filter((key) => READABLE.includes(key.state));
     const certificates = await this.certificates.ofEmployee(actor.employee);
-    const sealed = await Promise.all(keys.map((key) => this.#deliveryOf(actor, key)));
+    const outcomes = await Promise.all(keys.map((key) => this.#deliveryOf(actor, key).catch(refusal)));
+    const refused = outcomes.map((outcome) => (outcome instanceof Fault ? outcome : undefined));
+    const sealed = outcomes.map((outcome) => (outcome instanceof Fault ? null : outcome));
+    if (refused[0] && refused.every(Boolean)) throw refused[0];
     const receipts = await this.storage.write(async (unit) => {
       const kept: (Receipt | null)[] = [];
       for (const [index, key] of keys.entries()) kept.push(await this.#record(unit, actor, key, sealed[index] ?? null));
@@ -79,6 +85,7 @@ export class KeyVault {
       delivery: sealed[index]?.delivery ?? null,
       signature: sealed[index]?.signature ?? null,
       receipt: receipts[index] ?? null,
+      ...(refused[index] ? { problem: refused[index].code } : {}),
     }));
     if (!delivered.some((key) => key.state === 'active') && (await this.certificates.isPending(actor.employee))) delivered.push(this.#pending(actor));
     return delivered;
@@ -168,6 +175,12 @@ export class KeyVault {
   #pending(actor: DeviceActor): DeliveredKey {
     return { id: actor.employee, suite: 'rsa', state: 'pending', mode: this.defaultMode, certificates: [], delivery: null, signature: null, receipt: null };
   }
+}
+
+/** A Fault about one key; what concerns them all (token or database away, a defect) goes on up. */
+function refusal(error: unknown): Fault {
+  if (error instanceof Fault && error.kind !== 'unavailable') return error;
+  throw error;
 }
 
 const evidence = (actor: DeviceActor) => ({ certificate: actor.certificate, deliveryKey: actor.deliveryKey });

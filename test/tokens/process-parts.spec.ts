@@ -95,7 +95,9 @@ describe('a connection', () => {
         socket.on('error', () => undefined).on('data', () => socket.write(answer));
       }).listen(path, ready);
     });
-  afterEach(() => server.close());
+  afterEach(() => {
+    server.close();
+  });
 
   test('that hears garbage ends, and every call on it fails at once', async () => {
     const path = join(folder, 's');

@@ -72,10 +72,9 @@ export class Lane {
   }
 
   private finish(job: Job, reply: Reply): void {
-    if (reply.kind === 'done') return job.resolve(reply);
-    if (reply.kind === 'fault') return job.reject(faultOf(reply.fault));
-    job.reject(hsmFault(reply));
-    if (reply.code === 'token-down') this.onLost(reply.message);
+    if (reply.kind === 'done') job.resolve(reply);
+    else job.reject(reply.kind === 'fault' ? faultOf(reply.fault) : hsmFault(reply));
+    if (reply.kind === 'hsm' && reply.code === 'token-down') this.onLost(reply.message);
   }
 
   private expire(job: Job): void {
