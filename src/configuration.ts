@@ -147,21 +147,7 @@ const schema = z.strictObject({
     })
     .prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
-  certificates: z
-    .strictObject({
-      personDays: days(1_825, 730),
-      deviceDays: days(1_095, 365),
-      infrastructureDays: days(397, 90),
-      crlDays: days(90, 7),
-      authorityDays: days(5_475, 3_650),
-      rootDays: days(10_950, 7_300),
-    })
-    .refine((all) => all.authorityDays <= all.rootDays, { path: ['authorityDays'], message: 'must not outlive the root' })
-    .refine((all) => Math.max(all.personDays, all.deviceDays, all.infrastructureDays) < all.authorityDays, {
-      path: ['authorityDays'],
-      message: 'must be longer than what the authority issues',
-    })
-    .prefault({}),
+  certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
 });
 
 type Parsed = z.output<typeof schema>;
@@ -294,5 +280,5 @@ mail: { transport: maildir, directory: mail }
 # enrolment: { minutes: 10 }                      # second: none | device | approval; device, unless mail goes to a Maildir
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # authorities: p384                               # or rsa4096; counts at init
-# certificates: { personDays: 730, deviceDays: 365, infrastructureDays: 90, crlDays: 7, authorityDays: 3650, rootDays: 7300 }
+# certificates: { personDays: 730, deviceDays: 365 }
 `;

@@ -1,5 +1,5 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
-import { constants, createPrivateKey, createPublicKey, generateKeyPairSync, generatePrimeSync, privateDecrypt, randomBytes, randomUUID, sign } from 'node:crypto';
+import { constants, createPrivateKey, createPublicKey, generateKeyPairSync, generatePrimeSync, privateDecrypt, randomBytes, randomUUID, sign, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -7,9 +7,12 @@ import { fileURLToPath } from 'node:url';
 import { certificationRequest } from '../../dist/client/src/x509/index.js';
 import { configurationFile, loadConfiguration } from '../../dist/src/configuration.js';
 import { base64url, canonicalJson, parseAddress, sha256 } from '../../dist/src/foundation/index.js';
-import { openHouse } from '../../dist/src/house.js';
+import { openHouse, placesOf, tokenSettings } from '../../dist/src/house.js';
+import { KeyStore } from '../../dist/src/keys/index.js';
 import { must } from '../../dist/src/demo/programs.js';
 import { MemoryTransport } from '../../dist/src/mail/index.js';
+import { openStorage } from '../../dist/src/storage/index.js';
+import { TokenProcess } from '../../dist/src/tokens/index.js';
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 export const DOMAIN = 'bench.example';
@@ -135,4 +138,31 @@ function inverse(a, m) {
     [r, next, s, t] = [next, r - q * next, t, s - q * t];
   }
   return ((s % m) + m) % m;
+}
+
+/** A token process of `home` as the API process has it, with this many sessions for retrievals. */
+export async function tokenProcess(home, workers) {
+  const configuration = loadConfiguration(home);
+  const settings = tokenSettings({ ...configuration, token: { ...configuration.token, workers } }, installation);
+  const token = new TokenProcess({ entry: placesOf(configuration, installation).tokenEntry, settings });
+  await token.start();
+  return token;
+}
+
+/** What the vault asks of the token to release each device's key, read from the database. */
+export async function askedReleases(home, devices) {
+  const storage = await openStorage({ url: 'sqlite:ekms.db', home });
+  const store = new KeyStore();
+  try {
+    return await Promise.all(
+      devices.map(async ({ employee, certificates, delivery }) => {
+        const { id } = await storage.one("SELECT id FROM keys WHERE employee = ? AND state = 'active'", [employee]);
+        const { sealed, wrapped, publicKey } = await store.find(storage, id);
+        const device = { certificate: new X509Certificate(certificates[0]).raw, deliveryKey: spkiOf(createPrivateKey(delivery)) };
+        return { key: sealed, blob: { wrapped, publicKey }, device };
+      }),
+    );
+  } finally {
+    await storage.close();
+  }
 }

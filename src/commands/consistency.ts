@@ -1,5 +1,5 @@
-import { createPublicKey, X509Certificate } from 'node:crypto';
-import { isFault, sameBytes, type SqlValue, type Storage, sha256 } from '../foundation/index.js';
+import { X509Certificate } from 'node:crypto';
+import { base64url, isFault, sameBytes, type SqlValue, type Storage, sha256 } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import type { BindingRecord, KeyRecord, Sealed, Token } from '../tokens/index.js';
 import { checkBirths } from './births.js';
@@ -15,13 +15,14 @@ const SEALS = 4;
  * the log. Reads in pages while the appliance goes on working; each statement sees one moment, so what changes meanwhile is no false alarm.
  */
 export async function checkData(storage: Storage, token: Token): Promise<Finding[]> {
+  const pool = await checkPool(storage);
   return [
-    ...(await checkKeys(storage, token)),
+    ...(await checkKeys(storage, token, pool.digests)),
     ...(await checkBindings(storage, token)),
     ...(await checkDevices(storage)),
     ...(await checkCertificates(storage)),
     ...(await checkDeliveries(storage)),
-    ...(await checkPool(storage)),
+    ...pool.findings,
     ...(await checkBirths(storage)),
   ];
 }
@@ -54,7 +55,7 @@ async function checkSeals(token: Token, seals: readonly Owned[], findings: Findi
   await Promise.all(Array.from({ length: SEALS }, work));
 }
 
-async function checkKeys(storage: Storage, token: Token): Promise<Finding[]> {
+async function checkKeys(storage: Storage, token: Token, pool: ReadonlySet<string>): Promise<Finding[]> {
   const findings = new Findings('keys');
   const store = new KeyStore();
   let count = 0;
@@ -65,18 +66,21 @@ async function checkKeys(storage: Storage, token: Token): Promise<Finding[]> {
     after = last.sealed.record.id;
     count += page.length;
     await checkSeals(token, page.map(({ sealed }) => sealed), findings);
-    for (const { sealed, publicKey } of page)
-      if (!fits(publicKey, sealed.record.publicKey)) findings.say('bad', `key ${sealed.record.id}: its public key is not the one that its record names`);
+    for (const {
+      sealed: { record },
+      publicKey,
+    } of page) {
+      if (digestOf(publicKey) !== record.publicKey) findings.say('bad', `key ${record.id}: its public key is not the one that its record names`);
+      if (pool.has(record.publicKey)) findings.say('bad', `key ${record.id} is still in the pool: it could get a second owner`);
+    }
   }
   const sql = `SELECT k.id, k.state, e.id AS "owner",
-      (SELECT COUNT(*) FROM certificates c WHERE c.subject_key = k.id AND c.profile = 'person' AND c.employee = k.employee) AS "certificates",
-      (SELECT COUNT(*) FROM pool p WHERE p.public_key = k.public_key) AS "pooled"
+      (SELECT COUNT(*) FROM certificates c WHERE c.subject_key = k.id AND c.profile = 'person' AND c.employee = k.employee) AS "certificates"
     FROM keys k LEFT JOIN employees e ON e.id = k.employee WHERE k.id > ? ORDER BY k.id LIMIT ?`;
-  for await (const rows of pages<{ id: string; state: string; owner: string | null; certificates: number; pooled: number }>(storage, sql, ''))
-    for (const { id, state, owner, certificates, pooled } of rows) {
+  for await (const rows of pages<{ id: string; state: string; owner: string | null; certificates: number }>(storage, sql, ''))
+    for (const { id, state, owner, certificates } of rows) {
       if (!owner) findings.say('bad', `key ${id} has no owner`);
       if (state === 'active' && certificates === 0) findings.say('bad', `key ${id} is active and has no certificate`);
-      if (pooled > 0) findings.say('bad', `key ${id} is still in the pool: it could get a second owner`);
     }
   return findings.end(`${count} keys: each sealed by the token and current, with one owner and, while active, a certificate`);
 }
@@ -183,33 +187,43 @@ function certificateProblem(row: CertificateRow): string | undefined {
   return undefined;
 }
 
+interface DeliveryRow {
+  key: string;
+  device: string;
+  state: string | null;
+  mode: string | null;
+  own: number;
+}
+
 async function checkDeliveries(storage: Storage): Promise<Finding[]> {
   const findings = new Findings('deliveries');
+  const sql = `SELECT v.key, v.device, d.state, k.mode, CASE WHEN k.employee = d.employee THEN 1 ELSE 0 END AS "own"
+    FROM deliveries v LEFT JOIN keys k ON k.id = v.key LEFT JOIN devices d ON d.id = v.device WHERE (v.key, v.device) > (?, ?) ORDER BY v.key, v.device LIMIT ?`;
   let count = 0;
-  // The primary key has two columns; both are UUIDs, so joined they keep its order.
-  const sql = `SELECT v.key || v.device AS "id", v.key, v.device, d.state, k.mode, CASE WHEN k.employee = d.employee THEN 1 ELSE 0 END AS "own"
-    FROM deliveries v LEFT JOIN keys k ON k.id = v.key LEFT JOIN devices d ON d.id = v.device WHERE v.key || v.device > ? ORDER BY v.key || v.device LIMIT ?`;
-  for await (const rows of pages<{ id: string; key: string; device: string; state: string | null; mode: string | null; own: number }>(storage, sql, ''))
-    for (const { key, device, state, mode, own } of rows) {
-      count += 1;
+  for (let after = { key: '', device: '' }; ; ) {
+    const rows = await storage.all<DeliveryRow>(sql, [after.key, after.device, PAGE]);
+    for (const { key, device, state, mode, own } of rows)
       if (own !== 1) findings.say('bad', `a delivery of key ${key} is kept for device ${device} of somebody else`);
       else if (state !== 'active') findings.say('bad', `a delivery of key ${key} is kept for device ${device}, which is ${state}`);
       else if (mode !== 'deliver') findings.say('bad', `a delivery of key ${key} is kept, though its mode is ${mode}`);
-    }
-  return findings.end(`${count} kept deliveries: each of a person’s own key, for an active device`);
+    count += rows.length;
+    const last = rows.at(-1);
+    if (!last) return findings.end(`${count} kept deliveries: each of a person’s own key, for an active device`);
+    after = last;
+  }
 }
 
-/** Of its numbers and of what became of them the log speaks. */
-async function checkPool(storage: Storage): Promise<Finding[]> {
+/** Of the pairs' numbers, and of what became of them, the log speaks. */
+async function checkPool(storage: Storage): Promise<{ findings: Finding[]; digests: ReadonlySet<string> }> {
   const findings = new Findings('pool');
-  const seen = new Set<string>();
+  const digests = new Set<string>();
   for await (const rows of pages<{ id: number; public_key: Buffer }>(storage, 'SELECT n AS "id", public_key FROM pool WHERE n > ? ORDER BY n LIMIT ?', 0))
     for (const { id, public_key } of rows) {
-      const digest = sha256(createPublicKey({ key: public_key, format: 'der', type: 'spki' }).export({ type: 'spki', format: 'der' })).toString('base64url');
-      if (seen.has(digest)) findings.say('bad', `pair ${id} is in the pool twice`);
-      seen.add(digest);
+      const digest = digestOf(public_key);
+      if (digests.has(digest)) findings.say('bad', `pair ${id} is in the pool twice`);
+      digests.add(digest);
     }
-  return findings.end(`${seen.size} ready pairs: each there once`);
+  return { findings: findings.end(`${digests.size} ready pairs, each there once`), digests };
 }
 
-const fits = (bytes: Buffer, digest: string): boolean => sha256(bytes).toString('base64url') === digest;
+const digestOf = (spki: Buffer): string => base64url(sha256(spki));

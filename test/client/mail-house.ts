@@ -23,9 +23,10 @@ export class MailHouse extends TestHouse {
     writeFileSync(house.path('app.json'), house.appliance.credential());
     await prepare(house);
     const enrolled = await house.enroll('home', ALICE);
-    if (enrolled.status !== 0) throw new Error(enrolled.said);
     folder.remove();
-    return house;
+    if (enrolled.status === 0) return house;
+    await house.close();
+    throw new Error(enrolled.said);
   }
 
   enroll(home: string, address: string) {

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Appliance } from '../support/appliance.js';
 import { type MailReader, openGpgsm, openNss } from '../support/mail-readers.js';
 
+jest.setTimeout(60_000);
 const MAIL = resolve(__dirname, '../vectors/eml/nested.eml');
 const OAEP = ['-keyopt', 'rsa_padding_mode:oaep'];
 const OAEP_SHA256 = [...OAEP, '-keyopt', 'rsa_oaep_md:sha256'];
@@ -31,7 +32,7 @@ function mainJob(database: 'sqlite' | 'postgres'): void {
       writeFileSync(ekms.beside(`${person}.pem`), key?.certificates[0] ?? '');
     }
     openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'eve.key', '-out', 'eve.pem', '-subj', '/CN=Eve');
-  }, 60_000);
+  });
   afterAll(() => ekms?.close());
 
   test.each<[string, () => void]>([
@@ -119,7 +120,7 @@ describe('with an empty pool', () => {
   let ekms: Appliance;
   beforeAll(async () => {
     ekms = await Appliance.open({ settings: { keys: { bits: 2048, pool: { target: 0 } } } });
-  }, 60_000);
+  });
   afterAll(() => ekms?.close());
 
   test('a device is enrolled at once, its key is pending, and comes when the pool is filled', async () => {

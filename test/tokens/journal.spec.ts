@@ -71,6 +71,25 @@ describe('the journal of the token process', () => {
     expect(new Set(numbers).size).toBe(200);
   });
 
+  test('confirms nothing before it is on disk, and one fsync serves all who wait', async () => {
+    const journal = await reopen();
+    const file = (journal as unknown as { file: { datasync: () => Promise<void> } }).file;
+    const sync = file.datasync.bind(file);
+    let syncs = 0;
+    let finish: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    file.datasync = () => held.then(() => syncs++).then(sync);
+    let confirmed = 0;
+    const all = Promise.all(Array.from({ length: 20 }, () => journal.block(newId()).then(() => confirmed++)));
+    await new Promise((done) => setTimeout(done, 50));
+    expect(confirmed).toBe(0);
+    finish();
+    await all;
+    expect([confirmed, syncs]).toEqual([20, 1]);
+  });
+
   test('a block that is confirmed while a release waits for the disk holds for that release', async () => {
     const journal = await reopen();
     const device = newId();

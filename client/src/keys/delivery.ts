@@ -49,8 +49,8 @@ function assertOwn(leaves: Certificate[], authorities: Certificate[], receiver: 
   const [newest] = leaves;
   if (!newest) throw forged('it came without a certificate');
   if (leaves.some((leaf) => !leaf.spki.equals(newest.spki))) throw forged('its certificates are not all for one key');
-  // A former key's certificate has ended, and the key still opens old mail: its chain must have held to the end.
-  const at = now > newest.notAfter ? newest.notAfter : now;
+  // A former key opens old mail long after its certificate, and perhaps that of its authority, has ended.
+  const at = now > newest.notAfter ? undefined : now;
   chainToRoot({ leaf: newest, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at });
   if (!newest.addresses.some((address) => isSameAddress(address, receiver.address))) throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
 }

@@ -12,7 +12,8 @@ export interface PathAsk {
   usage?: string;
   /** Certificate policy that the leaf must carry. */
   policy?: string;
-  at: Date;
+  /** Left out, periods of validity are not looked at. */
+  at: Date | undefined;
 }
 
 const ANY_USAGE = '2.5.29.37.0';
@@ -32,7 +33,7 @@ export function chainToRoot(ask: PathAsk): Certificate[] {
   path.forEach((certificate, below) => {
     const issuer = path[below + 1] ?? ask.root;
     const name = certificate.x509.subject.replaceAll('\n', ', ') || 'a certificate';
-    if (ask.at < certificate.notBefore || ask.at > certificate.notAfter)
+    if (ask.at && (ask.at < certificate.notBefore || ask.at > certificate.notAfter))
       throw untrusted(`${name} is valid from ${certificate.notBefore.toISOString()} to ${certificate.notAfter.toISOString()}`);
     if (!certificate.x509.verify(issuer.publicKey)) throw untrusted(`the signature of ${name} does not hold`);
     for (const [type, extension] of certificate.extensions) if (extension.critical && !KNOWN.has(type)) throw untrusted(`${name} has the critical extension ${type}`);
