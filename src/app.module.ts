@@ -1,11 +1,29 @@
-import { type DynamicModule, Module } from '@nestjs/common';
+import { type DynamicModule, Module, type Type } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
 import { AppCredentials, DeviceGuard, RouteClassGuard } from './access/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
-import { Announcements, DeviceRegistry, DevicesController, EnrolmentDesk, EnrolmentsController, FreezesController } from './devices/index.js';
+import {
+  Announcements,
+  DeviceRegistry,
+  DevicesController,
+  EnrolmentDesk,
+  EnrolmentsController,
+  FreezesController,
+} from './devices/index.js';
 import type { House } from './house.js';
-import { Health, OperationController, ProblemFilter } from './http/index.js';
+import { Health, OPEN_API, OpenApiController, OperationController, openApi, ProblemFilter } from './http/index.js';
 import { KeysController, KeyVault } from './keys/index.js';
+
+/** Every door of the interface; the OpenAPI document is made of them. */
+export const CONTROLLERS: readonly Type[] = [
+  KeysController,
+  EnrolmentsController,
+  FreezesController,
+  DevicesController,
+  CertificatesController,
+  OperationController,
+  OpenApiController,
+];
 
 /** The application: the house's use cases behind their controllers. */
 @Module({})
@@ -13,7 +31,7 @@ export class AppModule {
   static of(house: House, defect: (error: unknown, request: string) => void): DynamicModule {
     return {
       module: AppModule,
-      controllers: [KeysController, EnrolmentsController, FreezesController, DevicesController, CertificatesController, OperationController],
+      controllers: [...CONTROLLERS],
       providers: [
         { provide: KeyVault, useValue: house.vault },
         { provide: EnrolmentDesk, useValue: house.desk },
@@ -22,6 +40,7 @@ export class AppModule {
         { provide: CertificateDirectory, useValue: house.directory },
         { provide: RevocationLists, useValue: house.revocations },
         { provide: Health, useValue: house.health },
+        { provide: OPEN_API, useValue: openApi(CONTROLLERS) },
         { provide: DeviceGuard, useValue: house.deviceGuard },
         { provide: AppCredentials, useValue: house.apps },
         { provide: APP_GUARD, useClass: RouteClassGuard },

@@ -2,12 +2,12 @@ import type { ServerResponse } from 'node:http';
 import helmet from '@fastify/helmet';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import type { FastifyInstance } from 'fastify';
-import { AppModule } from './app.module.js';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { forgetExpired, type RouteClass } from './access/index.js';
+import { AppModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
-import { Listeners, type Place } from './http/index.js';
+import { answerProblem, Listeners, type Place } from './http/index.js';
 
 /** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
 const BODY_BYTES = 64 * 1024;
@@ -25,7 +25,10 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   const app = await application(house, defect);
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // Nest's own type names another copy of the same Fastify
   const listeners = new Listeners(fastify, house.networks, (kind) => health.refusedConnection(kind));
-  const names = [configuration.publicName, ...(isLoopback(configuration.listen.client.host) ? ['localhost', '127.0.0.1'] : [configuration.listen.client.host])];
+  const names = [
+    configuration.publicName,
+    ...(isLoopback(configuration.listen.client.host) ? ['localhost', '127.0.0.1'] : [configuration.listen.client.host]),
+  ];
   let tls = await infrastructure.tlsServer([...new Set(names)]);
   const devices = [authorities.devices];
   const places: Appliance['places'] = {};
@@ -62,8 +65,18 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
 }
 
 async function application(house: House, defect: (error: unknown, request: string) => void): Promise<NestFastifyApplication> {
-  const adapter = new FastifyAdapter({ bodyLimit: BODY_BYTES, genReqId: () => newId(), trustProxy: false, exposeHeadRoutes: false });
-  const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(house, defect), adapter, { logger: ['error'], abortOnError: false, bodyParser: false });
+  const adapter = new FastifyAdapter({
+    bodyLimit: BODY_BYTES,
+    genReqId: () => newId(),
+    trustProxy: false,
+    exposeHeadRoutes: false,
+    frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => answerProblem(error, request, reply, defect),
+  });
+  const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(house, defect), adapter, {
+    logger: ['error'],
+    abortOnError: false,
+    bodyParser: false,
+  });
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // as above
   fastify.removeAllContentTypeParsers();
   // JSON stays bytes until its route parses it: the app credential signs bytes.
@@ -71,7 +84,10 @@ async function application(house: House, defect: (error: unknown, request: strin
   fastify.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   await fastify.register(helmet, {
     strictTransportSecurity: { includeSubDomains: false },
-    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], styleSrc: ["'unsafe-inline'"], formAction: ["'self'"], frameAncestors: ["'none'"] } },
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: { defaultSrc: ["'none'"], styleSrc: ["'unsafe-inline'"], formAction: ["'self'"], frameAncestors: ["'none'"] },
+    },
   });
   fastify.addHook('onResponse', (request, reply, done) => {
     house.health.count(request.routeOptions.url ?? 'none', (reply as { raw: ServerResponse }).raw.statusCode);

@@ -15,6 +15,7 @@ export interface Challenge {
 
 interface ChallengeRow {
   id: string;
+  mail: string;
   half: Buffer;
   expires: number;
 }
@@ -39,12 +40,12 @@ export class EmailChallenge {
   async prepare(address: Address, enrolment: string): Promise<Challenge> {
     const now = this.clock.now().getTime();
     const life = this.minutes * 60_000;
-    // A challenge whose mail failed is no challenge: nobody will ever read its half.
     const live = await this.storage.one<ChallengeRow>(
-      "SELECT c.id, c.half, c.expires FROM challenges c LEFT JOIN mails m ON m.id = c.mail WHERE c.address = ? AND c.spent = 0 AND c.expires > ? AND (m.state IS NULL OR m.state <> 'failed') ORDER BY c.expires DESC LIMIT 1",
+      'SELECT id, mail, half, expires FROM challenges WHERE address = ? AND spent = 0 AND expires > ? ORDER BY expires DESC LIMIT 1',
       [address.key, now + life * REUSE_SHARE],
     );
-    if (live) {
+    // A challenge whose mail failed, or was in the hands of a process that died, is no challenge: nobody may ever read its half.
+    if (live && (await this.mailer.isHopeful(this.storage, live.mail))) {
       const half = (await this.token.openBytes(live.half, context(live.id))).toString('ascii');
       return { id: live.id, half, expires: live.expires };
     }

@@ -51,7 +51,7 @@ export class Employees {
   }
 
   /** A sealed binding of a new employee, not stored yet: `insert` does that, in the unit of what makes the employee real. */
-  async propose(address: Address): Promise<Binding> {
+  async propose(address: Pick<Address, 'key' | 'shown'>): Promise<Binding> {
     const record: BindingRecord = { type: 'binding', id: newId(), version: 1, employee: newId(), address: address.key, from: this.clock.now().getTime(), to: null };
     return { sealed: await this.token.seal(record), shown: address.shown };
   }
@@ -94,6 +94,7 @@ export class Employees {
         record.version,
       ]);
       if (changed === 0) throw new Fault('conflict', 'binding-changed', 'this binding was changed at the same time; look again');
+      await forgetDeliveries(unit, record.employee);
       await this.audit.append(unit, { action: 'binding.end', outcome: 'done', actor: by, employee: record.employee, subject: record.id, personal: { address } });
       await intend(unit, record.id, 'raise-binding', { id: record.id }, this.clock);
     });
@@ -113,6 +114,7 @@ export class Employees {
     await this.storage.write(async (unit) => {
       const changed = await unit.run('UPDATE employees SET state = ? WHERE id = ?', [state, employee]);
       if (changed === 0) throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
+      if (state === 'stopped') await forgetDeliveries(unit, employee);
       await this.audit.append(unit, { action: state === 'stopped' ? 'employee.stop' : 'employee.resume', outcome: 'done', actor: by, employee });
       await fulfil(unit, employee);
       await intend(unit, employee, 'block-employee', {}, this.clock);
@@ -132,4 +134,9 @@ export class Employees {
     if (row) await this.token.raise(binding(row).sealed);
     await this.storage.write((unit) => fulfil(unit, id));
   }
+}
+
+/** What was kept for this person's devices goes; the token would be asked again. */
+async function forgetDeliveries(unit: Unit, employee: string): Promise<void> {
+  await unit.run('DELETE FROM deliveries WHERE device IN (SELECT id FROM devices WHERE employee = ?)', [employee]);
 }

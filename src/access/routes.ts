@@ -1,28 +1,32 @@
-import { applyDecorators, type CanActivate, createParamDecorator, type ExecutionContext, Inject, Injectable, SetMetadata, UseGuards } from '@nestjs/common';
-import { Reflector } from '@nestjs/core';
+import {
+  applyDecorators,
+  type CanActivate,
+  createParamDecorator,
+  type ExecutionContext,
+  Inject,
+  Injectable,
+  UseGuards,
+} from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { Fault } from '../foundation/index.js';
 import type { AppActor, DeviceActor, Request } from './actor.js';
 import { AppCredentials } from './app-credentials.js';
+import { Admits, declared, On } from './contract.js';
 import { DeviceGuard } from './device-guard.js';
-import type { RouteClass } from './network-policy.js';
 import { peerOf } from './peer.js';
 
 /** Fastify's request with what the guards put on it. The body of JSON requests is its bytes: signatures cover bytes, and each route parses them itself. */
 export type GuardedRequest = FastifyRequest & { actor?: AppActor | DeviceActor };
 
-const CLASS = 'ekms:route-class';
 const requestOf = (context: ExecutionContext): GuardedRequest => context.switchToHttp().getRequest<GuardedRequest>();
 const origin = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw.socket).network });
 
 /** The first guard of every route: a route answers only on the listener of its class; elsewhere it does not exist. Routes without a class answer nowhere. */
 @Injectable()
 export class RouteClassGuard implements CanActivate {
-  constructor(@Inject(Reflector) private readonly reflector: Reflector) {}
-
   canActivate(context: ExecutionContext): boolean {
-    const allowed = this.reflector.getAllAndOverride<RouteClass[] | undefined>(CLASS, [context.getHandler(), context.getClass()]);
-    if (!allowed?.includes(peerOf(requestOf(context).raw.socket).kind)) throw new Fault('not-found', 'route-unknown', 'there is nothing here');
+    const { kinds } = declared(context.getHandler() as () => unknown, context.getClass()); // Nest types a handler as bare Function
+    if (!kinds.includes(peerOf(requestOf(context).raw.socket).kind)) throw new Fault('not-found', 'route-unknown', 'there is nothing here');
     return true;
   }
 }
@@ -59,14 +63,10 @@ class AppRouteGuard implements CanActivate {
   }
 }
 
-/** Routes of these classes' listeners, open to whoever the network policy lets in. */
-export const On = (...kinds: RouteClass[]) => SetMetadata(CLASS, kinds);
 /** Client routes for enrolled devices, by mutual TLS. */
-export const ForDevices = () => applyDecorators(On('client'), UseGuards(DeviceRouteGuard));
+export const ForDevices = () => applyDecorators(On('client'), Admits('device'), UseGuards(DeviceRouteGuard));
 /** Client routes for requests that an app credential signed. */
-export const ForApps = () => applyDecorators(On('client'), UseGuards(AppRouteGuard));
+export const ForApps = () => applyDecorators(On('client'), Admits('app'), UseGuards(AppRouteGuard));
 
 /** The actor that the route's guard admitted. */
 export const Who = createParamDecorator((_: unknown, context: ExecutionContext) => requestOf(context).actor);
-/** Where the request came from, for routes without an actor. */
-export const From = createParamDecorator((_: unknown, context: ExecutionContext) => origin(requestOf(context)));

@@ -39,7 +39,7 @@ export class DurableAuditLog extends AuditLog {
     const place = { index: head.size - 1, time: head.time };
     if (key === undefined) return place;
     const last = await unit.one<{ uses: number | null; last_leaf: Buffer | null }>(
-      'SELECT key_uses.uses, key_uses.last_leaf FROM keys LEFT JOIN key_uses ON key_uses.key = keys.id WHERE keys.id = ?',
+      'SELECT (SELECT uses FROM key_uses WHERE key = keys.id) AS uses, (SELECT last_leaf FROM key_uses WHERE key = keys.id) AS last_leaf FROM keys WHERE id = ?',
       [key],
     );
     // A stranger may ask for a key that does not exist: that is an entry, but no key's use.

@@ -1,13 +1,21 @@
 import { Controller, Get, Inject, Param, Query, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { ForDevices, On } from '../access/index.js';
+import { Contract, ForDevices, On, REFUSALS } from '../access/index.js';
 import { Fault, parseAddress, parsed } from '../foundation/index.js';
 import { CertificateDirectory } from './certificate-directory.js';
 import { pem } from './certificate-times.js';
-import { RevocationLists } from './revocation-lists.js';
+import { AUTHORITIES, RevocationLists } from './revocation-lists.js';
 
 const address = z.string().max(320);
+const ADDRESS_REFUSALS = ['body-malformed', 'address-malformed', 'address-not-ascii'] as const;
+const certificateOf = z
+  .object({
+    certificate: z.string().meta({ description: 'PEM' }),
+    chain: z.array(z.string()).meta({ description: 'PEM: the authorities above it, without the root' }),
+  })
+  .meta({ id: 'CertificateOfAddress' });
+const fileOf = (extension: string) => z.enum(AUTHORITIES.map((name) => `${name}.${extension}`));
 
 @Controller()
 export class CertificatesController {
@@ -19,13 +27,27 @@ export class CertificatesController {
   /** Valid encrypting certificates of an address, newest first. */
   @ForDevices()
   @Get('v1/certificates')
-  async byEmail(@Query('email') email: unknown) {
+  @Contract({
+    id: 'findCertificates',
+    summary: 'Valid encrypting certificates of an address',
+    query: { email: address },
+    answers: { 200: { description: 'The certificates, newest first; none for an address that has none', json: z.array(certificateOf) } },
+    problems: { 400: ADDRESS_REFUSALS },
+  })
+  async byEmail(@Query('email') email: unknown): Promise<z.input<typeof certificateOf>[]> {
     const found = await this.directory.of(parseAddress(parsed(address, email, 'email')).key);
     return found.map((der) => ({ certificate: pem(der), chain: [pem(this.directory.authority('people'))] }));
   }
 
   @On('public')
   @Get('crl/:file')
+  @Contract({
+    id: 'getRevocationList',
+    summary: 'The revocation list of an authority (RFC 5280 §5)',
+    path: { file: fileOf('crl') },
+    answers: { 200: { description: 'DER', type: 'application/pkix-crl', headers: { 'Cache-Control': 'An hour' } } },
+    problems: { ...REFUSALS.storage, 404: ['crl-unknown'] },
+  })
   async crl(@Param('file') file: string, @Res() reply: FastifyReply) {
     const der = await this.revocations.find(/^([a-z]+)\.crl$/.exec(file)?.[1] ?? '');
     return reply.type('application/pkix-crl').header('cache-control', 'max-age=3600').send(der);
@@ -33,6 +55,13 @@ export class CertificatesController {
 
   @On('public')
   @Get('certs/:file')
+  @Contract({
+    id: 'getAuthority',
+    summary: 'The certificate of an authority (RFC 5280 §4.2.2.1)',
+    path: { file: fileOf('cer') },
+    answers: { 200: { description: 'DER', type: 'application/pkix-cert' } },
+    problems: { 404: ['authority-unknown'] },
+  })
   async issuer(@Param('file') file: string, @Res() reply: FastifyReply) {
     const der = this.directory.authority(/^([a-z]+)\.cer$/.exec(file)?.[1] ?? '');
     return reply.type('application/pkix-cert').send(der);
@@ -41,6 +70,13 @@ export class CertificatesController {
   /** RFC 4387 §2.2: search by mailbox. One hit only for now: the newest valid certificate. */
   @On('public')
   @Get('certs')
+  @Contract({
+    id: 'findCertificateByMailbox',
+    summary: 'The newest valid encrypting certificate of a mailbox (RFC 4387 §2.2)',
+    query: { uri: address },
+    answers: { 200: { description: 'DER', type: 'application/pkix-cert' } },
+    problems: { ...REFUSALS.storage, 400: ADDRESS_REFUSALS, 404: ['certificate-unknown'] },
+  })
   async byUri(@Query('uri') uri: unknown, @Res() reply: FastifyReply) {
     const [newest] = await this.directory.of(parseAddress(parsed(address, uri, 'uri')).key);
     if (!newest) throw new Fault('not-found', 'certificate-unknown', 'there is no valid certificate for this address');

@@ -25,6 +25,7 @@ export interface KeyIssuanceSettings {
 /** Gives a person an encryption key: a pair from the pool and the certificate for it, both or none. */
 export class KeyIssuance extends KeyCertificates {
   readonly #keys = new KeyStore();
+  #round: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly storage: Storage,
@@ -102,6 +103,8 @@ export class KeyIssuance extends KeyCertificates {
 
   /** Remembers that this employee waits for a key; `serveWaiting` gives it. */
   async wait(unit: Unit, employee: string): Promise<void> {
+    // A second device may come while the first still waits: they wait for the same key.
+    if (await unit.one('SELECT id FROM intents WHERE id = ?', [`key:${employee}`])) return;
     await intend(unit, `key:${employee}`, 'give-key', { employee }, this.clock);
     await this.audit.append(unit, { action: 'key.pending', outcome: 'done', actor: { kind: 'system' }, employee });
   }
@@ -110,8 +113,16 @@ export class KeyIssuance extends KeyCertificates {
     return (await this.storage.one('SELECT id FROM intents WHERE id = ?', [`key:${employee}`])) !== undefined;
   }
 
-  /** Gives keys to those who wait, oldest first, while the pool lasts. */
+  /** Gives keys to those who wait, oldest first, while the pool lasts. One round at a time; a call during a round is followed by one more. */
   async serveWaiting(): Promise<void> {
+    this.#round = this.#round.then(
+      () => this.#serveRound(),
+      () => this.#serveRound(),
+    );
+    await this.#round;
+  }
+
+  async #serveRound(): Promise<void> {
     const waiting = await this.storage.all<{ id: string; body: string }>("SELECT id, body FROM intents WHERE kind = 'give-key' ORDER BY created, id");
     for (const { id, body } of waiting) {
       const { employee, serial } = JSON.parse(body) as { employee: string; serial?: string }; // only this class writes these intents
@@ -139,6 +150,8 @@ export class KeyIssuance extends KeyCertificates {
       });
     } catch (error) {
       if (!isFault(error, 'duplicate')) throw error;
+      // Another node was faster; this certificate was signed and is nobody's.
+      await this.storage.write((unit) => this.disown(unit, serial, 'person'));
     } finally {
       this.settled(prepared);
     }
@@ -146,10 +159,11 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   override async ofEmployee(employee: string): Promise<Map<string, string[]>> {
-    const rows = await this.storage.all<{ subject_key: string; der: Buffer }>(
-      "SELECT subject_key, der FROM certificates WHERE employee = ? AND profile = 'person' AND subject_key IS NOT NULL ORDER BY not_before DESC, serial",
+    const rows = await this.storage.all<{ subject_key: string; der: Buffer; not_before: number; serial: string }>(
+      "SELECT subject_key, der, not_before, serial FROM certificates WHERE employee = ? AND profile = 'person' AND subject_key IS NOT NULL",
       [employee],
     );
+    rows.sort((a, b) => b.not_before - a.not_before || (a.serial < b.serial ? -1 : 1));
     const authority = pem(this.peopleAuthority);
     const chains = new Map<string, string[]>();
     for (const { subject_key: key, der } of rows) chains.set(key, [...(chains.get(key) ?? []), pem(der)]);

@@ -2,6 +2,7 @@ import { userInfo } from 'node:os';
 import { type AuditActor, Fault, parseAddress } from '../foundation/index.js';
 import type { House } from '../house.js';
 import type { KeyMode, KeyState } from '../tokens/index.js';
+import { examine } from './doctor.js';
 
 /** Whoever may enter the home folder is the operator; until officers exist (bootstrap) single acts are allowed and marked by this actor. */
 const operator = (): AuditActor => ({ kind: 'operator', id: userInfo().username });
@@ -37,6 +38,7 @@ export const ACTS = {
   'employee.mode': async (house: House, { address, mode }: { address: string; mode: KeyMode }) => house.replacement.setMode(await employeeOf(house, address), mode, operator()),
   'audit.tail': async (house: House, { count }: { count: number }) =>
     (await house.auditReader.latest(count)).map(({ body, personal }) => ({ ...body, personal })),
+  doctor: (house: House, args: { data: boolean }) => examine(house, args),
   health: (house: House) => house.health.report(),
 } as const;
 export type ActName = keyof typeof ACTS;

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { base64url, isFault, sameBytes, type SqlValue, type Storage, sha256 } from '../foundation/index.js';
+import { base64url, isFault, type SqlValue, type Storage, sameBytes, sha256 } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import type { BindingRecord, KeyRecord, Sealed, Token } from '../tokens/index.js';
 import { checkBirths } from './births.js';
@@ -65,12 +65,17 @@ async function checkKeys(storage: Storage, token: Token, pool: ReadonlySet<strin
     if (!last) break;
     after = last.sealed.record.id;
     count += page.length;
-    await checkSeals(token, page.map(({ sealed }) => sealed), findings);
+    await checkSeals(
+      token,
+      page.map(({ sealed }) => sealed),
+      findings,
+    );
     for (const {
       sealed: { record },
       publicKey,
     } of page) {
-      if (digestOf(publicKey) !== record.publicKey) findings.say('bad', `key ${record.id}: its public key is not the one that its record names`);
+      if (digestOf(publicKey) !== record.publicKey)
+        findings.say('bad', `key ${record.id}: its public key is not the one that its record names`);
       if (pool.has(record.publicKey)) findings.say('bad', `key ${record.id} is still in the pool: it could get a second owner`);
     }
   }
@@ -98,12 +103,22 @@ interface BindingRow {
 async function checkBindings(storage: Storage, token: Token): Promise<Finding[]> {
   const findings = new Findings('bindings');
   let count = 0;
-  for await (const rows of pages<BindingRow>(storage, 'SELECT id, version, employee, address, from_time, to_time, mac FROM bindings WHERE id > ? ORDER BY id LIMIT ?', '')) {
+  for await (const rows of pages<BindingRow>(
+    storage,
+    'SELECT id, version, employee, address, from_time, to_time, mac FROM bindings WHERE id > ? ORDER BY id LIMIT ?',
+    '',
+  )) {
     count += rows.length;
-    const seals = rows.map(({ id, version, employee, address, from_time: from, to_time: to, mac }): Sealed<BindingRecord> => ({ record: { type: 'binding', id, version, employee, address, from, to }, mac }));
+    const seals = rows.map(
+      ({ id, version, employee, address, from_time: from, to_time: to, mac }): Sealed<BindingRecord> => ({
+        record: { type: 'binding', id, version, employee, address, from, to },
+        mac,
+      }),
+    );
     await checkSeals(token, seals, findings);
   }
-  const sql = 'SELECT e.id, (SELECT COUNT(*) FROM bindings b WHERE b.employee = e.id) AS "bindings" FROM employees e WHERE e.id > ? ORDER BY e.id LIMIT ?';
+  const sql =
+    'SELECT e.id, (SELECT COUNT(*) FROM bindings b WHERE b.employee = e.id) AS "bindings" FROM employees e WHERE e.id > ? ORDER BY e.id LIMIT ?';
   for await (const rows of pages<{ id: string; bindings: number }>(storage, sql, ''))
     for (const { id, bindings } of rows) if (bindings === 0) findings.say('bad', `employee ${id} never had an address`);
   return findings.end(`${count} address bindings: each sealed by the token and current, no employee without one`);
@@ -134,8 +149,10 @@ async function checkDevices(storage: Storage): Promise<Finding[]> {
       count += 1;
       if (!owner) findings.say('bad', `device ${id} has no owner`);
       if (certified !== id) findings.say('bad', `the certificate of device ${id} is not there`);
-      else if ((revoked === null) !== (state === 'active')) findings.say('bad', `device ${id} is ${state}, its certificate is ${revoked === null ? 'not ' : ''}revoked`);
-      if (state === 'active' && keys === 0 && waiting === 0) findings.say('bad', `device ${id} is active, but its owner has no key and waits for none`);
+      else if ((revoked === null) !== (state === 'active'))
+        findings.say('bad', `device ${id} is ${state}, its certificate is ${revoked === null ? 'not ' : ''}revoked`);
+      if (state === 'active' && keys === 0 && waiting === 0)
+        findings.say('bad', `device ${id} is active, but its owner has no key and waits for none`);
       else if (state === 'active' && active === 0 && waiting === 0) findings.say('warn', `the owner of device ${id} has former keys only`);
     }
   return findings.end(`${count} devices: each has an owner and its certificate, and each active one a key`);
@@ -217,7 +234,11 @@ async function checkDeliveries(storage: Storage): Promise<Finding[]> {
 async function checkPool(storage: Storage): Promise<{ findings: Finding[]; digests: ReadonlySet<string> }> {
   const findings = new Findings('pool');
   const digests = new Set<string>();
-  for await (const rows of pages<{ id: number; public_key: Buffer }>(storage, 'SELECT n AS "id", public_key FROM pool WHERE n > ? ORDER BY n LIMIT ?', 0))
+  for await (const rows of pages<{ id: number; public_key: Buffer }>(
+    storage,
+    'SELECT n AS "id", public_key FROM pool WHERE n > ? ORDER BY n LIMIT ?',
+    0,
+  ))
     for (const { id, public_key } of rows) {
       const digest = digestOf(public_key);
       if (digests.has(digest)) findings.say('bad', `pair ${id} is in the pool twice`);

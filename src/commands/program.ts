@@ -1,11 +1,13 @@
 import { resolve } from 'node:path';
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { loadConfiguration } from '../configuration.js';
 import { isFault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
 import { type ActName, ACTS } from './acts.js';
+import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { askAppliance } from './control.js';
+import { diagnose } from './diagnose.js';
 import { init } from './init.js';
 import { lockHome } from './lock.js';
 import { NEXT_KEY_STATE } from '../tokens/index.js';
@@ -58,8 +60,16 @@ export function program(installation: Installation, version: string): Command {
     .requiredOption('--platform <name>')
     .requiredOption('-o, --output <file>')
     .action(async ({ platform, output }: { platform: string; output: string }) => {
-      const file = await act('app.issue', { platform }, installation);
-      writeFileSync(output, `${JSON.stringify(file, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+      // The file first: a credential that cannot be written down must not come into being.
+      const file = openSync(output, 'wx', 0o600);
+      try {
+        writeSync(file, `${JSON.stringify(await act('app.issue', { platform }, installation), null, 2)}\n`);
+      } catch (error) {
+        rmSync(output);
+        throw error;
+      } finally {
+        closeSync(file);
+      }
       console.error(`${output} holds a private key: ship it inside the managed app only`);
     });
   app.command('revoke <id>').action((id: string) => does('app.revoke')({ id }));
@@ -102,6 +112,19 @@ export function program(installation: Installation, version: string): Command {
     .addArgument(new Argument('<state>').choices(Object.keys(NEXT_KEY_STATE)))
     .action((id: string, state: string) => does('key.change')({ id, state }));
   ekms.command('audit').command('tail').option('-n, --count <n>', 'entries', (text) => whole(text), 20).action(({ count }: { count: number }) => does('audit.tail')({ count }));
+  ekms
+    .command('doctor')
+    .description('say what is wrong and what this token enforces; exit status 0 only if nothing is bad')
+    .option('--data', 'look at the log and the data only', false)
+    .option('--json', 'for programs', false)
+    .action((how: { data: boolean; json: boolean }) => diagnose(home(), how, installation, print));
+  ekms
+    .command('campaign')
+    .description('long runs of tests, on homes of their own')
+    .addArgument(new Argument('<name>').choices(Object.keys(CAMPAIGNS)))
+    .option('--seed <n>', 'repeats a run', (text) => whole(text), 1)
+    .option('--count <n>', 'faults or inputs', (text) => whole(text), 50)
+    .action((name: CampaignName, how: { seed: number; count: number }) => runCampaign(name, how, installation));
   ekms.command('status').description('health of the running appliance').action(() => does('health')({}));
   return ekms;
 }
@@ -120,6 +143,10 @@ export async function run(argv: string[], installation: Installation, version: s
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (isFault(error)) {
       console.error(`ekms: ${error.message} (${error.code})`);
+      return 1;
+    }
+    if (error instanceof Error && 'syscall' in error) {
+      console.error(`ekms: ${error.message}`); // a file or address that the operator named: EEXIST, EACCES, ENOSPC …
       return 1;
     }
     console.error('ekms: a defect:', error);

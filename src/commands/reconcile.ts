@@ -2,9 +2,13 @@ import type { House } from '../house.js';
 import type { BegunEnrolment } from '../devices/index.js';
 import { openIntents } from '../storage/index.js';
 
-/** What a crash cut in half is finished or undone before anything is served (design §7, order). Resolves with how many intents there were. */
-export async function reconcile(house: House): Promise<number> {
-  const intents = await openIntents(house.storage);
+/**
+ * What a crash cut in half is finished or undone before anything is served (design §7, order). Resolves with how many intents there were.
+ * @param age only intents at least this old, in milliseconds: while serving, younger ones are under way
+ */
+export async function reconcile(house: House, age = 0): Promise<number> {
+  const before = house.clock.now().getTime() - age;
+  const intents = (await openIntents(house.storage)).filter(({ created }) => created <= before);
   for (const { id, kind, body } of intents) {
     switch (kind) {
       case 'enrol':

@@ -7,6 +7,9 @@ import { serveControl } from './control.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
 
+/** Milliseconds after which an intent is nobody's any more; calls end within seconds. */
+const ABANDONED = 120_000;
+
 export function requireInitialised(home: string, root: string): void {
   if (!existsSync(root)) throw new Fault('misconfigured', 'not-initialised', `${home} has not been initialised: run ekms init --domain corp.example first`);
 }
@@ -20,7 +23,10 @@ export async function serve(home: string, installation: Installation, say: (line
     const house = await openHouse(configuration, installation);
     try {
       await reconcile(house);
-      const appliance = await startAppliance(house, (error, request) => console.error(`defect in ${request}:`, error));
+      const defect = (error: unknown, request: string) => console.error(`defect in ${request}:`, error);
+      const appliance = await startAppliance(house, defect);
+      // A commit whose outcome was never learned leaves an intent behind; nothing that is under way is as old as this.
+      const healing = setInterval(() => void reconcile(house, ABANDONED).catch((error: unknown) => defect(error, 'reconcile')), ABANDONED);
       try {
         const stopControl = await serveControl(house, home);
         await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }));
@@ -30,6 +36,7 @@ export async function serve(home: string, installation: Installation, say: (line
         await new Promise<void>((resolve) => {
           for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
         });
+        clearInterval(healing);
         await stopControl();
       } finally {
         await appliance.close();

@@ -57,14 +57,14 @@ export class Announcements {
   }
 
   /** "This was not me." Throws `freeze-unknown`; the same for used, expired and invented ones. */
-  async freeze(token: string, by: { request: string; network: string }): Promise<void> {
+  async freeze(token: string): Promise<void> {
     const bytes = fromBase64(token, 'base64url');
     const row =
       bytes?.length === 16
         ? await this.storage.one<{ device: string }>('SELECT device FROM freezes WHERE token_digest = ? AND expires > ?', [sha256(token), this.clock.now().getTime()])
         : undefined;
     if (!row) throw new Fault('not-found', 'freeze-unknown', 'this link is not valid, or not any more; ask your IT department');
-    await this.registry.end(row.device, 'frozen', { kind: 'stranger', id: by.request });
+    await this.registry.end(row.device, 'frozen', { kind: 'stranger' });
     await this.storage.write((unit) => unit.run('DELETE FROM freezes WHERE device = ?', [row.device]));
   }
 }

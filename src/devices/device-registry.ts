@@ -40,7 +40,7 @@ export class DeviceRegistry extends DeviceTrust {
 
   override find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
     return this.storage.one<KnownDevice>(
-      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", e.state AS "employeeState" FROM devices d JOIN employees e ON e.id = d.employee WHERE d.certificate_digest = ?',
+      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?',
       [certificateDigest],
     );
   }

@@ -249,7 +249,7 @@ export class EnrolmentDesk {
     const { employees, issuance, token, announcements } = this.parts;
     const { address, id } = enrolment.sealed.record;
     const found = await employees.bindingOf(address);
-    const binding = found ?? (await employees.propose({ key: address, shown: enrolment.shown, domain: '' }));
+    const binding = found ?? (await employees.propose({ key: address, shown: enrolment.shown }));
     const { employee } = binding.sealed.record;
     const needsKey = !found || !(await issuance.hasActiveKey(employee));
     const begun: BegunEnrolment = { enrolment: id, state: enrolment.state, device: newId(), serial: newSerial(), ...(needsKey ? { keySerial: newSerial() } : {}) };

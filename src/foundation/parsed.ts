@@ -26,6 +26,7 @@ const bytesIn = (alphabet: 'base64' | 'base64url', most: number) =>
   z
     .string()
     .max(Math.ceil((most * 4) / 3) + 4)
+    .meta({ contentEncoding: alphabet })
     .transform((text, context) => {
       const bytes = fromBase64(text, alphabet);
       if (bytes) return bytes;
@@ -35,7 +36,7 @@ const bytesIn = (alphabet: 'base64' | 'base64url', most: number) =>
 
 /** Shapes that several edges share. */
 export const shapes = {
-  id: z.string().refine(isId, 'must be a lower-case UUID'),
+  id: z.string().refine(isId, 'must be a lower-case UUID').meta({ format: 'uuid' }),
   base64: (most: number) => bytesIn('base64', most),
   base64url: (most: number) => bytesIn('base64url', most),
 } as const;

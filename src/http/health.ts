@@ -1,21 +1,42 @@
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { z } from 'zod';
 import { isFault, type Storage } from '../foundation/index.js';
 import type { ReadyPool } from '../keys/index.js';
-import type { Token, TokenHealth } from '../tokens/index.js';
+import type { Token } from '../tokens/index.js';
 
-export interface HealthReport {
-  status: 'ready' | 'unready';
-  token: TokenHealth;
-  database: { state: 'ready' | 'down'; reason?: string };
-  pool: { level: number; target: number };
-  intents: number;
-}
+export const healthReport = z
+  .object({
+    status: z.enum(['ready', 'unready']),
+    token: z.object({
+      state: z
+        .enum(['ready', 'down', 'sealed', 'refused'])
+        .meta({ description: 'sealed: waits for a PIN. refused: the PIN was wrong, nothing is tried again.' }),
+      reason: z.string().optional(),
+      queued: z.int().min(0).meta({ description: 'Jobs waiting.' }),
+      recoveries: z.int().min(0).meta({ description: 'Times that the token was lost and found again.' }),
+    }),
+    database: z.object({ state: z.enum(['ready', 'down']), reason: z.string().optional() }),
+    pool: z.object({ level: z.int(), target: z.int() }).meta({ description: 'Key pairs ready, and wanted.' }),
+    intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
+  })
+  .meta({ id: 'Health' });
+export type HealthReport = z.output<typeof healthReport>;
 
 /** Whether this node can hand keys out, and its figures for Prometheus. */
 export class Health {
   readonly #registry = new Registry();
-  readonly #requests = new Counter({ name: 'ekms_requests_total', help: 'Requests answered, by route and status', labelNames: ['route', 'status'], registers: [this.#registry] });
-  readonly #refusedConnections = new Counter({ name: 'ekms_refused_connections_total', help: 'Connections from networks that may not reach a listener', labelNames: ['listener'], registers: [this.#registry] });
+  readonly #requests = new Counter({
+    name: 'ekms_requests_total',
+    help: 'Requests answered, by route and status',
+    labelNames: ['route', 'status'],
+    registers: [this.#registry],
+  });
+  readonly #refusedConnections = new Counter({
+    name: 'ekms_refused_connections_total',
+    help: 'Connections from networks that may not reach a listener',
+    labelNames: ['listener'],
+    registers: [this.#registry],
+  });
 
   constructor(
     private readonly storage: Storage,
@@ -23,14 +44,30 @@ export class Health {
     private readonly pool: ReadyPool,
   ) {
     collectDefaultMetrics({ register: this.#registry });
-    const level: Gauge = new Gauge({ name: 'ekms_pool_level', help: 'Key pairs ready', registers: [this.#registry], collect: async () => level.set(await pool.level()) });
-    const ready: Gauge = new Gauge({ name: 'ekms_ready', help: '1 when keys can be handed out', registers: [this.#registry], collect: async () => ready.set((await this.report()).status === 'ready' ? 1 : 0) });
+    const level: Gauge = new Gauge({
+      name: 'ekms_pool_level',
+      help: 'Key pairs ready',
+      registers: [this.#registry],
+      collect: async () => level.set(await pool.level()),
+    });
+    const ready: Gauge = new Gauge({
+      name: 'ekms_ready',
+      help: '1 when keys can be handed out',
+      registers: [this.#registry],
+      collect: async () => ready.set((await this.report()).status === 'ready' ? 1 : 0),
+    });
   }
 
   async report(): Promise<HealthReport> {
     const [token, database] = await Promise.all([this.token.health(), this.#database()]);
     const up = token.state === 'ready' && database.state === 'ready';
-    return { status: up ? 'ready' : 'unready', token, database: { state: database.state, ...(database.reason ? { reason: database.reason } : {}) }, pool: database.pool, intents: database.intents };
+    return {
+      status: up ? 'ready' : 'unready',
+      token,
+      database: { state: database.state, ...(database.reason ? { reason: database.reason } : {}) },
+      pool: database.pool,
+      intents: database.intents,
+    };
   }
 
   count(route: string, status: number): void {

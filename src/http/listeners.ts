@@ -1,11 +1,13 @@
-import { createServer as createHttpServer, type Server as HttpServer } from 'node:http';
+import { createServer as createHttpServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { Server as NetServer, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
-import { type NetworkPolicy, registerPeer, type RouteClass } from '../access/index.js';
+import { type NetworkPolicy, type RouteClass, registerPeer } from '../access/index.js';
 import type { TlsCredentials } from '../certificates/index.js';
 import { pem } from '../certificates/index.js';
 import { Fault } from '../foundation/index.js';
+import { refuseBytes, refusedByHost, refuseExpectation, refuseTunnel } from './unreadable.js';
 
 export interface Place {
   host: string;
@@ -25,12 +27,20 @@ const LIMITS = {
   idle: 75_000,
 } as const;
 
-const options = { maxHeaderSize: LIMITS.headerBytes, headersTimeout: LIMITS.header, requestTimeout: LIMITS.request, keepAliveTimeout: LIMITS.idle } as const;
+const options = {
+  maxHeaderSize: LIMITS.headerBytes,
+  headersTimeout: LIMITS.header,
+  requestTimeout: LIMITS.request,
+  keepAliveTimeout: LIMITS.idle,
+  requireHostHeader: false,
+} as const;
 
 /** The appliance's doors: one server per route class, all into one application. Addresses are judged when a connection is accepted, before TLS. */
 export class Listeners {
   readonly #servers: { server: HttpServer | HttpsServer; kind: RouteClass }[] = [];
   readonly #open = new Set<Socket>();
+  /** The answer under way on a connection. */
+  readonly #answers = new WeakMap<Duplex, ServerResponse>();
 
   constructor(
     private readonly app: FastifyInstance,
@@ -41,8 +51,14 @@ export class Listeners {
   /** Client listener: TLS 1.3, a client certificate asked for; each route that needs one demands it. */
   async openTls(kind: RouteClass, place: Place, credentials: TlsCredentials, clientAuthorities: readonly Buffer[]): Promise<Place> {
     const server = createHttpsServer(
-      { ...options, ...secureContext(credentials, clientAuthorities), requestCert: true, rejectUnauthorized: false, handshakeTimeout: LIMITS.header },
-      (request, response) => this.app.routing(request, response),
+      {
+        ...options,
+        ...secureContext(credentials, clientAuthorities),
+        requestCert: true,
+        rejectUnauthorized: false,
+        handshakeTimeout: LIMITS.header,
+      },
+      (request, response) => this.#serve(request, response),
     );
     server.on('secureConnection', (socket) => registerPeer(socket, kind));
     server.on('tlsClientError', (_, socket) => socket.destroy());
@@ -50,14 +66,15 @@ export class Listeners {
   }
 
   async openPlain(kind: RouteClass, place: Place): Promise<Place> {
-    const server = createHttpServer(options, (request, response) => this.app.routing(request, response));
+    const server = createHttpServer(options, (request, response) => this.#serve(request, response));
     server.on('connection', (socket) => registerPeer(socket, kind));
     return this.#listen(kind, server, place);
   }
 
   /** New credentials for connections from now on. */
   renew(credentials: TlsCredentials, clientAuthorities: readonly Buffer[]): void {
-    for (const { server } of this.#servers) if ('setSecureContext' in server) server.setSecureContext(secureContext(credentials, clientAuthorities));
+    for (const { server } of this.#servers)
+      if ('setSecureContext' in server) server.setSecureContext(secureContext(credentials, clientAuthorities));
   }
 
   /** Takes no new connection, lets requests under way finish for `grace` milliseconds, then ends the rest. */
@@ -69,6 +86,11 @@ export class Listeners {
     }, grace);
     await Promise.all(closing);
     clearTimeout(timer);
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    this.#answers.set(request.socket, response);
+    if (!refusedByHost(request, response)) this.app.routing(request, response);
   }
 
   #listen(kind: RouteClass, server: HttpServer | HttpsServer, place: Place): Promise<Place> {
@@ -83,6 +105,9 @@ export class Listeners {
       this.#open.add(socket);
       socket.once('close', () => this.#open.delete(socket));
     });
+    server.on('clientError', (error, socket) => refuseBytes(error, socket, this.#answers.get(socket)));
+    server.on('checkExpectation', (_request, response) => refuseExpectation(response));
+    server.on('connect', (_request, socket) => refuseTunnel(socket));
     this.#servers.push({ server, kind });
     return bind(server, kind, place);
   }
@@ -91,8 +116,18 @@ export class Listeners {
 function bind(server: NetServer, kind: RouteClass, place: Place): Promise<Place> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      const why = { EADDRINUSE: 'is in use by another program', EADDRNOTAVAIL: 'is no address of this machine', EACCES: 'may not be opened by this user' }[error.code ?? ''];
-      reject(new Fault('misconfigured', 'listen-failed', `listen.${kind}: ${place.host}:${place.port} ${why ?? `cannot be opened (${error.code})`}`));
+      const why = {
+        EADDRINUSE: 'is in use by another program',
+        EADDRNOTAVAIL: 'is no address of this machine',
+        EACCES: 'may not be opened by this user',
+      }[error.code ?? ''];
+      reject(
+        new Fault(
+          'misconfigured',
+          'listen-failed',
+          `listen.${kind}: ${place.host}:${place.port} ${why ?? `cannot be opened (${error.code})`}`,
+        ),
+      );
     });
     server.listen(place.port, place.host, () => {
       const address = server.address();

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { type AuditLog, type Clock, isFault, newId, parseAddress, type Reader, type Storage, type Unit } from '../foundation/index.js';
 import { compose, type MailSigner } from './compose.js';
-import { type ClaimedMail, claimDue, insertMail, isAnyDue, mailState, retryMail, settleMail } from './mail-rows.js';
+import { type ClaimedMail, claimDue, insertMail, isAnyDue, isClaimed, mailState, retryMail, settleMail } from './mail-rows.js';
 import { DELIVERY_DEADLINE, DeliveryFailure, type MailTransport } from './mail-transport.js';
 import { Mailer, type MailState, type PreparedMail } from './mailer.js';
 import { checkMail, type OutgoingMail } from './outgoing-mail.js';
@@ -67,6 +67,11 @@ export class MailQueue extends Mailer {
 
   override state(reader: Reader, id: string): Promise<MailState | undefined> {
     return mailState(reader, id);
+  }
+
+  override async isHopeful(reader: Reader, id: string): Promise<boolean> {
+    const isTaken = await isClaimed(reader, id);
+    return isTaken ? this.#underWay.has(id) : (await this.state(reader, id)) !== 'failed';
   }
 
   start(): void {

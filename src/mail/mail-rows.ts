@@ -35,6 +35,10 @@ export async function mailState(reader: Reader, id: string): Promise<MailState |
   return (await reader.one<{ state: MailState }>('SELECT state FROM mails WHERE id = ?', [id]))?.state;
 }
 
+export async function isClaimed(reader: Reader, id: string): Promise<boolean> {
+  return (await reader.one(`SELECT id FROM mails WHERE id = ? AND state = 'queued' AND claimed_until IS NOT NULL`, [id])) !== undefined;
+}
+
 export async function isAnyDue(reader: Reader, now: number): Promise<boolean> {
   return (await reader.one(`SELECT id FROM mails WHERE state = 'queued' AND next_try <= ? LIMIT 1`, [now])) !== undefined;
 }

@@ -19,4 +19,6 @@ export abstract class Mailer {
   abstract enqueue(unit: Unit, mail: PreparedMail): Promise<void>;
   /** What became of a mail; undefined for an unknown id. */
   abstract state(reader: Reader, id: string): Promise<MailState | undefined>;
+  /** False when the mail failed, or when whoever took it to deliver is not this process: it may have died with it, and nobody will know until its claim ends. */
+  abstract isHopeful(reader: Reader, id: string): Promise<boolean>;
 }

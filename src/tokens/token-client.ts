@@ -40,7 +40,7 @@ export class TokenProcess extends TokenCalls {
       return;
     }
     const { entry, settings } = this.place;
-    this.child = new TokenChild(entry, settings);
+    this.child = await this.firstChild(entry, settings);
     try {
       await this.child.ready;
       await this.connect(settings.socket, CALL_MS);
@@ -78,6 +78,15 @@ export class TokenProcess extends TokenCalls {
     if (this.refusal) throw new Fault('unavailable', 'token-refused', this.refusal.message);
     if (!this.connection) throw unavailable('the token process is being started');
     return this.connection.call(op, args, limitMs);
+  }
+
+  /** The token process of an appliance that was killed needs a moment to see it and to end: until then its lock stands. */
+  private async firstChild(entry: string, settings: TokenSettingsInput): Promise<TokenChild> {
+    for (const until = Date.now() + APPEAR_MS; ; await sleep(RECONNECT_MS)) {
+      const child = new TokenChild(entry, settings);
+      const served = await child.ready.then(() => true, (error: unknown) => !isFault(error, 'token-in-use'));
+      if (served || Date.now() > until) return child;
+    }
   }
 
   private async connect(socket: string, withinMs: number): Promise<void> {

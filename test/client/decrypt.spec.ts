@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { MailHouse, ALICE, BOB } from './mail-house.js';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { ALICE, BOB, MailHouse } from './mail-house.js';
 import type { TestKey } from './test-appliance.js';
+import { pemOf } from './test-authority.js';
 import { vector } from './test-house.js';
 
 const OAEP = ['-keyopt', 'rsa_padding_mode:oaep'];
@@ -16,18 +17,27 @@ describe('mesign decrypt', () => {
 
   beforeAll(async () => {
     house = await MailHouse.open(async (it) => {
-      current = await it.key('alice', ALICE);
+      // Renewed once: mails to either certificate of the one key open.
+      const own = generateKeyPairSync('rsa', { modulusLength: 2048 });
+      const [older, newer] = [await it.authority.person(ALICE, own.publicKey), await it.authority.person(ALICE, own.publicKey)];
+      writeFileSync(it.path('older.pem'), older);
+      current = await it.key('alice', ALICE, {
+        privateKey: own.privateKey,
+        certificates: [newer, older, pemOf(it.authority.people.certificate)],
+      });
       const pair = generateKeyPairSync('rsa', { modulusLength: 3072 });
       const ended = await it.authority.person(ALICE, pair.publicKey, it.authority.people, -1);
-      await it.key('former', ALICE, { privateKey: pair.privateKey, state: 'deactivated', certificates: [ended, ...current.certificates.slice(1)] });
+      await it.key('former', ALICE, {
+        privateKey: pair.privateKey,
+        state: 'deactivated',
+        certificates: [ended, pemOf(it.authority.people.certificate)],
+      });
       remote = await it.key('remote', ALICE, { mode: 'remote' });
       await it.key('bob', BOB);
     });
-    // A second certificate for the current key: mails to either open.
-    const renewed = await house.authority.person(ALICE, generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey);
-    writeFileSync(house.path('other.pem'), renewed);
     const signer = await house.authority.mailSigning(BOB);
     writeFileSync(house.path('signer.pem'), signer.pem);
+    writeFileSync(house.path('infrastructure.pem'), pemOf(house.authority.infrastructure.certificate));
     writeFileSync(house.path('signer.key'), signer.key.export({ type: 'pkcs8', format: 'pem' }));
   });
   afterAll(() => house.close());
@@ -63,11 +73,14 @@ describe('mesign decrypt', () => {
       if (words.includes('-des3')) expect(said).toContain('warning');
     });
 
-    test.each(['base64encodedroot.eml', 'decoderended.eml', 'mixed.eml', 'nested.eml', 'spam.eml'])('%s, as it is (-binary)', async (name) => {
-      encrypt(vector('eml', name), 'm.eml', '-aes256', '-binary', ...recipient('alice'));
-      expect(await house.decrypt('m.eml')).toMatchObject({ status: 0 });
-      expect(readFileSync(house.path('out'))).toEqual(readFileSync(vector('eml', name)));
-    });
+    test.each(['base64encodedroot.eml', 'decoderended.eml', 'mixed.eml', 'nested.eml', 'spam.eml'])(
+      '%s, as it is (-binary)',
+      async (name) => {
+        encrypt(vector('eml', name), 'm.eml', '-aes256', '-binary', ...recipient('alice'));
+        expect(await house.decrypt('m.eml')).toMatchObject({ status: 0 });
+        expect(readFileSync(house.path('out'))).toEqual(readFileSync(vector('eml', name)));
+      },
+    );
 
     test('two recipients, of whom we are the second', async () => {
       encrypt(MAIL, 'm.eml', '-aes256', ...recipient('bob'), ...recipient('alice', ...OAEP));
@@ -76,7 +89,16 @@ describe('mesign decrypt', () => {
       expect(readFileSync(house.path('out'))).toEqual(opened('m.eml', 'alice'));
     });
 
-    test.each([['DER', []], ['DER', ['-stream']]])('a bare .p7m file (%s %s)', async (form, words) => {
+    test('an older certificate of the same key', async () => {
+      encrypt(MAIL, 'm.eml', '-aes256', ...recipient('older'));
+      expect(await house.decrypt('m.eml')).toMatchObject({ status: 0, said: expect.stringContaining(current.id) });
+      expect(readFileSync(house.path('out'))).toEqual(canonical());
+    });
+
+    test.each([
+      ['DER', []],
+      ['DER', ['-stream']],
+    ])('a bare .p7m file (%s %s)', async (form, words) => {
       encrypt(MAIL, 'm.p7m', '-aes256', '-outform', form, ...words, ...recipient('alice'));
       expect(await house.decrypt('m.p7m')).toMatchObject({ status: 0 });
       expect(readFileSync(house.path('out'))).toEqual(opened('m.p7m', 'alice', '-inform', 'DER'));
@@ -84,7 +106,13 @@ describe('mesign decrypt', () => {
 
     test('a binary body, and the type that old programs write', async () => {
       const der = encrypt2der();
-      writeFileSync(house.path('m.eml'), Buffer.concat([Buffer.from('Content-Type: application/x-pkcs7-mime;\r\n name=smime.p7m\r\nContent-Transfer-Encoding: binary\r\n\r\n'), der]));
+      writeFileSync(
+        house.path('m.eml'),
+        Buffer.concat([
+          Buffer.from('Content-Type: application/x-pkcs7-mime;\r\n name=smime.p7m\r\nContent-Transfer-Encoding: binary\r\n\r\n'),
+          der,
+        ]),
+      );
       expect(await house.decrypt('m.eml')).toMatchObject({ status: 0 });
       expect(readFileSync(house.path('out'))).toEqual(opened('m.p7m', 'alice', '-inform', 'DER'));
     });
@@ -104,15 +132,54 @@ describe('mesign decrypt', () => {
     return readFileSync(house.path('m.p7m'));
   };
   const sign = (from: string, to: string, ...words: string[]) =>
-    house.openssl('cms', '-sign', '-in', from, '-out', to, '-signer', house.path('signer.pem'), '-inkey', house.path('signer.key'), '-certfile', house.path('signer.pem'), ...words);
+    house.openssl(
+      'cms',
+      '-sign',
+      '-in',
+      from,
+      '-out',
+      to,
+      '-signer',
+      house.path('signer.pem'),
+      '-inkey',
+      house.path('signer.key'),
+      '-certfile',
+      house.path('infrastructure.pem'),
+      ...words,
+    );
   const canonical = () => Buffer.from(readFileSync(MAIL, 'latin1').replaceAll('\r\n', '\n').replaceAll('\n', '\r\n'), 'latin1');
 
   describe('takes off every layer', () => {
     test.each<[string, () => void]>([
-      ['signed (detached) inside encrypted', () => { sign(MAIL, 's.eml'); encrypt('s.eml', 'm.eml', '-aes256', ...recipient('alice')); }],
-      ['signed (opaque) inside encrypted', () => { sign(MAIL, 's.eml', '-nodetach'); encrypt('s.eml', 'm.eml', '-aes256', ...recipient('alice')); }],
-      ['encrypted inside signed', () => { encrypt(MAIL, 'e.eml', '-aes256', ...recipient('alice')); sign('e.eml', 'm.eml'); }],
-      ['signed, encrypted, signed', () => { sign(MAIL, 's.eml'); encrypt('s.eml', 'e.eml', '-aes-256-gcm', ...recipient('alice')); sign('e.eml', 'm.eml', '-nodetach'); }],
+      [
+        'signed (detached) inside encrypted',
+        () => {
+          sign(MAIL, 's.eml');
+          encrypt('s.eml', 'm.eml', '-aes256', ...recipient('alice'));
+        },
+      ],
+      [
+        'signed (opaque) inside encrypted',
+        () => {
+          sign(MAIL, 's.eml', '-nodetach');
+          encrypt('s.eml', 'm.eml', '-aes256', ...recipient('alice'));
+        },
+      ],
+      [
+        'encrypted inside signed',
+        () => {
+          encrypt(MAIL, 'e.eml', '-aes256', ...recipient('alice'));
+          sign('e.eml', 'm.eml');
+        },
+      ],
+      [
+        'signed, encrypted, signed',
+        () => {
+          sign(MAIL, 's.eml');
+          encrypt('s.eml', 'e.eml', '-aes-256-gcm', ...recipient('alice'));
+          sign('e.eml', 'm.eml', '-nodetach');
+        },
+      ],
     ])('%s', async (_, make) => {
       make();
       const { status, said } = await house.decrypt('m.eml');
@@ -137,13 +204,31 @@ describe('mesign decrypt', () => {
 
     test('a signature over something else does not hold', async () => {
       sign(MAIL, 's.eml');
-      writeFileSync(house.path('s2.eml'), readFileSync(house.path('s.eml'), 'latin1').replace(/Content-Type: text\/plain/i, 'Content-Type: text/plane'), 'latin1');
+      writeFileSync(
+        house.path('s2.eml'),
+        readFileSync(house.path('s.eml'), 'latin1').replace(/Content-Type: text\/plain/i, 'Content-Type: text/plane'),
+        'latin1',
+      );
       encrypt('s2.eml', 'm.eml', '-aes256', '-binary', ...recipient('alice'));
       expect(await house.decrypt('m.eml')).toMatchObject({ status: 0, said: expect.stringContaining('DOES NOT HOLD') });
     });
 
     test('a signer whom the organisation does not vouch for is not called verified', async () => {
-      house.openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'eve.key', '-out', 'eve.pem', '-subj', '/CN=Bob', '-addext', `subjectAltName=email:${BOB}`);
+      house.openssl(
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-keyout',
+        'eve.key',
+        '-out',
+        'eve.pem',
+        '-subj',
+        '/CN=Bob',
+        '-addext',
+        `subjectAltName=email:${BOB}`,
+      );
       house.openssl('cms', '-sign', '-in', MAIL, '-out', 's.eml', '-signer', 'eve.pem', '-inkey', 'eve.key');
       encrypt('s.eml', 'm.eml', '-aes256', ...recipient('alice'));
       const { said } = await house.decrypt('m.eml');
@@ -159,7 +244,10 @@ describe('mesign decrypt', () => {
   });
 
   describe('in remote mode', () => {
-    test.each([['PKCS#1 v1.5', []], ['OAEP', OAEP]])('asks the appliance for the content key (%s), and keeps the receipt', async (_, words) => {
+    test.each([
+      ['PKCS#1 v1.5', []],
+      ['OAEP', OAEP],
+    ])('asks the appliance for the content key (%s), and keeps the receipt', async (_, words) => {
       encrypt(MAIL, 'm.eml', '-aes256', ...recipient('remote', ...words));
       expect(await house.decrypt('m.eml')).toMatchObject({ status: 0, said: expect.stringContaining('remote') });
       expect(readFileSync(house.path('out'))).toEqual(opened('m.eml', 'remote'));
@@ -182,20 +270,23 @@ describe('mesign decrypt', () => {
       expect(existsSync(house.path('out'))).toBe(false);
     });
 
-    test.each(['-aes256', '-aes-256-gcm'])('a byte changed anywhere in %s gives no output, or for CBC never a part of one', async (cipher) => {
-      encrypt(MAIL, 'm.p7m', cipher, '-outform', 'DER', ...recipient('alice'));
-      const good = readFileSync(house.path('m.p7m'));
-      const last = good.length - (cipher === '-aes256' ? 17 : 1);
-      for (const at of [last, good.length - 20]) {
-        const bad = Buffer.from(good);
-        bad[at] = (bad[at] ?? 0) ^ 1;
-        writeFileSync(house.path('bad.p7m'), bad);
-        rmSync(house.path('out'), { force: true });
-        const { status } = await house.decrypt('bad.p7m');
-        if (cipher === '-aes-256-gcm' || at === last) expect(status).toBe(3);
-        expect(existsSync(house.path('out'))).toBe(status === 0);
-      }
-    });
+    test.each(['-aes256', '-aes-256-gcm'])(
+      'a byte changed anywhere in %s gives no output, or for CBC never a part of one',
+      async (cipher) => {
+        encrypt(MAIL, 'm.p7m', cipher, '-outform', 'DER', ...recipient('alice'));
+        const good = readFileSync(house.path('m.p7m'));
+        const last = good.length - (cipher === '-aes256' ? 17 : 1);
+        for (const at of [last, good.length - 20]) {
+          const bad = Buffer.from(good);
+          bad[at] = (bad[at] ?? 0) ^ 1;
+          writeFileSync(house.path('bad.p7m'), bad);
+          rmSync(house.path('out'), { force: true });
+          const { status } = await house.decrypt('bad.p7m');
+          if (cipher === '-aes-256-gcm' || at === last) expect(status).toBe(3);
+          expect(existsSync(house.path('out'))).toBe(status === 0);
+        }
+      },
+    );
 
     test('a damaged content key, which RSA PKCS#1 v1.5 does not tell, is told', async () => {
       encrypt(MAIL, 'm.p7m', '-aes256', '-outform', 'DER', ...recipient('alice'));
@@ -210,7 +301,10 @@ describe('mesign decrypt', () => {
       ['a mail that is not encrypted', () => readFileSync(MAIL)],
       ['an empty file', () => Buffer.alloc(0)],
       ['half a message', () => encrypt2der().subarray(0, 600)],
-      ['deeply nested indefinite lengths', () => Buffer.concat([Buffer.from('308006092a864886f70d010703', 'hex'), Buffer.from('a080'.repeat(5000), 'hex')])],
+      [
+        'deeply nested indefinite lengths',
+        () => Buffer.concat([Buffer.from('308006092a864886f70d010703', 'hex'), Buffer.from('a080'.repeat(5000), 'hex')]),
+      ],
       ['a boundary that never ends', () => Buffer.from('Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx')],
     ])('%s is words and status 3, not a stack trace', async (_, make) => {
       writeFileSync(house.path('bad'), make());

@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { KeyObject } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { TestAppliance } from './test-appliance.js';
 import { TestAuthority } from './test-authority.js';
 import { TestHouse } from './test-house.js';
@@ -11,7 +11,19 @@ describe('mesign enroll', () => {
   const house = new TestHouse();
   let appliance: TestAppliance;
   const enroll = (home: string, ...more: string[]) =>
-    house.mesign(home, 'enroll', '--server', appliance.url, '--ca', house.path('ca.pem'), '--app', house.path('app.json'), '--email', ALICE, ...more);
+    house.mesign(
+      home,
+      'enroll',
+      '--server',
+      appliance.url,
+      '--ca',
+      house.path('ca.pem'),
+      '--app',
+      house.path('app.json'),
+      '--email',
+      ALICE,
+      ...more,
+    );
   const mailbox = () => ['--mailbox', `maildir:${house.path('mail', ALICE)}`];
 
   beforeAll(async () => {
@@ -75,6 +87,15 @@ describe('mesign enroll', () => {
     expect(await enroll('alice', ...mailbox())).toMatchObject({ status: 0 });
   });
 
+  test('a device that was revoked elsewhere can still be removed here', async () => {
+    expect(await enroll('revoked', ...mailbox())).toMatchObject({ status: 0 });
+    const last = [...appliance.devices.values()].at(-1);
+    if (last) last.removed = true;
+    expect(await house.mesign('revoked', 'keys')).toMatchObject({ status: 1, said: expect.stringContaining('device-unknown') });
+    expect(await house.mesign('revoked', 'devices', 'remove')).toMatchObject({ status: 0, said: expect.stringContaining('any more') });
+    expect(existsSync(house.path('revoked', 'store.json'))).toBe(false);
+  });
+
   test('lists devices, and confirms or denies one that waits', async () => {
     expect((await house.mesign('alice', 'devices', '--json')).out.toString()).toContain('"current": true');
     expect((await house.mesign('alice', 'devices', 'pending', '--json')).out.toString()).toContain('"pending-1"');
@@ -88,10 +109,34 @@ describe('mesign enroll', () => {
 
   test('what does not fit the app credential is refused before anything is asked', async () => {
     writeFileSync(house.path('other.json'), appliance.credential({ ca: 'A'.repeat(43) }));
-    const foreign = await house.mesign('x', 'enroll', '--server', appliance.url, '--ca', house.path('ca.pem'), '--app', house.path('other.json'), '--email', ALICE, ...mailbox());
+    const foreign = await house.mesign(
+      'x',
+      'enroll',
+      '--server',
+      appliance.url,
+      '--ca',
+      house.path('ca.pem'),
+      '--app',
+      house.path('other.json'),
+      '--email',
+      ALICE,
+      ...mailbox(),
+    );
     expect(foreign).toMatchObject({ status: 1, said: expect.stringContaining('not the root that the app credential names') });
     const server = appliance.url.replace('localhost', '127.0.0.1');
-    const named = await house.mesign('x', 'enroll', '--server', server, '--ca', house.path('ca.pem'), '--app', house.path('app.json'), '--email', ALICE, ...mailbox());
+    const named = await house.mesign(
+      'x',
+      'enroll',
+      '--server',
+      server,
+      '--ca',
+      house.path('ca.pem'),
+      '--app',
+      house.path('app.json'),
+      '--email',
+      ALICE,
+      ...mailbox(),
+    );
     expect(named).toMatchObject({ status: 1, said: expect.stringContaining('"localhost"') });
     expect(existsSync(house.path('x'))).toBe(false);
   });
@@ -99,7 +144,19 @@ describe('mesign enroll', () => {
   test('a server under another root gets nothing', async () => {
     const authority = await TestAuthority.create();
     const stranger = await TestAppliance.start(authority, house.path('stranger'));
-    const { status, said } = await house.mesign('x', 'enroll', '--server', stranger.url, '--ca', house.path('ca.pem'), '--app', house.path('app.json'), '--email', ALICE, ...mailbox());
+    const { status, said } = await house.mesign(
+      'x',
+      'enroll',
+      '--server',
+      stranger.url,
+      '--ca',
+      house.path('ca.pem'),
+      '--app',
+      house.path('app.json'),
+      '--email',
+      ALICE,
+      ...mailbox(),
+    );
     await stranger.stop();
     expect({ status, said }).toMatchObject({ status: 1, said: expect.stringContaining('pinned root') });
     expect(stranger.nonces.size).toBe(0);
@@ -121,7 +178,10 @@ describe('mesign enroll', () => {
     expect(await house.mesign('x', 'enroll')).toMatchObject({ status: 2 });
     expect(await house.mesign('x', 'nonsense')).toMatchObject({ status: 2 });
     expect(await enroll('x')).toMatchObject({ status: 2, said: expect.stringContaining('--mailbox') });
-    expect(await enroll('x', '--mailbox', 'imap://alice@localhost/')).toMatchObject({ status: 2, said: expect.stringContaining('--imap-password-file') });
+    expect(await enroll('x', '--mailbox', 'imap://alice@localhost/')).toMatchObject({
+      status: 2,
+      said: expect.stringContaining('--imap-password-file'),
+    });
   });
 
   describe('at rest', () => {
@@ -135,25 +195,60 @@ describe('mesign enroll', () => {
           expect(primes.some((prime) => isIn(readFileSync(house.path(home, name)), prime))).toBe(false);
         }
       // The search works: it finds a planted one.
-      expect(isIn(Buffer.from(`{"privateKey":"${Buffer.concat([Buffer.of(2), primes[0] ?? Buffer.of()]).toString('base64')}"}`), primes[0] ?? Buffer.of())).toBe(true);
+      expect(
+        isIn(
+          Buffer.from(`{"privateKey":"${Buffer.concat([Buffer.of(2), primes[0] ?? Buffer.of()]).toString('base64')}"}`),
+          primes[0] ?? Buffer.of(),
+        ),
+      ).toBe(true);
     });
 
     test('a wrong pass phrase, none, or a changed byte opens nothing, and says so', async () => {
       const keys = (...more: string[]) => house.mesign('sealed', 'keys', ...more);
-      expect(await keys('--passphrase-file', house.path('wrong'))).toMatchObject({ status: 1, said: expect.stringContaining('the pass phrase is wrong') });
+      expect(await keys('--passphrase-file', house.path('wrong'))).toMatchObject({
+        status: 1,
+        said: expect.stringContaining('the pass phrase is wrong'),
+      });
       expect(await keys()).toMatchObject({ status: 1, said: expect.stringContaining('--passphrase-file') });
       expect(await keys('--passphrase-file', house.path('phrase'))).toMatchObject({ status: 0 });
       const path = house.path('sealed', 'store.json');
       const good = readFileSync(path, 'utf8');
-      writeFileSync(path, good.replace(/"sealed":"(.)/, (_, letter: string) => `"sealed":"${letter === 'A' ? 'B' : 'A'}`));
-      expect(await keys('--passphrase-file', house.path('phrase'))).toMatchObject({ status: 1, said: expect.stringContaining('does not open') });
+      writeFileSync(
+        path,
+        good.replace(/"sealed":"(.)/, (_, letter: string) => `"sealed":"${letter === 'A' ? 'B' : 'A'}`),
+      );
+      expect(await keys('--passphrase-file', house.path('phrase'))).toMatchObject({
+        status: 1,
+        said: expect.stringContaining('does not open'),
+      });
       writeFileSync(path, good);
+    });
+
+    test('a pass phrase that protects nothing is told', async () => {
+      expect((await house.mesign('alice', 'keys', '--passphrase-file', house.path('phrase'))).said).toContain(
+        'not protected by a pass phrase',
+      );
+    });
+
+    test('a store that others may read is not used', async () => {
+      chmodSync(house.path('sealed', 'store.json'), 0o644);
+      expect(await house.mesign('sealed', 'keys', '--passphrase-file', house.path('phrase'))).toMatchObject({
+        status: 1,
+        said: expect.stringContaining('chmod 600'),
+      });
+      chmodSync(house.path('sealed', 'store.json'), 0o600);
     });
 
     test('receipts of every release are kept in an append-only file', async () => {
       const lines = readFileSync(house.path('sealed', 'receipts.jsonl'), 'utf8').trim().split('\n');
       expect(lines.length).toBeGreaterThanOrEqual(2);
-      for (const line of lines) expect(JSON.parse(line)).toMatchObject({ key: appliance.keys.get(ALICE)?.[0]?.id, act: 'deliver', index: expect.any(Number), leaf: expect.any(String) });
+      for (const line of lines)
+        expect(JSON.parse(line)).toMatchObject({
+          key: appliance.keys.get(ALICE)?.[0]?.id,
+          act: 'deliver',
+          index: expect.any(Number),
+          leaf: expect.any(String),
+        });
     });
   });
 });

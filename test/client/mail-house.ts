@@ -31,7 +31,20 @@ export class MailHouse extends TestHouse {
 
   enroll(home: string, address: string) {
     const mailbox = `maildir:${this.appliance.mailFolder}/${address}`;
-    return this.mesign(home, 'enroll', '--server', this.appliance.url, '--ca', this.path('ca.pem'), '--app', this.path('app.json'), '--email', address, '--mailbox', mailbox);
+    return this.mesign(
+      home,
+      'enroll',
+      '--server',
+      this.appliance.url,
+      '--ca',
+      this.path('ca.pem'),
+      '--app',
+      this.path('app.json'),
+      '--email',
+      address,
+      '--mailbox',
+      mailbox,
+    );
   }
 
   /** A key whose newest certificate lies in `name`.pem and whose private key in `name`.key. */

@@ -1,5 +1,4 @@
 import 'reflect-metadata';
-import { type Certified, spkiOf, type TestAuthority } from './test-authority.js';
 import {
   constants,
   createCipheriv,
@@ -17,13 +16,13 @@ import {
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { envelopedKey } from '../../src/codec/cms/index.js';
 import { readCertificationRequest } from '../../src/codec/x509/index.js';
 import { base64url, canonicalJson, sha256 } from '../../src/foundation/index.js';
 import { compose } from '../../src/mail/compose.js';
+import { type Certified, spkiOf, type TestAuthority } from './test-authority.js';
 
 export interface TestKey {
   id: string;
@@ -119,7 +118,8 @@ export class TestAppliance {
   }
 
   get url(): string {
-    return `https://localhost:${(this.#server?.address() as AddressInfo).port}`; // it listens on TCP
+    const address = this.#server?.address();
+    return `https://localhost:${typeof address === 'object' ? address?.port : ''}`;
   }
 
   /** The app credential's file. */
@@ -130,7 +130,10 @@ export class TestAppliance {
 
   async giveKey(address: string, changes: Partial<TestKey> = {}): Promise<TestKey> {
     const pair = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    const certificates = [await this.authority.person(address, pair.publicKey), new X509Certificate(this.authority.people.certificate).toString()];
+    const certificates = [
+      await this.authority.person(address, pair.publicKey),
+      new X509Certificate(this.authority.people.certificate).toString(),
+    ];
     const key = { id: randomUUID(), state: 'active', mode: 'deliver' as const, privateKey: pair.privateKey, certificates, ...changes };
     this.keys.set(address, [...(this.keys.get(address) ?? []), key]);
     return key;
@@ -147,19 +150,30 @@ export class TestAppliance {
     const body = Buffer.concat(pieces);
     const [, , what = '', id = '', act = ''] = (request.url ?? '').split('/');
     const route = `${request.method} ${what}${id && '/:'}${act && `/${act}`}`;
-    if (route === 'POST enrolments') return this.#signedByApp(request, body) ? this.#begin(JSON.parse(body.toString())) : problem(401, 'app-signature-wrong');
-    if (route === 'POST enrolments/:/answer') return this.#signedByApp(request, body) ? this.#finish(id, JSON.parse(body.toString())) : problem(401, 'app-signature-wrong');
+    if (route === 'POST enrolments')
+      return this.#signedByApp(request, body) ? this.#begin(JSON.parse(body.toString())) : problem(401, 'app-signature-wrong');
+    if (route === 'POST enrolments/:/answer')
+      return this.#signedByApp(request, body) ? this.#finish(id, JSON.parse(body.toString())) : problem(401, 'app-signature-wrong');
     const device = this.#deviceOf(request.socket as TLSSocket); // an https server's sockets
-    if (!device) return problem(401, 'device-unknown');
+    if (!device) return problem(403, 'device-unknown');
     if (route === 'GET keys') return this.#serve(device);
     if (route === 'POST keys/:/decryptions') return this.#decrypt(device, id, JSON.parse(body.toString()));
     if (route === 'GET devices')
-      return { status: 200, body: [{ id: device.id, platform: 'linux', name: 'a laptop', state: 'active', enrolledAt: new Date().toISOString(), current: true }] };
+      return {
+        status: 200,
+        body: [
+          { id: device.id, platform: 'linux', name: 'a laptop', state: 'active', enrolledAt: new Date().toISOString(), current: true },
+        ],
+      };
     if (route === 'DELETE devices/:' && id === device.id) {
       device.removed = true;
       return { status: 204 };
     }
-    if (route === 'GET enrolments') return { status: 200, body: [{ id: 'pending-1', address: device.address, platform: 'linux', name: 'new', requestedAt: new Date().toISOString() }] };
+    if (route === 'GET enrolments')
+      return {
+        status: 200,
+        body: [{ id: 'pending-1', address: device.address, platform: 'linux', name: 'new', requestedAt: new Date().toISOString() }],
+      };
     if (route === 'POST enrolments/:/confirmation') {
       this.confirmed.push({ id, ...JSON.parse(body.toString()) });
       return { status: 204 };
@@ -172,11 +186,19 @@ export class TestAppliance {
     const field = (name: string): string => String(request.headers[name] ?? '');
     const digest = `sha-256=:${sha256(body).toString('base64')}:`;
     const [parameters, , nonce = ''] =
-      /^\("@method" "@path" "content-digest"\);created=(\d+);nonce="([\w-]{22})";keyid="[0-9a-f-]{36}";alg="ecdsa-p256-sha256"$/.exec(field('signature-input').replace(/^ekms=/, '')) ?? [];
+      /^\("@method" "@path" "content-digest"\);created=(\d+);nonce="([\w-]{22})";keyid="[0-9a-f-]{36}";alg="ecdsa-p256-sha256"$/.exec(
+        field('signature-input').replace(/^ekms=/, ''),
+      ) ?? [];
     const value = /^ekms=:([A-Za-z0-9+/=]{88}):$/.exec(field('signature'))?.[1];
-    if (!parameters || !value || field('content-digest') !== digest || this.nonces.has(nonce) || !parameters.includes(this.app.id)) return false;
+    if (!parameters || !value || field('content-digest') !== digest || this.nonces.has(nonce) || !parameters.includes(this.app.id))
+      return false;
     this.nonces.add(nonce);
-    const base = [`"@method": ${request.method}`, `"@path": ${request.url}`, `"content-digest": ${digest}`, `"@signature-params": ${parameters}`].join('\n');
+    const base = [
+      `"@method": ${request.method}`,
+      `"@path": ${request.url}`,
+      `"content-digest": ${digest}`,
+      `"@signature-params": ${parameters}`,
+    ].join('\n');
     return verify('sha256', Buffer.from(base), { key: this.app.key.publicKey, dsaEncoding: 'ieee-p1363' }, Buffer.from(value, 'base64'));
   }
 
@@ -189,23 +211,40 @@ export class TestAppliance {
     const half1 = this.#half1.get(ask.address) ?? base64url(randomBytes(16));
     this.#half1.set(ask.address, half1);
     this.lastHalf1 = half1;
-    this.#enrolments.set(id, { address: ask.address.toLowerCase(), csr: Buffer.from(ask.csr, 'base64'), delivery, half2, nonce: base64url(nonce), asked: 0 });
+    this.#enrolments.set(id, {
+      address: ask.address.toLowerCase(),
+      csr: Buffer.from(ask.csr, 'base64'),
+      delivery,
+      half2,
+      nonce: base64url(nonce),
+      asked: 0,
+    });
     if (this.sendMail) await this.mail(ask.address, half1, id);
     const sealed = publicEncrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, nonce);
-    return { status: 201, body: { id, half: half2, nonce: sealed.toString('base64'), expiresAt: new Date(Date.now() + 600_000).toISOString() } };
+    return {
+      status: 201,
+      body: { id, half: half2, nonce: sealed.toString('base64'), expiresAt: new Date(Date.now() + 600_000).toISOString() },
+    };
   }
 
   /** Puts a challenge mail into the address's Maildir, as the appliance composes it. */
-  async mail(address: string, half1: string, enrolment: string, expires = new Date(Date.now() + 600_000), signer?: Certified): Promise<Buffer> {
+  async mail(
+    address: string,
+    half1: string,
+    enrolment: string,
+    expires = new Date(Date.now() + 600_000),
+    signer?: Certified,
+    expiresField = 'EKMS-Expires',
+  ): Promise<Buffer> {
     const by = signer ?? (await this.authority.mailSigning(this.mailFrom));
     const mail = await compose(
       {
-        kind: "challenge",
+        kind: 'challenge',
         expires: expires.getTime(),
         to: address,
         subject: `ACME: ${half1}`,
         text: 'Please ignore this mail.\n',
-        headers: { 'Auto-Submitted': 'auto-generated; type=acme', 'EKMS-Enrolment': enrolment, 'EKMS-Expires': expires.toISOString() },
+        headers: { 'Auto-Submitted': 'auto-generated; type=acme', 'EKMS-Enrolment': enrolment, [expiresField]: expires.toISOString() },
       },
       { from: this.mailFrom, id: randomUUID(), date: new Date() },
       {
@@ -240,13 +279,21 @@ export class TestAppliance {
         }),
       ),
     );
-    const holds = verify('sha256', Buffer.from(answer.answer), { key: identity, dsaEncoding: 'ieee-p1363' }, Buffer.from(answer.signature, 'base64url'));
+    const holds = verify(
+      'sha256',
+      Buffer.from(answer.answer),
+      { key: identity, dsaEncoding: 'ieee-p1363' },
+      Buffer.from(answer.signature, 'base64url'),
+    );
     if (!holds || answer.answer !== expected || answer.nonce !== enrolment.nonce) return problem(403, 'answer-wrong');
     if (enrolment.asked++ < this.waits) return { status: 202, body: { state: 'waiting', for: 'device' }, headers: { 'retry-after': '0' } };
     const [device, employee] = [randomUUID(), randomUUID()];
     this.devices.set(device, { id: device, address: enrolment.address, delivery: enrolment.delivery });
     this.#enrolments.delete(id);
-    return { status: 200, body: { device, employee, certificates: await this.authority.device(spkiOf(identity), device, employee, enrolment.delivery) } };
+    return {
+      status: 200,
+      body: { device, employee, certificates: await this.authority.device(spkiOf(identity), device, employee, enrolment.delivery) },
+    };
   }
 
   #deviceOf(socket: TLSSocket): Device | undefined {
@@ -261,32 +308,68 @@ export class TestAppliance {
       return {
         status: 200,
         headers: { 'retry-after': '1' },
-        body: [{ id: keys[0]?.id ?? randomUUID(), suite: 'rsa', state: 'pending', mode: 'deliver', certificates: [], delivery: null, signature: null, receipt: null }],
+        body: [
+          {
+            id: keys[0]?.id ?? randomUUID(),
+            suite: 'rsa',
+            state: 'pending',
+            mode: 'deliver',
+            certificates: [],
+            delivery: null,
+            signature: null,
+            receipt: null,
+          },
+        ],
       };
     return { status: 200, body: this.bendServed(keys.map((key) => this.served(key, device))) };
   }
 
   served(key: TestKey, device: Device): Served {
-    const base = { id: key.id, suite: 'rsa', state: key.state, mode: key.mode, certificates: key.certificates, receipt: { index: this.#leaf++, leaf: base64url(randomBytes(32)) } };
+    const base = {
+      id: key.id,
+      suite: 'rsa',
+      state: key.state,
+      mode: key.mode,
+      certificates: key.certificates,
+      receipt: { index: this.#leaf++, leaf: base64url(randomBytes(32)) },
+    };
     if (key.mode === 'remote') return { ...base, delivery: null, signature: null };
     const delivery = this.envelope(key.privateKey, device.delivery);
     return { ...base, delivery: delivery.toString('base64'), signature: this.signed(delivery, key, device) };
   }
 
   envelope(privateKey: KeyObject, deliveryKey: Buffer): Buffer {
+    return this.envelopeOf(privateKey.export({ type: 'pkcs8', format: 'der' }), deliveryKey);
+  }
+
+  envelopeOf(plain: Buffer, deliveryKey: Buffer): Buffer {
     const cek = randomBytes(32);
     const cipher = createCipheriv('id-aes256-wrap-pad', cek, Buffer.from('a65959a6', 'hex'));
-    const content = Buffer.concat([cipher.update(privateKey.export({ type: 'pkcs8', format: 'der' })), cipher.final()]);
+    const content = Buffer.concat([cipher.update(plain), cipher.final()]);
     const key = createPublicKey({ key: deliveryKey, format: 'der', type: 'spki' });
     const encryptedKey = publicEncrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: this.oaepHash }, cek);
     return envelopedKey({ encryptedKey, content, oaepHash: this.oaepHash, deliveryKey });
   }
 
-  signed(delivery: Buffer, key: TestKey, device: Device, changes: Record<string, string> = {}, by: Certified = this.deliverySigner): string {
+  signed(
+    delivery: Buffer,
+    key: TestKey,
+    device: Device,
+    changes: Record<string, string> = {},
+    by: Certified = this.deliverySigner,
+  ): string {
     const x5c = [by.der, this.authority.infrastructure.certificate].map((der) => Buffer.from(der).toString('base64'));
     const head = JSON.stringify({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c });
     const publicKey = base64url(sha256(spkiOf(createPublicKey(key.privateKey))));
-    const body = canonicalJson({ v: 1, delivery: base64url(sha256(delivery)), device: device.id, key: key.id, publicKey, time: new Date().toISOString(), ...changes });
+    const body = canonicalJson({
+      v: 1,
+      delivery: base64url(sha256(delivery)),
+      device: device.id,
+      key: key.id,
+      publicKey,
+      time: new Date().toISOString(),
+      ...changes,
+    });
     const input = `${base64url(Buffer.from(head))}.${base64url(Buffer.from(body))}`;
     return `${input}.${base64url(sign('sha256', Buffer.from(input), { key: by.key, dsaEncoding: 'ieee-p1363' }))}`;
   }
@@ -305,6 +388,13 @@ export class TestAppliance {
     if (cek.length !== ask.length) cek = randomBytes(ask.length);
     const recipient = createPublicKey({ key: device.delivery, format: 'der', type: 'spki' });
     const wrapped = publicEncrypt({ key: recipient, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: this.oaepHash }, cek);
-    return { status: 200, body: { wrapped: wrapped.toString('base64'), hash: this.oaepHash, receipt: { index: this.#leaf++, leaf: base64url(randomBytes(32)) } } };
+    return {
+      status: 200,
+      body: {
+        wrapped: wrapped.toString('base64'),
+        hash: this.oaepHash,
+        receipt: { index: this.#leaf++, leaf: base64url(randomBytes(32)) },
+      },
+    };
   }
 }

@@ -10,6 +10,7 @@ import {
   type Signer,
   type Subject,
   tlsServerCertificate,
+  USAGE,
   validity,
 } from '../../src/codec/x509/index.js';
 import { newSerial, sha256 } from '../../src/foundation/index.js';
@@ -34,16 +35,22 @@ export class TestAuthority {
 
   static async create(domain = 'corp.example'): Promise<TestAuthority> {
     const rootSigner = newSigner();
-    const root = { certificate: await authorityCertificate({ self: rootSigner }, 'CN=Test Root', subject(rootSigner.publicKey)), signer: rootSigner };
+    const root = {
+      certificate: await authorityCertificate({ self: rootSigner }, 'CN=Test Root', subject(rootSigner.publicKey)),
+      signer: rootSigner,
+    };
     const below = async (name: string, limits = {}): Promise<Issuer> => {
       const signer = newSigner();
       return { certificate: await authorityCertificate(root, name, subject(signer.publicKey), limits), signer };
     };
     return new TestAuthority(
       root,
-      await below('CN=Test People CA', { usages: ['1.3.6.1.5.5.7.3.4'], permitted: { mail: [domain] } }),
-      await below('CN=Test Devices CA', { usages: ['1.3.6.1.5.5.7.3.2'] }),
-      await below('CN=Test Infrastructure CA'),
+      await below('CN=Test People CA', { usages: [USAGE.emailProtection], permitted: { mail: [domain] } }),
+      await below('CN=Test Devices CA', { usages: [USAGE.clientAuth], permitted: { directory: 'OU=Devices' } }),
+      await below('CN=Test Infrastructure CA', {
+        usages: [USAGE.serverAuth, USAGE.emailProtection, USAGE.timeStamping, USAGE.ocspSigning, USAGE.delivery],
+        permitted: { dns: ['localhost', domain], mail: [domain] },
+      }),
     );
   }
 
@@ -57,7 +64,10 @@ export class TestAuthority {
 
   /** An encrypting certificate; `days` may be negative for one that has ended. */
   async person(address: string, publicKey: KeyObject, issuer: Issuer = this.people, days = 30): Promise<string> {
-    const ask = days > 0 ? subject(spkiOf(publicKey), days) : { ...subject(spkiOf(publicKey)), notBefore: new Date(Date.now() - 9e8), notAfter: new Date(Date.now() - 1e8) };
+    const ask =
+      days > 0
+        ? subject(spkiOf(publicKey), days)
+        : { ...subject(spkiOf(publicKey)), notBefore: new Date(Date.now() - 9e8), notAfter: new Date(Date.now() - 1e8) };
     return pemOf(await personCertificate(issuer, address, ask));
   }
 
@@ -79,7 +89,11 @@ export class TestAuthority {
 
 function newSigner(): Signer {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
-  return { algorithm: 'ecdsa-p384-sha384', publicKey: spkiOf(publicKey), sign: (message) => sign('sha384', message, { key: privateKey, dsaEncoding: 'ieee-p1363' }) };
+  return {
+    algorithm: 'ecdsa-p384-sha384',
+    publicKey: spkiOf(publicKey),
+    sign: (message) => sign('sha384', message, { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+  };
 }
 
 function subject(publicKey: Buffer, days = 30): Subject {

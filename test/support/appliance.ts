@@ -220,23 +220,15 @@ export class Appliance extends Home implements Door {
     }
   }
 
-  /** Waits for a message to this address in which `pattern` is found; resolves with what it captured. */
-  async mailed(address: string, pattern: RegExp): Promise<string> {
+  async mailed(address: string, find: (mail: string) => string | undefined): Promise<string> {
     for (const until = Date.now() + 10_000; Date.now() < until; await sleep(20))
-      for (const mail of this.mails(address)) {
-        const found = pattern.exec(mail)?.[1];
-        if (found) return found;
+      for (const mail of this.mails(address.toLowerCase())) {
+        const found = find(mail);
+        if (found !== undefined) return found;
       }
-    throw new Error(`no mail to ${address} has ${pattern}`);
-  }
-
-  mailedHalf(address: string): Promise<string> {
-    return this.mailed(address.toLowerCase(), CHALLENGE);
+    throw new Error(`the mail to ${address} did not come`);
   }
 }
-
-/** docs/formats/enrolment.md §2 */
-export const CHALLENGE = /^Subject: ACME: ([A-Za-z0-9_-]{22})\r?$/m;
 
 async function sql(url: string, statement: string): Promise<void> {
   const client = new pg.Client(url);

@@ -1,66 +1,110 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readAppCredential } from '../../client/src/sdk/index.js';
+import { type AppCredential, readAppCredential } from '../../client/src/sdk/index.js';
 import { startAppliance } from '../../src/appliance.js';
-import { type AuditReader, type EntryBody } from '../../src/audit/index.js';
+import { ACTS, type ActName } from '../../src/commands/acts.js';
 import { pem } from '../../src/certificates/index.js';
 import { parseConfiguration } from '../../src/configuration.js';
-import type { Clock } from '../../src/foundation/index.js';
+import { Clock } from '../../src/foundation/index.js';
 import { authorityUrls, type House, openHouse } from '../../src/house.js';
 import { MemoryTransport } from '../../src/mail/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
-import { CHALLENGE, DOMAIN } from './appliance.js';
+import { DOMAIN, type LogEntry } from './appliance.js';
 import type { Door } from './wire-device.js';
 
 export interface HouseOptions {
   settings?: Record<string, unknown>;
-  /** Before anything was asked of the token: the place to take a guard out. */
+  /** Called before anything was asked of the token: the place to take a guard out. */
   token?: (token: MemoryToken) => void;
 }
 
-/** The whole appliance in this process: a memory token, mail in memory, a clock that a test moves; listeners, guards and rooms are the real ones. */
+/** The real time, and as much later as a test lets pass. */
+class MovableClock extends Clock {
+  ahead = 0;
+  override now(): Date {
+    return new Date(Date.now() + this.ahead);
+  }
+}
+
+/**
+ * The whole appliance in this process: a memory token (real warden, real journal), mail in memory, a clock that a test moves. Listeners, guards and
+ * rooms are the real ones.
+ */
 export class HouseInProcess implements Door {
-  /** What the problem filter called a defect: a test that expects none looks here. */
-  readonly defects: unknown[] = [];
-  readonly mail = new MemoryTransport();
-  #ahead = 0;
-  readonly clock: Clock = { now: () => new Date(Date.now() + this.#ahead) };
-
   private constructor(
-    readonly folder: string,
+    readonly house: House,
     readonly token: MemoryToken,
+    readonly mail: MemoryTransport,
+    /** What the problem filter called a defect: a test that expects none looks here. */
+    readonly defects: unknown[],
+    readonly port: number,
+    readonly app: AppCredential,
+    private readonly clock: MovableClock,
+    private readonly stop: () => Promise<void>,
   ) {}
-
-  house!: House; // set by open(), the only way to get one
-  port = 0;
-  root = '';
-  app!: Door['app']; // as house
-  #stop: () => Promise<void> = async () => undefined;
 
   static async open({ settings = {}, token: prepare = () => undefined }: HouseOptions = {}): Promise<HouseInProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ekms-house-'));
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
-    const configuration = parseConfiguration(JSON.stringify({ listen, domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } }, ...settings }), folder);
-    mkdirSync(join(folder, 'run'));
-    let ahead = 0;
-    const clock: Clock = { now: () => new Date(Date.now() + ahead) };
-    const authority = { organisation: 'Test', domains: configuration.domains, publicName: 'localhost', urls: authorityUrls(configuration) };
-    const token = await MemoryToken.open(join(folder, 'journal'), authority, clock);
+    const given = { listen, domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } }, ...settings };
+    const configuration = parseConfiguration(JSON.stringify(given), folder);
+    const clock = new MovableClock();
+    const authorities = { organisation: 'Test', domains: configuration.domains, publicName: 'localhost', urls: authorityUrls(configuration) };
+    const token = await MemoryToken.open(join(folder, 'journal'), authorities, clock);
     prepare(token);
-    const it = new HouseInProcess(folder, token);
-    it.pass = (milliseconds) => {
-      ahead += milliseconds;
-    };
-    it.#ahead = 0;
-    const house = await openHouse(configuration, { root: resolve(__dirname, '../..') }, { token, clock, transport: it.mail });
-    it.house = house;
-    const appliance = await startAppliance(house, (error) => it.defects.push(error));
-    it.#stop = () => appliance.close();
-    it.port = appliance.places.client?.port ?? 0;
-    it.root = pem(house.authorities.root);
-    it.app = readAppCredential(JSON.stringify(await house.apps.issue('linux', { kind: 'operator' })));
-    return it;
+    const mail = new MemoryTransport();
+    const house = await openHouse(configuration, { root: resolve(__dirname, '../..') }, { token, clock, transport: mail });
+    const defects: unknown[] = [];
+    const appliance = await startAppliance(house, (error) => defects.push(error));
+    const app = readAppCredential(JSON.stringify(await house.apps.issue('linux', { kind: 'operator' })));
+    return new HouseInProcess(house, token, mail, defects, appliance.places.client?.port ?? 0, app, clock, async () => {
+      await appliance.close();
+      await house.close();
+      await token.close();
+      rmSync(folder, { recursive: true, force: true });
+    });
+  }
+
+  get root(): string {
+    return pem(this.house.authorities.root);
+  }
+
+  /** The database, as whoever owns it has it. */
+  get db(): House['storage'] {
+    return this.house.storage;
+  }
+
+  now(): Date {
+    return this.clock.now();
+  }
+
+  /** What the operator's command line asks. */
+  async act(name: ActName, args: object): Promise<unknown> {
+    return ACTS[name](this.house, args as never); // as the control socket does: each act knows its own arguments
+  }
+
+  /** Moves the appliance's clock forward. */
+  pass(milliseconds: number): void {
+    this.clock.ahead += milliseconds;
+  }
+
+  /** The newest entries, oldest of them first. */
+  async log(count = 30): Promise<LogEntry[]> {
+    return (await this.house.auditReader.latest(count)).map(({ body, personal }) => ({ ...body, personal }));
+  }
+
+  async mailed(address: string, find: (mail: string) => string | undefined): Promise<string> {
+    for (const until = Date.now() + 10_000; Date.now() < until; await sleep(10))
+      for (const { to, bytes } of this.mail.accepted.toReversed()) {
+        const found = to.toLowerCase() === address.toLowerCase() ? find(bytes.toString('latin1')) : undefined;
+        if (found !== undefined) return found;
+      }
+    throw new Error(`the mail to ${address} did not come`);
+  }
+
+  close(): Promise<void> {
+    return this.stop();
   }
 }

@@ -1,4 +1,5 @@
 import { constants, createPublicKey, generateKeyPair, generateKeyPairSync, type KeyObject, privateDecrypt, sign } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type AppCredential, signedFields } from '../../client/src/sdk/index.js';
 import { certificationRequest } from '../../client/src/x509/index.js';
@@ -12,8 +13,8 @@ export interface Door {
   root: string;
   app: AppCredential;
   now(): Date;
-  /** Half of the newest challenge mail to this address; waits for it. */
-  mailedHalf(address: string): Promise<string>;
+  /** Waits for a message to this address for which `find` gives something; resolves with that. Newest first. */
+  mailed(address: string, find: (mail: string) => string | undefined): Promise<string>;
 }
 
 export interface DeviceKeys {
@@ -28,6 +29,7 @@ export interface Begun {
   id: string;
   half2: string;
   nonce: string;
+  expiresAt: string;
 }
 
 /** A device that is enrolled. */
@@ -78,13 +80,19 @@ export async function begin(door: Door, address: string, keys?: DeviceKeys): Pro
   const own = keys ?? (await newDeviceKeys());
   const reply = await postSigned(door, '/v1/enrolments', requestBody(address, own));
   if (reply.status !== 201) throw new Error(`enrolment of ${address}: ${reply.status} ${reply.body}`);
-  const { id, half, nonce } = reply.json as { id: string; half: string; nonce: string }; // docs/formats/enrolment.md §1
+  const { id, half, nonce, expiresAt } = reply.json as { id: string; half: string; nonce: string; expiresAt: string }; // docs/formats/enrolment.md §1
   const opened = privateDecrypt({ key: own.delivery, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, Buffer.from(nonce, 'base64'));
-  return { address, keys: own, id, half2: half, nonce: base64url(opened) };
+  return { address, keys: own, id, half2: half, nonce: base64url(opened), expiresAt };
 }
 
+/** Half of the challenge mail that serves this enrolment: made for it, or alive already when it was asked for (§2). */
+export const mailedHalf = (door: Door, { address, id, expiresAt }: Begun): Promise<string> =>
+  door.mailed(address, (mail) =>
+    mail.includes(`EKMS-Enrolment: ${id}`) || mail.includes(`EKMS-Expires: ${expiresAt}`) ? /^Subject: ACME: ([A-Za-z0-9_-]{22})\r?$/m.exec(mail)?.[1] : undefined,
+  );
+
 /** The body of an answer (§3). `signer`: the identity key, unless somebody else signs. */
-export function answerBody(door: Door, { address, keys, id, half2, nonce }: Begun, half1: string, signer = keys.identity) {
+export function answerBody(door: Pick<Door, 'root'>, { address, keys, id, half2, nonce }: Begun, half1: string, signer = keys.identity) {
   const { crv = '', kty = '', x = '', y = '' } = createPublicKey(keys.identity).export({ format: 'jwk' });
   const statement = canonicalJson({
     v: 1,
@@ -103,7 +111,7 @@ export function answerBody(door: Door, { address, keys, id, half2, nonce }: Begu
 export const answerPath = (id: string): string => `/v1/enrolments/${id}/answer`;
 
 export async function giveAnswer(door: Door, begun: Begun, half1?: string): Promise<WireReply> {
-  return postSigned(door, answerPath(begun.id), answerBody(door, begun, half1 ?? (await door.mailedHalf(begun.address))));
+  return postSigned(door, answerPath(begun.id), answerBody(door, begun, half1 ?? (await mailedHalf(door, begun))));
 }
 
 export function deviceFrom(begun: Begun, reply: WireReply): WireDevice {
@@ -131,8 +139,12 @@ export function asDevice(
 
 export const fetchKeys = (door: Door, device: WireDevice): Promise<WireReply> => asDevice(door, device, 'GET', '/v1/keys');
 
+/** What `GET /v1/keys` serves; waits, as a device does, while a first key is pending. */
 export async function keysOf(door: Door, device: WireDevice): Promise<WireKey[]> {
-  const reply = await fetchKeys(door, device);
-  if (reply.status !== 200) throw new Error(`keys of ${device.address}: ${reply.status} ${reply.body}`);
-  return reply.json as WireKey[]; // docs/formats/delivery.md
+  for (const until = Date.now() + 20_000; ; await sleep(50)) {
+    const reply = await fetchKeys(door, device);
+    if (reply.status !== 200) throw new Error(`keys of ${device.address}: ${reply.status} ${reply.body}`);
+    const keys = reply.json as WireKey[]; // docs/formats/delivery.md
+    if (!keys.some(({ state }) => state === 'pending') || Date.now() > until) return keys;
+  }
 }

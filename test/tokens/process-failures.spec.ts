@@ -227,6 +227,26 @@ describe('the token process, when things go wrong,', () => {
     await release();
   }, 60_000);
 
+  test('a token that comes back with another PIN is tried once, and never again by itself', async () => {
+    const other = initialisedHome();
+    const [ours, away] = [join(home.home, 'token'), join(home.home, 'token-away')];
+    renameSync(ours, away);
+    await eventually(async () => (await token.health()).state === 'down', 10_000);
+    const before = logins();
+    renameSync(join(other.home, 'token'), ours);
+    await eventually(async () => (await token.health()).state === 'refused', 20_000);
+    renameSync(ours, join(other.home, 'token'));
+    renameSync(away, ours);
+    await new Promise((done) => setTimeout(done, 3000));
+    expect(logins()).toBe(before + 1);
+    await expect(release()).rejects.toMatchObject({ kind: 'unavailable', code: 'token-refused' });
+    await token.stop();
+    token = new TokenProcess({ entry: ENTRY, settings: home.settings });
+    await token.start();
+    await release();
+    other.remove();
+  }, 60_000);
+
   test('says in one sentence what is missing at start', async () => {
     await token.stop();
     const cases: [object, number, string][] = [

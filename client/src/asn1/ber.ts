@@ -107,7 +107,8 @@ export function bitsOf(element: Element): Buffer {
 
 /** Arcs may exceed 2^53: those under 2.25 are 128-bit UUIDs (ITU-T X.667). */
 export function oidOf(element: Element): string {
-  if (element.tag !== TAG.oid || element.content.length === 0 || ((element.content.at(-1) ?? 0) & 0x80) !== 0) throw malformed('no OBJECT IDENTIFIER');
+  if (element.tag !== TAG.oid || element.content.length === 0 || ((element.content.at(-1) ?? 0) & 0x80) !== 0)
+    throw malformed('no OBJECT IDENTIFIER');
   const arcs: bigint[] = [];
   let arc = 0n;
   for (const octet of element.content) {

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { Fault } from '../../../src/foundation/index.js';
 import { cipherOf, type Signature } from '../cms/index.js';
 import { heldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
-import { type Layer, unwrap } from '../mime/index.js';
+import { type Layer, parseEntity, unwrap } from '../mime/index.js';
 import { deviceOf, reason } from '../store/index.js';
 import { type Certificate, chainToRoot, nameText, USAGE } from '../x509/index.js';
 import { writeOutput } from './output.js';
@@ -25,15 +25,24 @@ export async function decrypt(terminal: Terminal, path: string, options: Decrypt
     return openWrapped(device.deliveryKey, Buffer.from(answer.wrapped, 'base64'), answer.hash);
   };
   const { content, layers, from } = await unwrap(mail, openerFor(state.keys.map(heldKey), remotely));
-  if (!layers.some((layer) => layer.kind === 'encrypted')) throw new Fault('malformed', 'not-encrypted', `nothing in ${path} is encrypted by S/MIME`);
+  if (!layers.some((layer) => layer.kind === 'encrypted'))
+    throw new Fault('malformed', 'not-encrypted', `nothing in ${path} is encrypted by S/MIME`);
   for (const layer of layers) tell(terminal, layer, device.root, from);
+  // CBC has no tag: one wrong key in 256 gives gibberish whose padding happens to fit.
+  const isUnproven =
+    layers.at(-1)?.kind === 'encrypted' && layers.every((layer) => layer.kind !== 'encrypted' || !layer.enveloped.authenticated);
+  if (isUnproven && parseEntity(content).fields.length === 0)
+    terminal.say('note: the content does not begin like a mail; if it is gibberish, the mail was damaged on the way');
   if (options.output === undefined) terminal.print(content);
   else await writeOutput(options.output, content);
   return 0;
 }
 
 function tell(terminal: Terminal, layer: Layer, root: Certificate, from: string | undefined): void {
-  if (layer.kind === 'outside') terminal.say(`${layer.parts} part(s) beside the encrypted one were not encrypted (a list's footer, or somebody's addition) and are left out`);
+  if (layer.kind === 'outside')
+    terminal.say(
+      `${layer.parts} part(s) beside the encrypted one were not encrypted (a list's footer, or somebody's addition) and are left out`,
+    );
   if (layer.kind === 'encrypted') {
     terminal.say(`decrypted with ${layer.by}`);
     const { warning } = cipherOf(layer.enveloped);

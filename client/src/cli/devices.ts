@@ -10,7 +10,9 @@ export async function listDevices(terminal: Terminal, options: ListOptions): Pro
   const store = await openStore(terminal, options);
   const found = await asDevice(store, (client) => client.devices());
   if (options.json) terminal.print(`${JSON.stringify(found, undefined, 2)}\n`);
-  else for (const { id, name, platform, state, enrolledAt, current } of found) terminal.print(`${id}  ${state}  ${platform}  ${name ?? '-'}  ${enrolledAt}${current ? '  (this device)' : ''}\n`);
+  else
+    for (const { id, name, platform, state, enrolledAt, current } of found)
+      terminal.print(`${id}  ${state}  ${platform}  ${name ?? '-'}  ${enrolledAt}${current ? '  (this device)' : ''}\n`);
   return 0;
 }
 
@@ -18,7 +20,9 @@ export async function listPending(terminal: Terminal, options: ListOptions): Pro
   const store = await openStore(terminal, options);
   const found = await asDevice(store, (client) => client.pendingEnrolments());
   if (options.json) terminal.print(`${JSON.stringify(found, undefined, 2)}\n`);
-  else for (const { id, address, name, platform, requestedAt } of found) terminal.print(`${id}  ${address}  ${platform}  ${name ?? '-'}  ${requestedAt}\n`);
+  else
+    for (const { id, address, name, platform, requestedAt } of found)
+      terminal.print(`${id}  ${address}  ${platform}  ${name ?? '-'}  ${requestedAt}\n`);
   if (found.length === 0) terminal.say('no device waits for a confirmation');
   return 0;
 }
@@ -37,7 +41,7 @@ export async function removeThis(terminal: Terminal, options: StoreOptions): Pro
     await asDevice(store, (client) => client.removeDevice(id));
   } catch (error) {
     // Revoked by somebody else already: what is left to do is here.
-    if (!isProblem(error) || error.status !== 401) throw error;
+    if (!isProblem(error, 'device-unknown', 'device-blocked', 'device-ended')) throw error;
     terminal.say('the appliance does not accept this device any more');
   }
   await store.locked(() => store.remove());

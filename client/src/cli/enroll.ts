@@ -31,7 +31,12 @@ export async function enroll(terminal: Terminal, options: EnrollOptions): Promis
   const root = pinnedRoot(await readText(options.ca, '--ca'), app);
   const half = await halfFrom(options, root.pem);
   const server = options.server.replace(/\/$/, '');
-  const device = await enrol({ server, root, app, address, name: options.name ?? hostname().slice(0, 64), half }, store, terminal.say, () => new Date());
+  const device = await enrol(
+    { server, root, app, address, name: options.name ?? hostname().slice(0, 64), half },
+    store,
+    terminal.say,
+    () => new Date(),
+  );
   terminal.say(`device ${device.device} is enrolled for ${device.address}; it is kept in ${store.home}`);
   if (options.passphraseFile === undefined)
     terminal.say(
@@ -61,13 +66,18 @@ async function halfFrom(options: EnrollOptions, root: string): Promise<Enrolment
   if ((mailbox === undefined) === (code === undefined)) throw new Fault('malformed', 'usage', 'give either --mailbox or --code');
   if (code !== undefined) {
     const half = code.trim().replace(/^ACME:\s*/i, '');
-    if (!/^[A-Za-z0-9_-]{22}$/.test(half)) throw new Fault('malformed', 'usage', '--code is what follows "ACME:" in the Subject of the mail: 22 letters, digits, - and _');
+    if (!/^[A-Za-z0-9_-]{22}$/.test(half))
+      throw new Fault('malformed', 'usage', '--code is what follows "ACME:" in the Subject of the mail: 22 letters, digits, - and _');
     return { code: half };
   }
   if (mailbox?.startsWith('maildir:')) return { mailbox: async () => new Maildir(mailbox.slice('maildir:'.length)) };
   const url = mailbox && URL.canParse(mailbox) ? new URL(mailbox) : undefined;
   if (!url || !['imap:', 'imaps:'].includes(url.protocol) || !url.username || url.password)
-    throw new Fault('malformed', 'usage', '--mailbox is maildir:DIR, imap://user@host:port/ or imaps://user@host:port/ (its password in --imap-password-file)');
+    throw new Fault(
+      'malformed',
+      'usage',
+      '--mailbox is maildir:DIR, imap://user@host:port/ or imaps://user@host:port/ (its password in --imap-password-file)',
+    );
   if (options.imapPasswordFile === undefined) throw new Fault('malformed', 'usage', 'an IMAP mailbox needs --imap-password-file');
   const password = await firstLine(options.imapPasswordFile, 'IMAP password');
   return { mailbox: () => ImapMailbox.open({ url, password, root }) };

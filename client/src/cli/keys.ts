@@ -10,7 +10,13 @@ export async function keys(terminal: Terminal, options: KeysOptions): Promise<nu
   const collected = await asDevice(store, (client) => collectKeys(store, client, () => new Date()));
   if (!options.json) return tellKeys(terminal, collected);
   const pending = collected.pending.map(({ id, suite, state, mode }) => ({ id, suite, state, mode, certificates: [] }));
-  const held = collected.keys.map((key) => ({ id: key.id, suite: key.suite, state: key.state, mode: key.mode, certificates: [...key.leaves, ...key.authorities].map(({ pem }) => pem) }));
+  const held = collected.keys.map((key) => ({
+    id: key.id,
+    suite: key.suite,
+    state: key.state,
+    mode: key.mode,
+    certificates: [...key.leaves, ...key.authorities].map(({ pem }) => pem),
+  }));
   terminal.print(`${JSON.stringify([...held, ...pending], undefined, 2)}\n`);
   return tellRefused(terminal, collected);
 }

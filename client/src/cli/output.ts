@@ -1,6 +1,6 @@
 import { realpath, stat, writeFile } from 'node:fs/promises';
-import { reason, writeWhole } from '../store/index.js';
 import { Fault } from '../../../src/foundation/index.js';
+import { reason, writeWhole } from '../store/index.js';
 
 /** A file with all of `bytes`, or none at all. Pipes and devices cannot be replaced, and are written to. */
 export async function writeOutput(path: string, bytes: Uint8Array): Promise<void> {

@@ -2,11 +2,11 @@ import { Command, CommanderError, Option } from 'commander';
 import { Fault } from '../../../src/foundation/index.js';
 import { CannotDecrypt } from '../keys/index.js';
 import { ApiProblem } from '../sdk/index.js';
-import { decrypt, type DecryptOptions } from './decrypt.js';
-import { decide, listDevices, type ListOptions, listPending, removeThis } from './devices.js';
-import { enroll, type EnrollOptions } from './enroll.js';
-import { exportKey, type ExportOptions } from './export.js';
-import { keys, type KeysOptions } from './keys.js';
+import { type DecryptOptions, decrypt } from './decrypt.js';
+import { decide, type ListOptions, listDevices, listPending, removeThis } from './devices.js';
+import { type EnrollOptions, enroll } from './enroll.js';
+import { type ExportOptions, exportKey } from './export.js';
+import { type KeysOptions, keys } from './keys.js';
 import type { StoreOptions, Terminal } from './session.js';
 
 /** Exit statuses: scripts rely on them. */
@@ -32,7 +32,10 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.print(text), writeErr: (text) => terminal.say(text.trimEnd()) });
   const command = (parent: Command, name: string, description: string) =>
-    parent.command(name).description(description).option('--passphrase-file <file>', 'its first line is the pass phrase that protects $MESIGN_HOME');
+    parent
+      .command(name)
+      .description(description)
+      .option('--passphrase-file <file>', 'its first line is the pass phrase that protects $MESIGN_HOME');
 
   command(root, 'enroll', 'make this machine a device of yours')
     .requiredOption('--server <url>', 'the appliance, https://host:port')
@@ -54,7 +57,9 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
   command(root, 'export', 'write a key and its certificates as PKCS#12 for another mail program')
     .requiredOption('--key <id>', 'the key, as "mesign keys" names it')
     .requiredOption('--p12 <file>', 'where it goes')
-    .addOption(new Option('--profile <name>', 'modern: AES-256; compat: 3DES, for old readers').choices(['modern', 'compat']).default('modern'))
+    .addOption(
+      new Option('--profile <name>', 'modern: AES-256; compat: 3DES, for old readers').choices(['modern', 'compat']).default('modern'),
+    )
     .option('--p12-passphrase-file <file>', 'its first line protects the PKCS#12 file (default: one is made and shown)')
     .action((options: ExportOptions) => does(exportKey(terminal, options)));
 
@@ -66,9 +71,15 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
   sub('pending', 'list devices that wait for your confirmation')
     .option('--json', 'as JSON')
     .action((_, self: Command) => does(listPending(terminal, self.optsWithGlobals<ListOptions>())));
-  sub('confirm <id>', 'confirm a device of yours that is enrolling').action((id: string, _, self: Command) => does(decide(terminal, id, true, self.optsWithGlobals<StoreOptions>())));
-  sub('deny <id>', 'deny it').action((id: string, _, self: Command) => does(decide(terminal, id, false, self.optsWithGlobals<StoreOptions>())));
-  sub('remove', 'remove this device, and its keys from this machine').action((_, self: Command) => does(removeThis(terminal, self.optsWithGlobals<StoreOptions>())));
+  sub('confirm <id>', 'confirm a device of yours that is enrolling').action((id: string, _, self: Command) =>
+    does(decide(terminal, id, true, self.optsWithGlobals<StoreOptions>())),
+  );
+  sub('deny <id>', 'deny it').action((id: string, _, self: Command) =>
+    does(decide(terminal, id, false, self.optsWithGlobals<StoreOptions>())),
+  );
+  sub('remove', 'remove this device, and its keys from this machine').action((_, self: Command) =>
+    does(removeThis(terminal, self.optsWithGlobals<StoreOptions>())),
+  );
   return root;
 }
 
@@ -95,4 +106,13 @@ function explain(error: unknown, terminal: Terminal): number {
 }
 
 /** Mails that nobody could open. */
-const UNREADABLE = new Set(['asn1-malformed', 'cms-malformed', 'cms-not-enveloped', 'mime-malformed', 'mime-ambiguous', 'mime-too-deep', 'not-encrypted', 'algorithm-unsupported']);
+const UNREADABLE = new Set([
+  'asn1-malformed',
+  'cms-malformed',
+  'cms-not-enveloped',
+  'mime-malformed',
+  'mime-ambiguous',
+  'mime-too-deep',
+  'not-encrypted',
+  'algorithm-unsupported',
+]);

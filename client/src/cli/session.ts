@@ -16,7 +16,11 @@ export interface Terminal {
 
 export async function openStore(terminal: Terminal, options: StoreOptions): Promise<Store> {
   const home = terminal.environment['MESIGN_HOME'] || join(homedir(), '.mesign');
-  return new Store(home, options.passphraseFile === undefined ? undefined : await firstLine(options.passphraseFile, 'pass phrase'));
+  if (options.passphraseFile === undefined) return new Store(home, undefined);
+  const store = new Store(home, await firstLine(options.passphraseFile, 'pass phrase'));
+  if (await store.opensByKeyFile())
+    terminal.say(`note: ${home} is not protected by a pass phrase but by its key file; the one given is not used`);
+  return store;
 }
 
 /** Runs `work` with a connection as this device. */

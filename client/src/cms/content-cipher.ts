@@ -14,8 +14,18 @@ interface Cipher {
 }
 
 const AES = '2.16.840.1.101.3.4.1';
-const cbc = (bits: 128 | 192 | 256): Cipher => ({ name: `AES-${bits}-CBC`, node: `aes-${bits}-cbc`, keyLength: keyBytes(bits), form: 'cbc' });
-const gcm = (bits: 128 | 192 | 256): Cipher => ({ name: `AES-${bits}-GCM`, node: `aes-${bits}-gcm`, keyLength: keyBytes(bits), form: 'gcm' });
+const cbc = (bits: 128 | 192 | 256): Cipher => ({
+  name: `AES-${bits}-CBC`,
+  node: `aes-${bits}-cbc`,
+  keyLength: keyBytes(bits),
+  form: 'cbc',
+});
+const gcm = (bits: 128 | 192 | 256): Cipher => ({
+  name: `AES-${bits}-GCM`,
+  node: `aes-${bits}-gcm`,
+  keyLength: keyBytes(bits),
+  form: 'gcm',
+});
 const keyBytes = (bits: 128 | 192 | 256): 16 | 24 | 32 => (bits === 128 ? 16 : bits === 192 ? 24 : 32);
 
 const CIPHERS: Readonly<Record<string, Cipher>> = {
@@ -41,7 +51,12 @@ const WRAP_IV = Buffer.from('a65959a6', 'hex');
 export function cipherOf(enveloped: Enveloped): Cipher {
   const cipher = CIPHERS[enveloped.algorithm.oid];
   const known = cipher && (cipher.form === 'gcm') === (enveloped.authenticated !== undefined);
-  if (!known) throw new Fault('malformed', 'algorithm-unsupported', `the content is encrypted by ${enveloped.algorithm.oid}, which this client does not support`);
+  if (!known)
+    throw new Fault(
+      'malformed',
+      'algorithm-unsupported',
+      `the content is encrypted by ${enveloped.algorithm.oid}, which this client does not support`,
+    );
   return cipher;
 }
 
@@ -68,7 +83,8 @@ function startDecipher(cipher: Cipher, enveloped: Enveloped, key: Buffer) {
   const nonce = octetsOf(fields.take(TAG.octetString));
   const length = fields.optional(TAG.integer);
   const { mac, aad } = enveloped.authenticated ?? { mac: Buffer.alloc(0), aad: Buffer.alloc(0) };
-  if (mac.length < 12 || mac.length !== (length ? numberOf(length) : 12)) throw new Fault('malformed', 'cms-malformed', 'a tag of the wrong length');
+  if (mac.length < 12 || mac.length !== (length ? numberOf(length) : 12))
+    throw new Fault('malformed', 'cms-malformed', 'a tag of the wrong length');
   const decipher = createDecipheriv(cipher.node as 'aes-256-gcm', key, nonce, { authTagLength: mac.length });
   decipher.setAuthTag(mac);
   if (aad.length > 0) decipher.setAAD(aad);

@@ -1,5 +1,5 @@
-import { type Element, Fields, oidOf, readElement, TAG } from '../asn1/index.js';
 import { Fault } from '../../../src/foundation/index.js';
+import { type Element, Fields, oidOf, readElement, TAG } from '../asn1/index.js';
 
 export interface ContentInfo {
   type: string;

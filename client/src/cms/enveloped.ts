@@ -1,5 +1,5 @@
-import { children, type Element, Fields, octetsOf, oidOf, TAG, tlv } from '../asn1/index.js';
 import { Fault } from '../../../src/foundation/index.js';
+import { children, type Element, Fields, octetsOf, oidOf, TAG, tlv } from '../asn1/index.js';
 import { type AlgorithmIdentifier, algorithmOf, type ContentInfo } from './content-info.js';
 import { CONTENT } from './oids.js';
 
@@ -25,7 +25,8 @@ export interface Enveloped {
 
 /** EnvelopedData (RFC 5652 §6.1) or AuthEnvelopedData (RFC 5083). */
 export function readEnveloped(info: ContentInfo): Enveloped {
-  if (info.type !== CONTENT.enveloped && info.type !== CONTENT.authEnveloped) throw new Fault('malformed', 'cms-not-enveloped', 'this CMS content is not encrypted');
+  if (info.type !== CONTENT.enveloped && info.type !== CONTENT.authEnveloped)
+    throw new Fault('malformed', 'cms-not-enveloped', 'this CMS content is not encrypted');
   const fields = Fields.of(info.content, TAG.sequence);
   fields.take(TAG.integer);
   fields.optional(0xa0);
@@ -45,14 +46,21 @@ export function readEnveloped(info: ContentInfo): Enveloped {
   if (info.type === CONTENT.enveloped) return enveloped;
   const attributes = fields.optional(0xa1);
   // RFC 5083 §2.2: what is authenticated is the DER with the tag of SET OF, not with [1].
-  return { ...enveloped, authenticated: { mac: octetsOf(fields.take(TAG.octetString)), aad: attributes ? tlv(TAG.set, attributes.content) : Buffer.alloc(0) } };
+  return {
+    ...enveloped,
+    authenticated: { mac: octetsOf(fields.take(TAG.octetString)), aad: attributes ? tlv(TAG.set, attributes.content) : Buffer.alloc(0) },
+  };
 }
 
 function readRecipient(element: Element): Recipient {
   const fields = new Fields(element);
   fields.take(TAG.integer);
   const id = fields.take(TAG.sequence, 0x80, 0xa0);
-  return { id: readRecipientId(id), algorithm: algorithmOf(fields.take(TAG.sequence)), encryptedKey: octetsOf(fields.take(TAG.octetString, 0x24)) };
+  return {
+    id: readRecipientId(id),
+    algorithm: algorithmOf(fields.take(TAG.sequence)),
+    encryptedKey: octetsOf(fields.take(TAG.octetString, 0x24)),
+  };
 }
 
 /** Also the sid of a SignerInfo (RFC 5652 §5.3), which has the same form. */

@@ -7,7 +7,8 @@ import { DIGEST, MGF1, P_SPECIFIED, TRANSPORT } from './oids.js';
 /** How the content-encryption key was encrypted to an RSA key. */
 export type Transport = { scheme: 'pkcs1' } | { scheme: 'oaep'; hash: string; mgfHash: string; label: Buffer };
 
-const unsupported = (what: string) => new Fault('malformed', 'algorithm-unsupported', `this mail uses ${what}, which this client does not support`);
+const unsupported = (what: string) =>
+  new Fault('malformed', 'algorithm-unsupported', `this mail uses ${what}, which this client does not support`);
 
 export function transportOf(algorithm: AlgorithmIdentifier): Transport {
   if (algorithm.oid === TRANSPORT.rsa) return { scheme: 'pkcs1' };
@@ -45,7 +46,10 @@ export function openTransport(key: KeyObject, transport: Transport, encryptedKey
   try {
     if (transport.scheme === 'pkcs1') return privateDecrypt({ key, padding: constants.RSA_PKCS1_PADDING }, encryptedKey);
     if (transport.hash !== transport.mgfHash) return openMixedOaep(key, transport, encryptedKey);
-    return privateDecrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: transport.hash, oaepLabel: transport.label }, encryptedKey);
+    return privateDecrypt(
+      { key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: transport.hash, oaepLabel: transport.label },
+      encryptedKey,
+    );
   } catch {
     return undefined;
   }

@@ -23,7 +23,11 @@ export interface Signature {
   digest: string | undefined;
 }
 
-const ATTRIBUTE = { contentType: '1.2.840.113549.1.9.3', messageDigest: '1.2.840.113549.1.9.4', signingTime: '1.2.840.113549.1.9.5' } as const;
+const ATTRIBUTE = {
+  contentType: '1.2.840.113549.1.9.3',
+  messageDigest: '1.2.840.113549.1.9.4',
+  signingTime: '1.2.840.113549.1.9.5',
+} as const;
 const RSA_PSS = '1.2.840.113549.1.1.10';
 const SIGNATURE_DIGEST: Readonly<Record<string, string>> = {
   '1.2.840.113549.1.1.5': 'sha1',
@@ -96,7 +100,10 @@ function checkSignature(element: Element, signed: Signed, content: Buffer): Sign
   const time = one.get(ATTRIBUTE.signingTime);
   // RFC 5652 §11.1, §11.2: both must be there once, and say what is true.
   const fits =
-    type !== undefined && oidOf(type) === signed.contentType && imprint !== undefined && sameBytes(octetsOf(imprint), createHash(digest).update(content).digest());
+    type !== undefined &&
+    oidOf(type) === signed.contentType &&
+    imprint !== undefined &&
+    sameBytes(octetsOf(imprint), createHash(digest).update(content).digest());
   // RFC 5652 §5.4: the signature covers the attributes under the tag of SET OF.
   const intact = fits && verifies(algorithm, digest, tlv(TAG.set, attributes.content), signer.publicKey, value);
   return { ...signature, intact, signingTime: time && timeOf(time) };
@@ -112,7 +119,8 @@ function readAttributes(attributes: Element): Map<string, Element> {
     const values = children(fields.take(TAG.set));
     if (!singular.includes(type)) continue;
     const [value] = values;
-    if (!value || values.length !== 1 || found.has(type)) throw new Fault('malformed', 'cms-malformed', 'a signed attribute is there twice');
+    if (!value || values.length !== 1 || found.has(type))
+      throw new Fault('malformed', 'cms-malformed', 'a signed attribute is there twice');
     found.set(type, value);
   }
   return found;
@@ -132,5 +140,8 @@ function pssParameters(parameters: Element | undefined): { hash: string; saltLen
   const hash = fields.optional(0xa0);
   fields.optional(0xa1);
   const salt = fields.optional(0xa2);
-  return { hash: hash ? digestName(algorithmOf(new Fields(hash).take()).oid) : 'sha1', saltLength: salt ? numberOf(new Fields(salt).take(TAG.integer)) : 20 };
+  return {
+    hash: hash ? digestName(algorithmOf(new Fields(hash).take()).oid) : 'sha1',
+    saltLength: salt ? numberOf(new Fields(salt).take(TAG.integer)) : 20,
+  };
 }

@@ -52,7 +52,8 @@ function signedPart(mail: Buffer, root: Certificate, now: Date): Entity {
   chainToRoot({ leaf: signature.signer, among: certificates, root, usage: USAGE.emailProtection, policy: POLICY.mailSigning, at: now });
   const entity = parseEntity(content);
   const from = mailboxOf(field(entity, 'from'));
-  if (!signature.signer.addresses.some((name) => parseAddress(name).key === from)) throw refused('it was signed by another than its sender');
+  if (!signature.signer.addresses.some((name) => parseAddress(name).key === from))
+    throw refused('it was signed by another than its sender');
   return entity;
 }
 

@@ -48,9 +48,14 @@ const newKeyPair = promisify(generateKeyPair);
 /** The pinned root: one self-signed certificate, the one that the app credential names. */
 export function pinnedRoot(pem: string, app: AppCredential): Certificate {
   const [root, ...more] = readPem(pem);
-  if (!root || more.length > 0 || !isSelfSigned(root)) throw new Fault('misconfigured', 'ca-malformed', 'the --ca file must hold exactly one certificate, the root (ca.pem of the appliance)');
+  if (!root || more.length > 0 || !isSelfSigned(root))
+    throw new Fault('misconfigured', 'ca-malformed', 'the --ca file must hold exactly one certificate, the root (ca.pem of the appliance)');
   if (base64url(sha256(root.der)) !== app.ca)
-    throw new Fault('forbidden', 'ca-foreign', 'the --ca file is not the root that the app credential names: get both anew from IT, and enrol nothing until they fit');
+    throw new Fault(
+      'forbidden',
+      'ca-foreign',
+      'the --ca file is not the root that the app credential names: get both anew from IT, and enrol nothing until they fit',
+    );
   return root;
 }
 
@@ -58,7 +63,11 @@ export function pinnedRoot(pem: string, app: AppCredential): Certificate {
 export async function enrol(ask: EnrolmentAsk, store: Store, say: Say, now: () => Date, patience: Patience = PATIENCE): Promise<State> {
   const { hostname } = parseServer(ask.server);
   if (hostname !== ask.app.server.toLowerCase())
-    throw new Fault('forbidden', 'server-foreign', `the app credential is for the server "${ask.app.server}", not for "${hostname}": use that name in --server`);
+    throw new Fault(
+      'forbidden',
+      'server-foreign',
+      `the app credential is for the server "${ask.app.server}", not for "${hostname}": use that name in --server`,
+    );
   return store.locked(async () => {
     await store.assertVacant();
     const client = new EkmsClient({ server: ask.server, root: ask.root.pem }, now);
@@ -67,7 +76,9 @@ export async function enrol(ask: EnrolmentAsk, store: Store, say: Say, now: () =
       try {
         const begun = await begin(ask, client);
         const answer = new Answer(ask, begun, client, say, patience);
-        const device = mailbox ? await fromMailbox(mailbox, ask, answer, say, now, patience) : await answer.give('code' in ask.half ? ask.half.code : '');
+        const device = mailbox
+          ? await fromMailbox(mailbox, ask, answer, say, now, patience)
+          : await answer.give('code' in ask.half ? ask.half.code : '');
         return await keep(ask, begun, device, store, now());
       } finally {
         await mailbox?.close();
@@ -122,14 +133,16 @@ class Answer {
       if (outcome.state === 'enrolled') return outcome.device;
       if (outcome.for !== said) say(waitingWords(outcome.for));
       said = outcome.for;
-      if (Date.now() >= until) throw new Fault('unavailable', 'enrolment-waiting', 'nobody confirmed this device in time: ask for it, and enrol again');
+      if (Date.now() >= until)
+        throw new Fault('unavailable', 'enrolment-waiting', 'nobody confirmed this device in time: ask for it, and enrol again');
       await sleep(Math.min(Math.max(outcome.retryAfter * 1000, patience.pollMs), 30_000));
     }
   }
 }
 
 function waitingWords(what: string): string {
-  if (what === 'device') return 'waiting for a confirmation on one of your other devices ("mesign devices pending" and "mesign devices confirm ID" there), or by an administrator …';
+  if (what === 'device')
+    return 'waiting for a confirmation on one of your other devices ("mesign devices pending" and "mesign devices confirm ID" there), or by an administrator …';
   if (what === 'approval') return 'waiting for an administrator to approve this device …';
   return 'waiting for the appliance …';
 }
@@ -155,7 +168,14 @@ function answerText(ask: EnrolmentAsk, begun: Begun, half1: string): string {
 }
 
 /** Tries the rightly signed challenges in the mailbox, newest first, until one is the right one. */
-async function fromMailbox(mailbox: Mailbox, ask: EnrolmentAsk, answer: Answer, say: Say, now: () => Date, patience: Patience): Promise<Enrolled> {
+async function fromMailbox(
+  mailbox: Mailbox,
+  ask: EnrolmentAsk,
+  answer: Answer,
+  say: Say,
+  now: () => Date,
+  patience: Patience,
+): Promise<Enrolled> {
   const until = Date.now() + patience.mailMs;
   let refusal = '';
   for (let isFirst = true; ; isFirst = false) {
@@ -177,7 +197,8 @@ async function fromMailbox(mailbox: Mailbox, ask: EnrolmentAsk, answer: Answer, 
         refusal = ` The appliance did not accept the mail that was there: ${error.message}.`;
       }
     }
-    if (Date.now() >= until) throw new Fault('unavailable', 'challenge-missing', `no valid challenge mail for ${ask.address} arrived in time.${refusal}`);
+    if (Date.now() >= until)
+      throw new Fault('unavailable', 'challenge-missing', `no valid challenge mail for ${ask.address} arrived in time.${refusal}`);
     if (isFirst) say('waiting for the challenge mail …');
     await sleep(patience.pollMs);
   }
@@ -185,7 +206,12 @@ async function fromMailbox(mailbox: Mailbox, ask: EnrolmentAsk, answer: Answer, 
 
 async function keep(ask: EnrolmentAsk, begun: Begun, device: Enrolled, store: Store, now: Date): Promise<State> {
   const [own, ...among] = device.certificates.map((pem) => readCertificate(pem));
-  if (!own?.spki.equals(spkiOf(begun.identity))) throw new Fault('forbidden', 'device-certificate-foreign', 'the device certificate that the server sent is not for the key of this device');
+  if (!own?.spki.equals(spkiOf(begun.identity)))
+    throw new Fault(
+      'forbidden',
+      'device-certificate-foreign',
+      'the device certificate that the server sent is not for the key of this device',
+    );
   chainToRoot({ leaf: own, among, root: ask.root, at: now });
   const state: State = {
     v: 1,

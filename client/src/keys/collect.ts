@@ -25,7 +25,11 @@ export async function collectKeys(store: Store, client: EkmsClient, now: () => D
   const accepted: { served: ServedKey; key: HeldKey }[] = [];
   for (const served of keys.filter((key) => key.state !== 'pending')) {
     try {
-      const key = acceptKey(served, { device: device.id, address: device.address, root: device.root, deliveryKey: device.deliveryKey }, now());
+      const key = acceptKey(
+        served,
+        { device: device.id, address: device.address, root: device.root, deliveryKey: device.deliveryKey },
+        now(),
+      );
       assertUnchanged(key, state.keys);
       accepted.push({ served, key });
     } catch (error) {
@@ -33,8 +37,15 @@ export async function collectKeys(store: Store, client: EkmsClient, now: () => D
       refused.push(error);
     }
   }
-  for (const { served } of accepted) if (served.receipt) await store.keepReceipt({ key: served.id, act: 'deliver', ...served.receipt }, now());
-  const after = await store.update((before) => ({ ...before, keys: merged(before.keys, accepted.map(({ key }) => keptKey(key))) }));
+  for (const { served } of accepted)
+    if (served.receipt) await store.keepReceipt({ key: served.id, act: 'deliver', ...served.receipt }, now());
+  const after = await store.update((before) => ({
+    ...before,
+    keys: merged(
+      before.keys,
+      accepted.map(({ key }) => keptKey(key)),
+    ),
+  }));
   return { keys: after.keys.map(heldKey), pending, retryAfter, refused };
 }
 
@@ -44,7 +55,11 @@ function assertUnchanged(key: HeldKey, kept: readonly KeptKey[]): void {
   const [leaf] = before ? heldKey(before).leaves : [];
   const isOther = leaf && !key.leaves[0]?.spki.equals(leaf.spki);
   if (isOther || (key.privateKey && leaf && !createPublicKey(key.privateKey).equals(leaf.publicKey)))
-    throw new Fault('forbidden', 'delivery-forged', `the delivery of key ${key.id} was refused: this device holds another key under that id`);
+    throw new Fault(
+      'forbidden',
+      'delivery-forged',
+      `the delivery of key ${key.id} was refused: this device holds another key under that id`,
+    );
 }
 
 /** In the server's order, then what only this device still has. A private key that was delivered stays, also when the key has become remote since. */

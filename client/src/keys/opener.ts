@@ -1,12 +1,24 @@
 import type { KeyObject } from 'node:crypto';
 import { Fault } from '../../../src/foundation/index.js';
-import { cipherOf, type Enveloped, isNamedBy, openContent, openTransport, type Recipient, type RecipientId, transportOf } from '../cms/index.js';
+import {
+  cipherOf,
+  type Enveloped,
+  isNamedBy,
+  openContent,
+  openTransport,
+  type Recipient,
+  type RecipientId,
+  transportOf,
+} from '../cms/index.js';
 import type { Opener } from '../mime/index.js';
 import { nameText } from '../x509/index.js';
 import type { HeldKey } from './held-key.js';
 
 /** The appliance's help for a key that stays there. `scheme` is what its interface knows. */
-export type RemoteDecryption = (key: HeldKey, ask: { scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1'; encryptedKey: Buffer; length: 16 | 24 | 32 }) => Promise<Buffer>;
+export type RemoteDecryption = (
+  key: HeldKey,
+  ask: { scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1'; encryptedKey: Buffer; length: 16 | 24 | 32 },
+) => Promise<Buffer>;
 
 /** The mail cannot be opened with what this device holds. */
 export class CannotDecrypt extends Error {
@@ -17,14 +29,23 @@ export class CannotDecrypt extends Error {
 export function openerFor(held: readonly HeldKey[], remotely: RemoteDecryption): Opener {
   return async (enveloped) => {
     const cipher = cipherOf(enveloped);
-    const named = enveloped.recipients.flatMap((recipient) => held.filter((key) => isFor(recipient, key)).map((key) => ({ recipient, key })));
-    if (named.length === 0) throw new CannotDecrypt(`no key of this device opens this mail.\n${described(enveloped, held)}\nIf the mail is new, "mesign keys" fetches newer keys.`);
+    const named = enveloped.recipients.flatMap((recipient) =>
+      held.filter((key) => isFor(recipient, key)).map((key) => ({ recipient, key })),
+    );
+    if (named.length === 0)
+      throw new CannotDecrypt(
+        `no key of this device opens this mail.\n${described(enveloped, held)}\nIf the mail is new, "mesign keys" fetches newer keys.`,
+      );
     const failures: string[] = [];
     for (const { recipient, key } of named) {
       try {
         const contentKey = await contentKeyOf(recipient, key, cipher.keyLength, remotely);
         const content = contentKey && openContent(enveloped, contentKey);
-        if (content) return { content, by: `key ${key.id} (${key.suite}, ${key.state}, ${key.mode}), ${recipient.algorithm.oid === RSA ? 'RSA PKCS#1 v1.5' : 'RSA-OAEP'}, ${cipher.name}` };
+        if (content)
+          return {
+            content,
+            by: `key ${key.id} (${key.suite}, ${key.state}, ${key.mode}), ${recipient.algorithm.oid === RSA ? 'RSA PKCS#1 v1.5' : 'RSA-OAEP'}, ${cipher.name}`,
+          };
         failures.push(`key ${key.id} is named, but the mail does not open with it: it was damaged or changed on the way`);
       } catch (error) {
         if (!(error instanceof Fault) || error.code !== 'algorithm-unsupported') throw error;
@@ -39,18 +60,36 @@ const RSA = '1.2.840.113549.1.1.1';
 
 const isFor = (recipient: Recipient, key: HeldKey): boolean => key.leaves.some((leaf) => isNamedBy(recipient.id, leaf));
 
-async function contentKeyOf(recipient: Recipient, key: HeldKey, length: 16 | 24 | 32, remotely: RemoteDecryption): Promise<Buffer | undefined> {
+async function contentKeyOf(
+  recipient: Recipient,
+  key: HeldKey,
+  length: 16 | 24 | 32,
+  remotely: RemoteDecryption,
+): Promise<Buffer | undefined> {
   const transport = transportOf(recipient.algorithm);
   if (key.privateKey) return openTransport(key.privateKey, transport, recipient.encryptedKey);
-  const isKnown = transport.scheme === 'pkcs1' || (transport.hash === 'sha1' && transport.mgfHash === 'sha1' && transport.label.length === 0);
-  if (!isKnown) throw new Fault('malformed', 'algorithm-unsupported', 'the appliance, where this key stays, opens RSA PKCS#1 v1.5 and RSA-OAEP with SHA-1 only');
-  return remotely(key, { scheme: transport.scheme === 'pkcs1' ? 'rsa-pkcs1' : 'rsa-oaep-sha1', encryptedKey: recipient.encryptedKey, length });
+  const isKnown =
+    transport.scheme === 'pkcs1' || (transport.hash === 'sha1' && transport.mgfHash === 'sha1' && transport.label.length === 0);
+  if (!isKnown)
+    throw new Fault(
+      'malformed',
+      'algorithm-unsupported',
+      'the appliance, where this key stays, opens RSA PKCS#1 v1.5 and RSA-OAEP with SHA-1 only',
+    );
+  return remotely(key, {
+    scheme: transport.scheme === 'pkcs1' ? 'rsa-pkcs1' : 'rsa-oaep-sha1',
+    encryptedKey: recipient.encryptedKey,
+    length,
+  });
 }
 
 function described(enveloped: Enveloped, held: readonly HeldKey[]): string {
   const recipients = enveloped.recipients.map((recipient) => `  ${idText(recipient.id)}`);
-  if (enveloped.otherRecipients > 0) recipients.push(`  ${enveloped.otherRecipients} more of a kind that is not opened here (key agreement, pass phrase, shared key)`);
-  const keys = held.map((key) => `  ${key.id} (${key.suite}, ${key.state}, ${key.mode}): ${key.leaves.map((leaf) => `serial ${hex(leaf.serial)}`).join(', ')}`);
+  if (enveloped.otherRecipients > 0)
+    recipients.push(`  ${enveloped.otherRecipients} more of a kind that is not opened here (key agreement, pass phrase, shared key)`);
+  const keys = held.map(
+    (key) => `  ${key.id} (${key.suite}, ${key.state}, ${key.mode}): ${key.leaves.map((leaf) => `serial ${hex(leaf.serial)}`).join(', ')}`,
+  );
   return `The mail names as recipients:\n${recipients.join('\n') || '  nobody'}\nThis device holds:\n${keys.join('\n') || '  no key'}`;
 }
 

@@ -1,7 +1,7 @@
 import { getCACertificates, rootCertificates } from 'node:tls';
 import { ImapFlow } from 'imapflow';
 import { Fault } from '../../../src/foundation/index.js';
-import { Mailbox, MAX_MAIL, MAX_MAILS } from './mailbox.js';
+import { MAX_MAIL, MAX_MAILS, Mailbox } from './mailbox.js';
 
 export interface ImapAccount {
   /** `imap://user@host:port/` (STARTTLS; in clear on loopback only) or `imaps://…`; the path names the folder, INBOX without. */
@@ -61,7 +61,9 @@ export class ImapMailbox extends Mailbox {
       for (const uid of fresh.toReversed()) {
         const mail = await this.#client.fetchOne(String(uid), { source: true }, { uid: true });
         this.#shown.add(uid);
-        if (mail && mail.source) mails.push(mail.source);
+        // `false` stands for a mail that is gone since.
+        const { source } = mail || {};
+        if (source) mails.push(source);
       }
       return mails;
     } catch {
@@ -76,6 +78,8 @@ export class ImapMailbox extends Mailbox {
 
 function unreachable(url: URL, error: unknown): Fault {
   const { authenticationFailed, code } = error as { authenticationFailed?: boolean; code?: string };
-  const why = authenticationFailed ? 'user or password was refused' : `it cannot be opened${code ? ` (${code})` : ''}; check host, port, TLS and folder`;
+  const why = authenticationFailed
+    ? 'user or password was refused'
+    : `it cannot be opened${code ? ` (${code})` : ''}; check host, port, TLS and folder`;
   return new Fault('unavailable', 'mailbox-unreachable', `mailbox ${url.protocol}//${url.host}: ${why}`);
 }

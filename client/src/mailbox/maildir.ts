@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Mailbox, MAX_MAIL, MAX_MAILS } from './mailbox.js';
+import { MAX_MAIL, MAX_MAILS, Mailbox } from './mailbox.js';
 
 /** A Maildir: mails lie in `new/` until a mail program has seen them, then in `cur/`. */
 export class Maildir extends Mailbox {

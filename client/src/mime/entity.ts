@@ -78,10 +78,12 @@ export function decodedBody(entity: Entity): Buffer {
   throw malformed(`its Content-Transfer-Encoding "${encoding}" is unknown`);
 }
 
+/** RFC 2045 §6.7: white space at the end of a line came on the way. */
 function decodeQuotedPrintable(text: string): Buffer {
-  const plain = text
-    .replace(/[ \t]+(?=\r?\n|$)/g, '')
-    .replace(/=\r?\n/g, '')
+  const lines = text.split('\n').map((line) => line.trimEnd());
+  const plain = lines
+    .join('\n')
+    .replaceAll('=\n', '')
     .replace(/=([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
   return Buffer.from(plain, 'latin1');
 }

@@ -1,5 +1,14 @@
 import { Fault } from '../../../src/foundation/index.js';
-import { CONTENT, checkSignatures, type ContentInfo, type Enveloped, readContentInfo, readEnveloped, readSigned, type Signature } from '../cms/index.js';
+import {
+  CONTENT,
+  type ContentInfo,
+  checkSignatures,
+  type Enveloped,
+  readContentInfo,
+  readEnveloped,
+  readSigned,
+  type Signature,
+} from '../cms/index.js';
 import type { Certificate } from '../x509/index.js';
 import { canonicalLines, decodedBody, type Entity, fieldOf, mediaTypeOf, parseEntity, partsOf } from './entity.js';
 
@@ -23,18 +32,20 @@ export type Opener = (enveloped: Enveloped) => Promise<{ content: Buffer; by: st
 
 const MIME_TYPES = ['application/pkcs7-mime', 'application/x-pkcs7-mime'];
 const SIGNATURE_TYPES = ['application/pkcs7-signature', 'application/x-pkcs7-signature'];
-/** Signed, encrypted and signed again is three (RFC 2634 §1.1); twice that is somebody's joke, more an attack. */
-const MAX_LAYERS = 8;
+/** Signed, encrypted and signed again is three (RFC 2634 §1.1), a list's footer around it one more; several times that is an attack. */
+const MAX_DEPTH = 12;
+const tooDeep = () => new Fault('malformed', 'mime-too-deep', `this mail is wrapped more than ${MAX_DEPTH} times`);
 
 /** Takes off every S/MIME layer (RFC 8551) of a mail, or of a bare CMS file, down to the content. */
 export async function unwrap(mail: Buffer, open: Opener): Promise<Unwrapped> {
   const layers: Layer[] = [];
   let content = mail;
-  for (let inner = await peel(content, layers, open); inner !== undefined; inner = await peel(content, layers, open)) {
+  for (let depth = 0; ; depth++) {
+    if (depth > MAX_DEPTH) throw tooDeep();
+    const inner = await peel(content, layers, open);
+    if (inner === undefined) return { content, layers, from: fieldOf(parseEntity(mail), 'from') };
     content = inner;
-    if (layers.length > MAX_LAYERS) throw new Fault('malformed', 'mime-too-deep', `this mail is wrapped more than ${MAX_LAYERS} times`);
   }
-  return { content, layers, from: fieldOf(parseEntity(mail), 'from') };
 }
 
 /** One layer less; undefined when `bytes` is the content itself. */
@@ -43,7 +54,8 @@ async function peel(bytes: Buffer, layers: Layer[], open: Opener): Promise<Buffe
   const entity = parseEntity(bytes);
   const { type, parameters } = mediaTypeOf(entity);
   if (isCmsPart(entity)) return peelCms(readContentInfo(decodedBody(entity)), layers, open);
-  if (type === 'multipart/signed' && SIGNATURE_TYPES.includes(parameters.get('protocol')?.toLowerCase() ?? '')) return peelDetached(entity, layers);
+  if (type === 'multipart/signed' && SIGNATURE_TYPES.includes(parameters.get('protocol')?.toLowerCase() ?? ''))
+    return peelDetached(entity, layers);
   // Only from the outside: parts inside an encryption belong to its author, and are content.
   if (type.startsWith('multipart/') && !layers.some((layer) => layer.kind === 'encrypted')) return encryptedPart(entity, layers);
   return undefined;
@@ -67,14 +79,16 @@ async function peelCms(info: ContentInfo, layers: Layer[], open: Opener): Promis
 /** RFC 1847 §2.1: exactly two parts, what is signed and the signature. */
 function peelDetached(entity: Entity, layers: Layer[]): Buffer {
   const [content, proof, ...more] = partsOf(entity);
-  if (!content || !proof || more.length > 0) throw new Fault('malformed', 'mime-malformed', 'a multipart/signed must have exactly two parts');
+  if (!content || !proof || more.length > 0)
+    throw new Fault('malformed', 'mime-malformed', 'a multipart/signed must have exactly two parts');
   layers.push({ kind: 'signed', ...checkDetached(content, proof) });
   return content;
 }
 
 export function checkDetached(content: Buffer, proof: Buffer): { signatures: Signature[]; certificates: Certificate[] } {
   const entity = parseEntity(proof);
-  if (!SIGNATURE_TYPES.includes(mediaTypeOf(entity).type)) throw new Fault('malformed', 'mime-malformed', 'the second part of a multipart/signed is no signature');
+  if (!SIGNATURE_TYPES.includes(mediaTypeOf(entity).type))
+    throw new Fault('malformed', 'mime-malformed', 'the second part of a multipart/signed is no signature');
   const signed = readSigned(readContentInfo(decodedBody(entity)));
   const asItStands = checkSignatures(signed, content);
   // Mailboxes rewrite line ends, and the signature was made over CRLF.
@@ -84,16 +98,22 @@ export function checkDetached(content: Buffer, proof: Buffer): { signatures: Sig
 
 function encryptedPart(entity: Entity, layers: Layer[]): Buffer | undefined {
   const parts = partsOf(entity);
-  const wrapped = parts.filter(holdsCms);
-  if (wrapped.length > 1) throw new Fault('malformed', 'mime-ambiguous', 'this mail has more than one encrypted or signed part: save the one you mean by itself');
+  const wrapped = parts.filter((part) => holdsCms(part));
+  if (wrapped.length > 1)
+    throw new Fault('malformed', 'mime-ambiguous', 'this mail has more than one encrypted or signed part: save the one you mean by itself');
   if (wrapped[0] && parts.length > 1) layers.push({ kind: 'outside', parts: parts.length - 1 });
   return wrapped[0];
 }
 
-function holdsCms(part: Buffer): boolean {
+function holdsCms(part: Buffer, depth = 0): boolean {
+  if (depth > MAX_DEPTH) throw tooDeep();
   const entity = parseEntity(part);
   const { type } = mediaTypeOf(entity);
-  return isCmsPart(entity) || type === 'multipart/signed' || (type.startsWith('multipart/') && partsOf(entity).some(holdsCms));
+  return (
+    isCmsPart(entity) ||
+    type === 'multipart/signed' ||
+    (type.startsWith('multipart/') && partsOf(entity).some((inner) => holdsCms(inner, depth + 1)))
+  );
 }
 
 /** RFC 8551 §3.2.1: gateways that do not know the type leave the file name. */

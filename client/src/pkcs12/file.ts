@@ -22,7 +22,9 @@ export interface Identity {
 
 /** PFX (RFC 7292 §4) in password privacy and password integrity mode. */
 export function pkcs12(identity: Identity, protection: Protection): Buffer {
-  const keyId = createHash('sha1').update(identity.leaves[0]?.der ?? '').digest();
+  const keyId = createHash('sha1')
+    .update(identity.leaves[0]?.der ?? '')
+    .digest();
   const own = setOf(attribute(FRIENDLY_NAME, bmpString(identity.name)), attribute(LOCAL_KEY_ID, octetString(keyId)));
   const certificates = sequence(
     ...identity.leaves.map((leaf) => bag(CERTIFICATE_BAG, certificateBag(leaf), own)),

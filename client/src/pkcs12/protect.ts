@@ -38,7 +38,10 @@ export const modern = (phrase: string): Protection => ({
 export const compat = (phrase: string): Protection => ({
   encrypt(plain) {
     const salt = randomBytes(8);
-    const [key, iv] = [derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.key, 24), derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.iv, 8)];
+    const [key, iv] = [
+      derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.key, 24),
+      derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.iv, 8),
+    ];
     const cipher = createCipheriv('des-ede3-cbc', key, iv);
     const algorithm = sequence(PBE_SHA1_3DES, sequence(octetString(salt), integer(COMPAT_ROUNDS)));
     return { algorithm, encrypted: Buffer.concat([cipher.update(plain), cipher.final()]) };

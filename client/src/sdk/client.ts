@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Fault } from '../../../src/foundation/index.js';
 import { type AppCredential, signedFields } from './app-credential.js';
+import type { EnrolmentAnswer, Routes } from './contract.js';
 import {
   type Decryption,
   type Device,
@@ -28,11 +29,7 @@ export interface EnrolmentRequest {
   name?: string;
 }
 
-export interface EnrolmentAnswer {
-  answer: string;
-  signature: string;
-  nonce: string;
-}
+type Body<Route extends keyof Routes> = Routes[Route]['body'];
 
 export type AnswerOutcome = { state: 'enrolled'; device: Enrolled } | { state: 'waiting'; for: string; retryAfter: number };
 
@@ -50,7 +47,7 @@ export class EkmsClient {
   }
 
   async requestEnrolment(app: AppCredential, ask: EnrolmentRequest): Promise<Enrolment> {
-    const body = { ...ask, csr: ask.csr.toString('base64'), delivery: ask.delivery.toString('base64') };
+    const body: Body<'POST /v1/enrolments'> = { ...ask, csr: ask.csr.toString('base64'), delivery: ask.delivery.toString('base64') };
     return shaped(enrolment, await this.#signed(app, '/v1/enrolments', body));
   }
 
@@ -66,9 +63,12 @@ export class EkmsClient {
     return { keys: shaped(z.array(key), reply), retryAfter: reply.retryAfter };
   }
 
-  async decrypt(id: string, ask: { scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1'; encryptedKey: Buffer; length: 16 | 24 | 32 }): Promise<Decryption> {
-    const body = Buffer.from(JSON.stringify({ ...ask, encryptedKey: ask.encryptedKey.toString('base64') }));
-    return shaped(decryption, await this.#transport.send('POST', `/v1/keys/${encodeURIComponent(id)}/decryptions`, body));
+  async decrypt(
+    id: string,
+    ask: { scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1'; encryptedKey: Buffer; length: 16 | 24 | 32 },
+  ): Promise<Decryption> {
+    const body: Body<'POST /v1/keys/{id}/decryptions'> = { ...ask, encryptedKey: ask.encryptedKey.toString('base64') };
+    return shaped(decryption, await this.#transport.send('POST', `/v1/keys/${encodeURIComponent(id)}/decryptions`, json(body)));
   }
 
   async devices(): Promise<Device[]> {
@@ -84,7 +84,8 @@ export class EkmsClient {
   }
 
   async confirmEnrolment(id: string, confirm: boolean): Promise<void> {
-    await this.#transport.send('POST', `/v1/enrolments/${encodeURIComponent(id)}/confirmation`, Buffer.from(JSON.stringify({ confirm })));
+    const body: Body<'POST /v1/enrolments/{id}/confirmation'> = { confirm };
+    await this.#transport.send('POST', `/v1/enrolments/${encodeURIComponent(id)}/confirmation`, json(body));
   }
 
   close(): void {
@@ -92,14 +93,20 @@ export class EkmsClient {
   }
 
   #signed(app: AppCredential, path: string, value: object): Promise<Answer> {
-    const body = Buffer.from(JSON.stringify(value));
+    const body = json(value);
     return this.#transport.send('POST', path, body, signedFields(app, 'POST', path, body, this.#now()));
   }
 }
+
+const json = (value: object): Buffer => Buffer.from(JSON.stringify(value));
 
 function shaped<T>(shape: z.ZodType<T>, answer: Answer): T {
   const parsed = shape.safeParse(answer.body);
   if (parsed.success) return parsed.data;
   const where = parsed.error.issues[0]?.path.join('.') ?? '';
-  throw new Fault('unavailable', 'answer-malformed', `the server's answer is not what this version of mesign understands${where && ` (at ${where})`}`);
+  throw new Fault(
+    'unavailable',
+    'answer-malformed',
+    `the server's answer is not what this version of mesign understands${where && ` (at ${where})`}`,
+  );
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { ProblemCode } from './contract.js';
 
 /** The appliance's refusal: a problem document (RFC 9457). `code` is stable, `message` for people. */
 export class ApiProblem extends Error {
@@ -14,8 +15,8 @@ export class ApiProblem extends Error {
   }
 }
 
-export const isProblem = (error: unknown, ...codes: string[]): error is ApiProblem =>
-  error instanceof ApiProblem && (codes.length === 0 || codes.includes(error.code));
+export const isProblem = (error: unknown, ...codes: ProblemCode[]): error is ApiProblem =>
+  error instanceof ApiProblem && (codes.length === 0 || codes.some((code) => code === error.code));
 
 const document = z.object({ code: z.string().max(100), title: z.string().max(1000), detail: z.string().max(1000) }).partial();
 

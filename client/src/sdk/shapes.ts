@@ -1,14 +1,23 @@
 import { z } from 'zod';
+import type { Routes } from './contract.js';
+
+/**
+ * What a shape reads. It does not compile where the contract lets the server send what the shape refuses; the shapes themselves are as wide as this
+ * client can bear, so that a later server may say more.
+ */
+type Read<Shape extends z.ZodType, _Sent extends z.input<Shape>> = z.output<Shape>;
+type Answers<Route extends keyof Routes> = Routes[Route]['answers'];
 
 const receipt = z.object({ index: z.int().nonnegative(), leaf: z.string() });
 
 export const enrolment = z.object({ id: z.string(), half: z.string(), nonce: z.base64(), expiresAt: z.string() });
-export type Enrolment = z.infer<typeof enrolment>;
+export type Enrolment = Read<typeof enrolment, Answers<'POST /v1/enrolments'>[201]>;
 
 export const enrolled = z.object({ device: z.string(), employee: z.string(), certificates: z.array(z.string()).min(1) });
-export type Enrolled = z.infer<typeof enrolled>;
+export type Enrolled = Read<typeof enrolled, Answers<'POST /v1/enrolments/{id}/answer'>[200]>;
 
 export const waiting = z.object({ state: z.literal('waiting'), for: z.string() });
+export type Waiting = Read<typeof waiting, Answers<'POST /v1/enrolments/{id}/answer'>[202]>;
 
 /** docs/formats/delivery.md */
 export const key = z.object({
@@ -20,11 +29,12 @@ export const key = z.object({
   delivery: z.base64().nullable(),
   signature: z.string().nullable(),
   receipt: receipt.nullable(),
+  problem: z.string().optional(),
 });
-export type ServedKey = z.infer<typeof key>;
+export type ServedKey = Read<typeof key, Answers<'GET /v1/keys'>[200][number]>;
 
 export const decryption = z.object({ wrapped: z.base64(), hash: z.enum(['sha1', 'sha256']), receipt: receipt.nullable() });
-export type Decryption = z.infer<typeof decryption>;
+export type Decryption = Read<typeof decryption, Answers<'POST /v1/keys/{id}/decryptions'>[200]>;
 
 export const device = z.object({
   id: z.string(),
@@ -34,7 +44,13 @@ export const device = z.object({
   enrolledAt: z.string(),
   current: z.boolean().optional(),
 });
-export type Device = z.infer<typeof device>;
+export type Device = Read<typeof device, Answers<'GET /v1/devices'>[200][number]>;
 
-export const pendingEnrolment = z.object({ id: z.string(), address: z.string(), platform: z.string(), name: z.string().nullish(), requestedAt: z.string() });
-export type PendingEnrolment = z.infer<typeof pendingEnrolment>;
+export const pendingEnrolment = z.object({
+  id: z.string(),
+  address: z.string(),
+  platform: z.string(),
+  name: z.string().nullish(),
+  requestedAt: z.string(),
+});
+export type PendingEnrolment = Read<typeof pendingEnrolment, Answers<'GET /v1/enrolments'>[200][number]>;

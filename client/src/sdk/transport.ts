@@ -38,7 +38,11 @@ export class Transport {
 
   /** Resolves with any 2xx; another status rejects with an ApiProblem, silence and broken connections with a Fault. */
   async send(method: string, path: string, body?: Buffer, fields: Record<string, string> = {}): Promise<Answer> {
-    const headers = { accept: 'application/json, application/problem+json', ...(body && { 'content-type': 'application/json', 'content-length': body.length }), ...fields };
+    const headers = {
+      accept: 'application/json, application/problem+json',
+      ...(body && { 'content-type': 'application/json', 'content-length': body.length }),
+      ...fields,
+    };
     const answer = await this.#exchange({ method, path, headers }, body);
     if (answer.status >= 200 && answer.status < 300) return answer;
     throw problemOf(answer.status, answer.body, answer.retryAfter);
@@ -62,7 +66,11 @@ export class Transport {
         });
         response.on('error', (error) => reject(this.#explain(error)));
         response.on('end', () =>
-          resolve({ status: response.statusCode ?? 0, body: parseJson(Buffer.concat(pieces)), retryAfter: seconds(response.headers['retry-after']) }),
+          resolve({
+            status: response.statusCode ?? 0,
+            body: parseJson(Buffer.concat(pieces)),
+            retryAfter: seconds(response.headers['retry-after']),
+          }),
         );
       });
       const late = () => asked.destroy(new Fault('unavailable', 'server-timeout', `${this.#options.server} did not answer in time`));
@@ -78,9 +86,22 @@ export class Transport {
     const { server } = this.#options;
     const code = error.code ?? '';
     if (/CERT|SELF_SIGNED|UNABLE_TO|ISSUER/.test(code) && !code.includes('ALERT'))
-      return new Fault('forbidden', 'server-untrusted', `${server} did not prove itself by a certificate of the pinned root (${code}): nothing was sent`);
-    if (code.includes('ALERT')) return new Fault('forbidden', 'tls-refused', `${server} refused the TLS connection (${error.reason ?? code}): is this device still enrolled?`);
-    return new Fault('unavailable', 'server-unreachable', `${server} cannot be reached (${code || 'connection broken'}): check the address and the network`);
+      return new Fault(
+        'forbidden',
+        'server-untrusted',
+        `${server} did not prove itself by a certificate of the pinned root (${code}): nothing was sent`,
+      );
+    if (code.includes('ALERT'))
+      return new Fault(
+        'forbidden',
+        'tls-refused',
+        `${server} refused the TLS connection (${error.reason ?? code}): is this device still enrolled?`,
+      );
+    return new Fault(
+      'unavailable',
+      'server-unreachable',
+      `${server} cannot be reached (${code || 'connection broken'}): check the address and the network`,
+    );
   }
 }
 
@@ -92,7 +113,8 @@ export function parseServer(server: string): URL {
 }
 
 /** RFC 9110 §10.2.3, the form in seconds. */
-const seconds = (field: string | undefined): number | undefined => (field !== undefined && /^\d{1,6}$/.test(field) ? Number(field) : undefined);
+const seconds = (field: string | undefined): number | undefined =>
+  field !== undefined && /^\d{1,6}$/.test(field) ? Number(field) : undefined;
 
 function parseJson(bytes: Buffer): unknown {
   try {

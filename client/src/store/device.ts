@@ -20,7 +20,10 @@ export function deviceOf(state: State): Device {
     address: state.address,
     root: readCertificate(state.root),
     deliveryKey: privateKey(state.deliveryKey),
-    identity: { certificates: state.certificates.join('\n'), key: privateKey(state.identityKey).export({ type: 'pkcs8', format: 'pem' }).toString() },
+    identity: {
+      certificates: state.certificates.join('\n'),
+      key: privateKey(state.identityKey).export({ type: 'pkcs8', format: 'pem' }).toString(),
+    },
   };
 }
 

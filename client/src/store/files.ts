@@ -81,8 +81,15 @@ export async function firstLine(path: string, what: string): Promise<string> {
 
 export function reason(error: unknown): string {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
-  const words: Record<string, string> = { ENOENT: 'there is no such file', EACCES: 'permission denied', ENOSPC: 'the disk is full', EISDIR: 'it is a folder', EROFS: 'the disk is read-only' };
+  const words: Record<string, string> = {
+    ENOENT: 'there is no such file',
+    EACCES: 'permission denied',
+    ENOSPC: 'the disk is full',
+    EISDIR: 'it is a folder',
+    EROFS: 'the disk is read-only',
+  };
   return (code && (words[code] ?? code)) || 'unknown reason';
 }
 
-const cannotWrite = (path: string, error: unknown) => new Fault('unavailable', 'file-unwritable', `${path} cannot be written: ${reason(error)}`);
+const cannotWrite = (path: string, error: unknown) =>
+  new Fault('unavailable', 'file-unwritable', `${path} cannot be written: ${reason(error)}`);

@@ -17,7 +17,9 @@ export function deriveKey(kdf: Derivation & { name: 'scrypt' }, phrase: string):
   const salt = Buffer.from(kdf.salt, 'base64url');
   return new Promise((resolve, reject) => {
     // NFC, so that one phrase typed on two systems is one phrase.
-    scrypt(phrase.normalize('NFC'), salt, 32, { N: kdf.n, r: kdf.r, p: kdf.p, maxmem: 2 ** 28 }, (error, key) => (error ? reject(error) : resolve(key)));
+    scrypt(phrase.normalize('NFC'), salt, 32, { N: kdf.n, r: kdf.r, p: kdf.p, maxmem: 2 ** 28 }, (error, key) =>
+      error ? reject(error) : resolve(key),
+    );
   });
 }
 

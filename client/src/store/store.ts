@@ -73,7 +73,8 @@ export class Store {
     const isNew = await makePrivateFolder(this.#home);
     const path = this.#path('lock');
     for (let waited = 0; !(await tryLock(path)); waited += 100) {
-      if (waited >= 15_000) throw new Fault('unavailable', 'store-busy', `another mesign is at work in ${this.#home}: try again, or delete ${path} if none is`);
+      if (waited >= 15_000)
+        throw new Fault('unavailable', 'store-busy', `another mesign is at work in ${this.#home}: try again, or delete ${path} if none is`);
       await sleep(100);
     }
     try {
@@ -94,9 +95,11 @@ export class Store {
     for (const name of ['store.json', 'key']) await unlink(this.#path(name)).catch(() => undefined);
   }
 
-  /** True where a pass phrase was given that this store does not need. */
-  get ignoresPhrase(): boolean {
-    return this.#phrase !== undefined && this.#opened?.kdf.name === 'file';
+  /** Whether a store is here that no pass phrase protects. */
+  async opensByKeyFile(): Promise<boolean> {
+    const path = this.#path('store.json');
+    const bytes = await readPrivate(path);
+    return bytes !== undefined && readSealed(bytes.toString('utf8'), path).kdf.name === 'file';
   }
 
   #path(name: string): string {
@@ -106,12 +109,21 @@ export class Store {
   async #keyFor(kdf: Derivation): Promise<Buffer> {
     if (kdf.name === 'scrypt') {
       if (this.#phrase === undefined)
-        throw new Fault('misconfigured', 'passphrase-missing', `${this.#home} is protected by a pass phrase: give it with --passphrase-file FILE`);
+        throw new Fault(
+          'misconfigured',
+          'passphrase-missing',
+          `${this.#home} is protected by a pass phrase: give it with --passphrase-file FILE`,
+        );
       return deriveKey(kdf, this.#phrase);
     }
     const text = (await readPrivate(this.#path('key')))?.toString('latin1').trim();
     const key = text === undefined ? undefined : fromBase64(text, 'base64url');
-    if (key?.length !== 32) throw new Fault('misconfigured', 'key-file-missing', `the key file ${this.#path('key')} is missing or damaged: without it this store cannot be opened`);
+    if (key?.length !== 32)
+      throw new Fault(
+        'misconfigured',
+        'key-file-missing',
+        `the key file ${this.#path('key')} is missing or damaged: without it this store cannot be opened`,
+      );
     return key;
   }
 

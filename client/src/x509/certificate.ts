@@ -42,12 +42,16 @@ export const EXTENSION = {
   extendedKeyUsage: '2.5.29.37',
 } as const;
 
-const malformed = () => new Fault('malformed', 'certificate-malformed', 'this is not a readable X.509 version 3 certificate (RFC 5280 §4.1)');
+const malformed = () =>
+  new Fault('malformed', 'certificate-malformed', 'this is not a readable X.509 version 3 certificate (RFC 5280 §4.1)');
 
 export function readCertificate(input: Uint8Array | string): Certificate {
   let x509: X509Certificate;
+  let publicKey: KeyObject;
   try {
     x509 = new X509Certificate(input);
+    // Fails for keys of kinds that OpenSSL does not know.
+    publicKey = x509.publicKey;
   } catch {
     throw malformed();
   }
@@ -73,7 +77,7 @@ export function readCertificate(input: Uint8Array | string): Certificate {
     der,
     pem: x509.toString(),
     x509,
-    publicKey: x509.publicKey,
+    publicKey,
     spki,
     issuer,
     subject,
@@ -107,7 +111,9 @@ function readExtensions(field: Element | undefined): Map<string, Extension> {
 export function subjectKeyIdentifier(spki: Buffer): Buffer {
   const fields = Fields.of(readWhole(spki), TAG.sequence);
   fields.take(TAG.sequence);
-  return createHash('sha1').update(bitsOf(fields.take(TAG.bitString))).digest();
+  return createHash('sha1')
+    .update(bitsOf(fields.take(TAG.bitString)))
+    .digest();
 }
 
 /** The certificates of a PEM text, in its order. Whatever stands between them is not looked at. */

@@ -1,4 +1,4 @@
-import { children, type Element, Fields, readWhole, TAG } from '../asn1/index.js';
+import { children, type Element, Fields, oidOf, readWhole, TAG } from '../asn1/index.js';
 import { type Certificate, EXTENSION } from './certificate.js';
 
 type Refusal = (why: string) => Error;
@@ -6,6 +6,7 @@ type Refusal = (why: string) => Error;
 const RFC822 = 1;
 const DNS = 2;
 const DIRECTORY = 4;
+const EMAIL_ADDRESS = '1.2.840.113549.1.9.1';
 
 /** RFC 5280 §4.2.1.10 for mail addresses, DNS names and directory names; a constraint on any other form of name that the subject has is a refusal. */
 export function assertNamesPermitted(constraints: Buffer, subject: Certificate, refusal: Refusal): void {
@@ -30,7 +31,13 @@ function namesOf(certificate: Certificate): Element[] {
   const names = certificate.extensions.get(EXTENSION.subjectAltName);
   const subject = readWhole(certificate.subject);
   const directory = subject.content.length > 0 ? [{ tag: 0xa0 | DIRECTORY, whole: certificate.subject, content: certificate.subject }] : [];
-  return [...directory, ...(names ? children(readWhole(names.value)) : [])];
+  return [...directory, ...legacyAddresses(subject), ...(names ? children(readWhole(names.value)) : [])];
+}
+
+/** RFC 5280 §4.2.1.10: an address in the subject, where old certificates have it, is constrained like an rfc822Name. */
+function legacyAddresses(subject: Element): Element[] {
+  const pairs = children(subject).flatMap((rdn) => children(rdn).map((pair) => Fields.of(pair, TAG.sequence)));
+  return pairs.flatMap((pair) => (oidOf(pair.take(TAG.oid)) === EMAIL_ADDRESS ? [{ ...pair.take(), tag: 0x80 | RFC822 }] : []));
 }
 
 function isWithin(name: Element, base: Element): boolean {

@@ -31,18 +31,19 @@ const untrusted = (why: string) => new Fault('forbidden', 'chain-untrusted', `th
 export function chainToRoot(ask: PathAsk): Certificate[] {
   const path = findPath(ask);
   path.forEach((certificate, below) => {
-    const issuer = path[below + 1] ?? ask.root;
     const name = certificate.x509.subject.replaceAll('\n', ', ') || 'a certificate';
     if (ask.at && (ask.at < certificate.notBefore || ask.at > certificate.notAfter))
       throw untrusted(`${name} is valid from ${certificate.notBefore.toISOString()} to ${certificate.notAfter.toISOString()}`);
-    if (!certificate.x509.verify(issuer.publicKey)) throw untrusted(`the signature of ${name} does not hold`);
-    for (const [type, extension] of certificate.extensions) if (extension.critical && !KNOWN.has(type)) throw untrusted(`${name} has the critical extension ${type}`);
-    if (below > 0) assertAuthority(certificate, below - 1, name);
+    for (const [type, extension] of certificate.extensions)
+      if (extension.critical && !KNOWN.has(type)) throw untrusted(`${name} has the critical extension ${type}`);
+    if (below > 0) assertAuthority(certificate, path.slice(1, below).filter((between) => !isSelfIssued(between)).length, name);
     const usages = certificate.usages;
     if (ask.usage && (below === 0 || usages) && !usages?.includes(ask.usage) && !(below > 0 && usages?.includes(ANY_USAGE)))
       throw untrusted(`${name} is not meant for usage ${ask.usage}`);
     const constraints = certificate.extensions.get(EXTENSION.nameConstraints);
-    if (constraints) for (const subject of path.slice(0, below)) assertNamesPermitted(constraints.value, subject, untrusted);
+    if (constraints)
+      for (const subject of path.slice(0, below).filter((it, index) => index === 0 || !isSelfIssued(it)))
+        assertNamesPermitted(constraints.value, subject, untrusted);
   });
   if (ask.policy && !ask.leaf.policies.includes(ask.policy)) throw untrusted(`the leaf lacks the certificate policy ${ask.policy}`);
   return path;
@@ -54,14 +55,15 @@ function findPath(ask: PathAsk): Certificate[] {
     const issuer = [ask.root, ...ask.among].find(
       (candidate) => candidate.subject.equals(last.issuer) && !path.includes(candidate) && last.x509.verify(candidate.publicKey),
     );
-    if (!issuer || path.length > LONGEST) throw untrusted(`no authority in between is known for "${last.x509.issuer.replaceAll('\n', ', ')}"`);
+    if (!issuer || path.length > LONGEST)
+      throw untrusted(`no authority in between is known for "${last.x509.issuer.replaceAll('\n', ', ')}"`);
     path.push(issuer);
     last = issuer;
   }
   return path;
 }
 
-/** @param between how many authorities stand below this one (RFC 5280 §4.2.1.9) */
+/** @param between how many authorities of other names stand below this one (RFC 5280 §4.2.1.9) */
 function assertAuthority(certificate: Certificate, between: number, name: string): void {
   const basic = certificate.extensions.get(EXTENSION.basicConstraints);
   const fields = basic && children(readWhole(basic.value));
@@ -74,7 +76,10 @@ function assertAuthority(certificate: Certificate, between: number, name: string
   }
 }
 
+/** An authority that certifies its own next key: neither counted nor constrained as one more (RFC 5280 §4.2.1.9, §4.2.1.10). */
+const isSelfIssued = (certificate: Certificate): boolean => certificate.subject.equals(certificate.issuer);
+
 /** Whether the certificate is self-issued and signed by its own key: what a pinned root must be. */
 export function isSelfSigned(certificate: Certificate): boolean {
-  return certificate.subject.equals(certificate.issuer) && certificate.x509.verify(certificate.publicKey);
+  return isSelfIssued(certificate) && certificate.x509.verify(certificate.publicKey);
 }

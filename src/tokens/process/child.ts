@@ -7,6 +7,9 @@ import { faultOf, faultOnWire } from './token-faults.js';
 /** sysexits.h: what `main.js` ends with. The supervisor does not start again what cannot get better by itself. */
 export const EXIT = { unavailable: 69, defect: 70, again: 75, configuration: 78 } as const;
 
+/** A start that takes longer hangs inside the module; a token on a network may take its time. */
+const START_MS = 120_000;
+
 /** A token process started by us. It ends when we do: its stdin closes then, however we died. */
 export class TokenChild {
   private readonly process: ChildProcess;
@@ -35,7 +38,9 @@ export class TokenChild {
         reject(new Fault('unavailable', 'token-unavailable', `the token process ended before it served (exit status ${code})`, 1)),
       );
     });
-    this.ready.catch(() => undefined); // asked by one who may come later
+    const hung = setTimeout(() => child.kill('SIGKILL'), START_MS);
+    // Asked by one who may come later, too.
+    this.ready.catch(() => undefined).finally(() => clearTimeout(hung));
   }
 
   get pid(): number | undefined {

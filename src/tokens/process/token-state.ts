@@ -39,7 +39,7 @@ export async function openTokenState(folder: string, clock: Clock): Promise<Toke
     Object.entries(AUTHORITY_FILES).map(([name, file]) => [name, read(file)]),
   ) as AuthorityCertificates; // one per name
   const canary = read(CANARY_FILE);
-
+  lock(folder);
   return { canary, authorities, journal: await Journal.open(join(folder, JOURNAL_FILE), clock) };
 }
 

@@ -1,0 +1,105 @@
+// A process of its own that asks over kept-alive mutual-TLS connections, one per device. Written on the bare socket, so that it takes as
+// little as it can of the cores that it shares with what it measures. Orders and answers go over the channel of child_process.fork.
+import { connect } from 'node:tls';
+import { cpuUsage } from 'node:process';
+
+let connections = [];
+let request = Buffer.alloc(0);
+
+process.on('message', (order) => {
+  const answer = order.do === 'connect' ? connectAll(order) : order.do === 'run' ? run(order) : end();
+  answer.then(
+    (value) => process.send({ value }),
+    (error) => process.send({ error: error.stack }),
+  );
+});
+
+async function connectAll({ port, path, ca, devices }) {
+  request = Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost:${port}\r\n\r\n`);
+  connections = [];
+  for (const { certificates, identity } of devices)
+    connections.push(
+      await new Promise((resolve, reject) => {
+        const options = { host: '127.0.0.1', port, servername: 'localhost', ca, cert: certificates.join(''), key: identity, minVersion: 'TLSv1.3' };
+        const socket = connect(options, () => resolve(new Connection(socket)));
+        socket.once('error', reject);
+      }),
+    );
+  return connections.length;
+}
+
+async function end() {
+  for (const { socket } of connections) socket.destroy();
+  connections = [];
+}
+
+/** `clients` requests at a time, each on the next connection: for `seconds`, or, without, once per connection. */
+async function run({ clients, seconds }) {
+  const idle = [...connections];
+  let begun = 0;
+  const latencies = [];
+  const statuses = {};
+  let bytes = 0;
+  const cpu = cpuUsage();
+  const start = performance.now();
+  const until = seconds ? start + seconds * 1000 : Number.POSITIVE_INFINITY;
+  const most = seconds ? Number.POSITIVE_INFINITY : connections.length;
+  const client = async () => {
+    while (performance.now() < until && begun < most) {
+      begun++;
+      const connection = idle.shift();
+      const sent = performance.now();
+      const reply = await connection.ask();
+      latencies.push(performance.now() - sent);
+      statuses[reply.status] = (statuses[reply.status] ?? 0) + 1;
+      bytes += reply.length;
+      idle.push(connection);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(clients, connections.length) }, client));
+  const took = (performance.now() - start) / 1000;
+  const { user, system } = cpuUsage(cpu);
+  return { count: latencies.length, rate: latencies.length / took, took, latencies, statuses, bytes: bytes / latencies.length, cpu: (user + system) / 1e6 };
+}
+
+class Connection {
+  #chunks = [];
+  #held = 0;
+  #whole = 0;
+  #head;
+  #resolve;
+  #reject;
+
+  constructor(socket) {
+    this.socket = socket;
+    socket.setNoDelay();
+    socket.on('data', (chunk) => this.#take(chunk));
+    socket.on('error', (error) => this.#reject?.(error));
+    socket.on('close', () => this.#reject?.(new Error('the server closed the connection')));
+  }
+
+  ask() {
+    if (this.socket.destroyed) throw new Error('the server has closed the connection');
+    this.socket.write(request);
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  #take(chunk) {
+    this.#chunks.push(chunk);
+    this.#held += chunk.length;
+    if (this.#whole === 0) {
+      const bytes = Buffer.concat(this.#chunks);
+      const end = bytes.indexOf('\r\n\r\n');
+      if (end < 0) return;
+      this.#head = bytes.toString('latin1', 0, end);
+      this.#whole = end + 4 + Number(/^content-length: (\d+)/im.exec(this.#head)?.[1] ?? 0);
+    }
+    if (this.#held < this.#whole) return;
+    const reply = { status: Number(this.#head.slice(9, 12)), length: this.#whole };
+    [this.#chunks, this.#held, this.#whole] = [[], 0, 0];
+    this.#resolve(reply);
+  }
+}

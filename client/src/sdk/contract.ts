@@ -1,0 +1,256 @@
+// Generated from the OpenAPI document by deploy/generate.sh: do not edit.
+
+export interface CertificateOfAddress {
+  /** PEM */
+  certificate: string;
+  /** PEM: the authorities above it, without the root */
+  chain: string[];
+}
+
+export interface Decryption {
+  /** base64: RSA-OAEP of the content-encryption key under the delivery key. A wrong key or padding gives a random one. */
+  wrapped: string;
+  hash: 'sha1' | 'sha256';
+  receipt: Receipt;
+}
+
+export interface DecryptionRequest {
+  scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1' | 'rsa-oaep-sha256';
+  /** base64 */
+  encryptedKey: string;
+  /** Bytes of the content-encryption key. */
+  length: 16 | 24 | 32;
+}
+
+export interface Device {
+  id: string;
+  platform: string;
+  name: string | null;
+  state: 'active' | 'frozen' | 'revoked';
+  enrolledAt: string;
+  /** Whether it is the device that asks. */
+  current: boolean;
+}
+
+export interface EnrolledDevice {
+  device: string;
+  employee: string;
+  /** PEM: the device certificate, then its authority. */
+  certificates: string[];
+}
+
+export interface Enrolment {
+  id: string;
+  /** base64url: The half of the token that is not mailed. */
+  half: string;
+  /** base64: 32 bytes, by RSA-OAEP with SHA-256 under the delivery key. */
+  nonce: string;
+  expiresAt: string;
+}
+
+export interface EnrolmentAnswer {
+  answer: string;
+  /** base64url */
+  signature: string;
+  /** base64url */
+  nonce: string;
+}
+
+export interface EnrolmentConfirmation {
+  confirm: boolean;
+}
+
+export interface EnrolmentRequest {
+  address: string;
+  /** base64: PKCS#10, DER: the identity key, ECDSA P-256. */
+  csr: string;
+  /** base64: SubjectPublicKeyInfo, DER: RSA of 3072 bits or more. */
+  delivery: string;
+  platform: string;
+  name?: string;
+}
+
+export interface Health {
+  status: 'ready' | 'unready';
+  token: {
+    /** sealed: waits for a PIN. refused: the PIN was wrong, nothing is tried again. */
+    state: 'ready' | 'down' | 'sealed' | 'refused';
+    reason?: string;
+    /** Jobs waiting. */
+    queued: number;
+    /** Times that the token was lost and found again. */
+    recoveries: number;
+  };
+  database: {
+    state: 'ready' | 'down';
+    reason?: string;
+  };
+  /** Key pairs ready, and wanted. */
+  pool: {
+    level: number;
+    target: number;
+  };
+  /** Acts begun and not finished. */
+  intents: number;
+}
+
+export interface Liveness {
+  status: 'up';
+}
+
+/** OpenAPI 3.1 */
+export interface OpenApiDocument {
+  openapi: string;
+  info: Record<string, unknown>;
+  servers: Record<string, unknown>[];
+  paths: Record<string, unknown>;
+  components: Record<string, unknown>;
+}
+
+/** RFC 9457 */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  /** Stable; scripts may rely on it. */
+  code: string;
+  /** A sentence for people. */
+  detail: string;
+  /** The request's id, as the appliance's log has it. */
+  instance: string;
+}
+
+/** Index and leaf hash of this very release in the appliance's log. */
+export interface Receipt {
+  index: number;
+  /** base64url */
+  leaf: string;
+}
+
+export interface ServedKey {
+  id: string;
+  suite: string;
+  state: 'pending' | 'active' | 'deactivated' | 'compromised';
+  mode: 'deliver' | 'remote';
+  /** PEM: every leaf of this key, newest first, then the issuing authority; empty while pending. */
+  certificates: string[];
+  delivery: string | null;
+  signature: string | null;
+  receipt: Receipt | null;
+  /** Why this very key is not handed out, while others are: the code of the refusal. */
+  problem?: string;
+}
+
+export interface WaitingAnswer {
+  state: 'waiting';
+  for: 'device' | 'approval';
+}
+
+export interface WaitingEnrolment {
+  id: string;
+  address: string;
+  platform: string;
+  name: string | null;
+  requestedAt: string;
+}
+
+/** Every code that a refusal may have. */
+export type ProblemCode =
+  | 'address-malformed'
+  | 'address-not-ascii'
+  | 'answer-wrong'
+  | 'app-clock'
+  | 'app-replayed'
+  | 'app-signature-malformed'
+  | 'app-signature-wrong'
+  | 'app-unknown'
+  | 'audit-unavailable'
+  | 'authority-unknown'
+  | 'binding-changed'
+  | 'binding-ended'
+  | 'blob-corrupt'
+  | 'blob-forged'
+  | 'body-malformed'
+  | 'body-too-large'
+  | 'certificate-unknown'
+  | 'crl-unknown'
+  | 'csr-malformed'
+  | 'csr-signature-wrong'
+  | 'defect'
+  | 'delivery-key-foreign'
+  | 'delivery-key-malformed'
+  | 'delivery-key-weak'
+  | 'device-blocked'
+  | 'device-certificate-missing'
+  | 'device-ended'
+  | 'device-key-used'
+  | 'device-unknown'
+  | 'device-untrusted'
+  | 'domain-not-served'
+  | 'duplicate'
+  | 'employee-blocked'
+  | 'enrolment-denied'
+  | 'enrolment-expired'
+  | 'enrolment-spent'
+  | 'enrolment-unknown'
+  | 'freeze-unknown'
+  | 'identity-key-unfit'
+  | 'key-changed'
+  | 'key-not-deliverable'
+  | 'key-state'
+  | 'key-unknown'
+  | 'media-type'
+  | 'not-the-owner'
+  | 'pair-spent'
+  | 'path-too-long'
+  | 'record-forged'
+  | 'record-stale'
+  | 'request-malformed'
+  | 'route-unknown'
+  | 'second-proof-needed'
+  | 'storage-busy'
+  | 'storage-unavailable'
+  | 'token-busy'
+  | 'token-call-refused'
+  | 'token-defect'
+  | 'token-refused'
+  | 'token-unavailable';
+
+export interface Routes {
+  /** This document */
+  'GET /api/openapi.json': { body: undefined; answers: { 200: OpenApiDocument } };
+  /** The newest valid encrypting certificate of a mailbox (RFC 4387 §2.2) */
+  'GET /certs': { body: undefined; answers: { 200: unknown } };
+  /** The certificate of an authority (RFC 5280 §4.2.2.1) */
+  'GET /certs/{file}': { body: undefined; answers: { 200: unknown } };
+  /** The revocation list of an authority (RFC 5280 §5) */
+  'GET /crl/{file}': { body: undefined; answers: { 200: unknown } };
+  /** Whether the process answers at all */
+  'GET /health/live': { body: undefined; answers: { 200: Liveness } };
+  /** Whether keys can be handed out */
+  'GET /health/ready': { body: undefined; answers: { 200: Health } };
+  /** Figures for Prometheus */
+  'GET /metrics': { body: undefined; answers: { 200: unknown } };
+  /** Valid encrypting certificates of an address */
+  'GET /v1/certificates': { body: undefined; answers: { 200: CertificateOfAddress[] } };
+  /** All devices, current and former, of the device's person */
+  'GET /v1/devices': { body: undefined; answers: { 200: Device[] } };
+  /** Ends the device that asks, for good */
+  'DELETE /v1/devices/{id}': { body: undefined; answers: { 204: undefined } };
+  /** Asks to enrol a device: a challenge goes to the address by mail. Known and unknown addresses get the same answer */
+  'POST /v1/enrolments': { body: EnrolmentRequest; answers: { 201: Enrolment } };
+  /** Further devices of the device's person that wait for a word from it */
+  'GET /v1/enrolments': { body: undefined; answers: { 200: WaitingEnrolment[] } };
+  /** Answers the challenge with both halves of its token; the same answer may be given again while it waits */
+  'POST /v1/enrolments/{id}/answer': { body: EnrolmentAnswer; answers: { 200: EnrolledDevice; 202: WaitingAnswer } };
+  /** Says yes or no to a further device of the same person */
+  'POST /v1/enrolments/{id}/confirmation': { body: EnrolmentConfirmation; answers: { 204: undefined } };
+  /** The page behind the link "this was not me"; looking at it changes nothing */
+  'GET /v1/freezes/{token}': { body: undefined; answers: { 200: unknown } };
+  /** Stops the device that the link is about */
+  'POST /v1/freezes/{token}': { body: undefined; answers: { 200: unknown } };
+  /** Every readable key of the device's person, sealed for this device; each delivery is an entry of the log */
+  'GET /v1/keys': { body: undefined; answers: { 200: ServedKey[] } };
+  /** Remote mode: opens one content-encryption key and seals it for this device */
+  'POST /v1/keys/{id}/decryptions': { body: DecryptionRequest; answers: { 200: Decryption } };
+}

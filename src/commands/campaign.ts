@@ -1,0 +1,33 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Fault } from '../foundation/index.js';
+import type { Installation } from '../house.js';
+
+/** Long runs of tests with chosen faults or inputs, each from one seed. What they break is made by them, never an appliance in use. */
+export const CAMPAIGNS = {
+  crash: {
+    script: 'test/faults/crash-campaign.mjs',
+    words: 'kills the appliance at a named step under load, starts it again and looks for what was lost',
+  },
+} as const;
+export type CampaignName = keyof typeof CAMPAIGNS;
+
+/** Throws `campaign-failed` when it found something, `campaign-not-here` outside of a checkout, where the tests are not. */
+export async function runCampaign(
+  name: CampaignName,
+  { seed, count }: { seed: number; count: number },
+  { root }: Installation,
+): Promise<void> {
+  const script = join(root, CAMPAIGNS[name].script);
+  if (!existsSync(script))
+    throw new Fault('misconfigured', 'campaign-not-here', 'campaigns are parts of the tests and run from a checkout of the project');
+  const child = spawn(process.execPath, [script, '--seed', String(seed), '--count', String(count)], { stdio: 'inherit', cwd: root });
+  const status = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
+  if (status !== 0)
+    throw new Fault(
+      'conflict',
+      'campaign-failed',
+      `the campaign "${name}" found something, or broke off (status ${status}); the seed repeats it`,
+    );
+}

@@ -1,0 +1,174 @@
+import { X509Certificate } from 'node:crypto';
+import { existsSync, realpathSync } from 'node:fs';
+import { dirname, sep } from 'node:path';
+import { checkLog } from '../audit/index.js';
+import type { Configuration } from '../configuration.js';
+import { isFault } from '../foundation/index.js';
+import type { House } from '../house.js';
+import { checkData } from './consistency.js';
+import { type Finding, Findings } from './finding.js';
+
+/** Runs one check. An outage is a finding, not the end of the others. */
+async function look(check: string, at: () => Promise<Finding[]> | Finding[]): Promise<Finding[]> {
+  try {
+    return await at();
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return [{ check, verdict: 'bad', words: `could not be looked at: ${error.message} (${error.code})` }];
+  }
+}
+
+/** All that `ekms doctor` has to say of an appliance; with `data`, of its log and its tables only. */
+export async function examine(house: House, { data = false }: { data?: boolean } = {}): Promise<Finding[]> {
+  const { storage, token } = house;
+  return [
+    ...(data ? [] : examineConfiguration(house.configuration)),
+    ...(data
+      ? []
+      : await look('token', async () => (await token.inspect()).map(({ check, ...rest }) => ({ check: `token ${check}`, ...rest })))),
+    ...(data ? [] : await look('health', () => examineHealth(house))),
+    ...(data ? [] : await look('revocation lists', () => examineLists(house))),
+    ...(data ? [] : await look('certificates of the appliance', () => examineOwnCertificates(house))),
+    ...(data ? [] : await look('mail queue', () => examineMail(house))),
+    ...(await look('log', async () => {
+      const { size, problems } = await checkLog(storage);
+      const findings = new Findings('log');
+      for (const problem of problems) findings.say('bad', problem);
+      return findings.end(`${size} entries, whole from the first to the last; a cut with head and counters cannot be seen from here`);
+    })),
+    ...(await look('data', () => checkData(storage, token))),
+  ];
+}
+
+/** What can be said without opening anything. */
+export function examineConfiguration({ home, token, mail, enrolment, database }: Configuration): Finding[] {
+  return [
+    pinPlace(token.pinFile),
+    mail.transport === 'maildir'
+      ? { check: 'mail', verdict: 'warn', words: 'mail goes to Maildir folders on this machine: for evaluation only' }
+      : {
+          check: 'mail',
+          verdict: mail.tls === 'none' ? 'warn' : 'good',
+          words: mail.tls === 'none' ? `mail goes to ${mail.host} without TLS` : `mail goes to ${mail.host} over TLS`,
+        },
+    enrolment.second === 'none'
+      ? {
+          check: 'second proof',
+          verdict: 'warn',
+          words: 'who reads a mailbox can enrol a device of its owner (enrolment.second: none): for evaluation only',
+        }
+      : {
+          check: 'second proof',
+          verdict: 'good',
+          words: `a further device needs more than the mailbox (enrolment.second: ${enrolment.second})`,
+        },
+    database.url.startsWith('sqlite:')
+      ? { check: 'database', verdict: 'good', words: `SQLite in ${home}` }
+      : { check: 'database', verdict: 'good', words: 'PostgreSQL' },
+  ];
+}
+
+/** systemd hands credentials over in a folder of memory; /run is one too. Anywhere else the PIN is on the disk that the token's own files are on. */
+function pinPlace(pinFile: string): Finding {
+  const check = 'PIN';
+  if (!existsSync(pinFile)) return { check, verdict: 'bad', words: `there is no PIN in ${pinFile}` };
+  const folder = dirname(realpathSync(pinFile)) + sep;
+  const volatile = ['/run', process.env['CREDENTIALS_DIRECTORY']]
+    .filter((place) => place !== undefined && place !== '')
+    .map((place) => `${place}${sep}`);
+  return volatile.some((place) => folder.startsWith(place))
+    ? { check, verdict: 'good', words: `the PIN is handed over at start (${pinFile})` }
+    : {
+        check,
+        verdict: 'bad',
+        words: `the PIN lies on the disk (${pinFile}): who steals the disk has every key. Seal it with systemd-creds and name its place as token.pinFile`,
+      };
+}
+
+async function examineHealth({ health, clock, storage }: House): Promise<Finding[]> {
+  const { token, database, pool } = await health.report();
+  const findings: Finding[] = [
+    token.state === 'ready'
+      ? { check: 'token', verdict: 'good', words: `answers; it was lost and found again ${token.recoveries} times since the start` }
+      : { check: 'token', verdict: 'bad', words: `is ${token.state}: ${token.reason ?? 'it does not say why'}` },
+    database.state === 'ready'
+      ? { check: 'database', verdict: 'good', words: 'takes writes' }
+      : { check: 'database', verdict: 'bad', words: `takes no writes (${database.reason})` },
+    {
+      check: 'ready pool',
+      verdict: pool.level === 0 && pool.target > 0 ? 'warn' : 'good',
+      words: `${pool.level} of ${pool.target} pairs are ready${pool.level === 0 ? '; new people wait for their key' : ''}`,
+    },
+  ];
+  const now = clock.now().getTime();
+  const open = await storage.all<{ kind: string; open: number; oldest: number }>(
+    'SELECT kind, COUNT(*) AS "open", MIN(created) AS "oldest" FROM intents GROUP BY kind ORDER BY kind',
+  );
+  const stuck = open.filter(({ oldest }) => now - oldest > 60_000);
+  for (const { kind, open: count, oldest } of stuck)
+    findings.push({
+      check: 'open intents',
+      verdict: 'warn',
+      words: `${count} × ${kind}, the oldest for ${Math.round((now - oldest) / 60_000)} min${kind === 'give-key' ? ': fill the pool' : ': the next start finishes or undoes them'}`,
+    });
+  if (stuck.length === 0) findings.push({ check: 'open intents', verdict: 'good', words: 'nothing begun was left unfinished' });
+  return findings;
+}
+
+async function examineLists({ storage, clock, authorities }: House): Promise<Finding[]> {
+  const findings = new Findings('revocation lists');
+  const lists = new Map(
+    (await storage.all<{ authority: string; next_update: number }>('SELECT authority, next_update FROM crls')).map((row) => [
+      row.authority,
+      row.next_update,
+    ]),
+  );
+  for (const name of Object.keys(authorities)) {
+    const until = lists.get(name);
+    if (until === undefined) findings.say('bad', `the authority “${name}” has none`);
+    else if (until <= clock.now().getTime())
+      findings.say('bad', `that of the authority “${name}” ended ${new Date(until).toISOString()}; a running appliance renews it`);
+  }
+  return findings.end('each authority has one that is in force');
+}
+
+/** Days before its end at which an authority's certificate is worth a word: what it issues must end before it. */
+const AUTHORITY_DAYS = 800;
+
+async function examineOwnCertificates({ authorities, configuration, storage, clock }: House): Promise<Finding[]> {
+  const findings = new Findings('certificates of the appliance');
+  const now = clock.now().getTime();
+  for (const [name, der] of Object.entries(authorities)) {
+    const left = (new X509Certificate(der).validToDate.getTime() - now) / 86_400_000;
+    if (left <= 0) findings.say('bad', `the authority “${name}” has ended`);
+    else if (left < AUTHORITY_DAYS) findings.say('warn', `the authority “${name}” ends in ${Math.floor(left)} days`);
+  }
+  const signing = await storage.one(
+    "SELECT serial FROM certificates WHERE profile = 'mail-signing' AND address = ? AND revoked_at IS NULL AND not_after > ?",
+    [configuration.mail.from, now],
+  );
+  if (!signing && (await storage.one('SELECT id FROM mails LIMIT 1')))
+    findings.say('warn', 'there is no valid certificate for signing mail; one is made with the next mail');
+  return findings.end('the authorities are in force, mail can be signed');
+}
+
+async function examineMail({ storage, clock }: House): Promise<Finding[]> {
+  const now = clock.now().getTime();
+  const findings = new Findings('mail queue');
+  const late = await storage.one<{ late: number }>(
+    'SELECT COUNT(*) AS "late" FROM mails WHERE state = \'queued\' AND claimed_until IS NOT NULL AND claimed_until < ?',
+    [now - 60_000],
+  );
+  if (late && late.late > 0)
+    findings.say('warn', `${late.late} mails were being delivered when a process died; a running appliance reports them as failed`);
+  const failing = await storage.one<{ failing: number; why: string | null }>(
+    'SELECT COUNT(*) AS "failing", MAX(error) AS "why" FROM mails WHERE state = \'queued\' AND attempts > 2',
+    [],
+  );
+  if (failing && failing.failing > 0)
+    findings.say(
+      'warn',
+      `${failing.failing} mails were tried three times and more (${failing.why ?? 'no reason given'}): is the mail server up?`,
+    );
+  return findings.end('no mail is stuck');
+}

@@ -1,0 +1,34 @@
+import { Controller, Get, Header, Inject } from '@nestjs/common';
+import { z } from 'zod';
+import { Contract, On } from '../access/index.js';
+import type { OpenApiDocument } from './openapi.js';
+
+const openApiDocument = z
+  .object({
+    openapi: z.string(),
+    info: z.looseObject({}),
+    servers: z.array(z.looseObject({})),
+    paths: z.looseObject({}),
+    components: z.looseObject({}),
+  })
+  .meta({ id: 'OpenApiDocument', description: 'OpenAPI 3.1' });
+
+/** The key under which the module gives the document to its controller. */
+export const OPEN_API = Symbol('OpenApiDocument');
+
+@On('client', 'public', 'operation')
+@Controller('api')
+export class OpenApiController {
+  constructor(@Inject(OPEN_API) private readonly document: OpenApiDocument) {}
+
+  @Get('openapi.json')
+  @Header('cache-control', 'no-cache')
+  @Contract({
+    id: 'getContract',
+    summary: 'This document',
+    answers: { 200: { description: 'OpenAPI 3.1', json: openApiDocument } },
+  })
+  read(): OpenApiDocument {
+    return this.document;
+  }
+}
