@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { chainToRoot, readCertificate } from '../../client/src/x509/index.js';
-import { vector } from './test-house.js';
+import { TestHouse, vector } from './test-house.js';
 
 interface Case {
   id: string;
@@ -36,4 +36,20 @@ describe('PKITS', () => {
       if (expected === 'valid' && !REFUSED_ANYWAY.includes(id)) expect(chain()[0]?.subject).toEqual(certificate(cert).subject);
       else expect(chain).toThrow(expect.objectContaining({ name: 'Fault' }));
     });
+});
+
+test('a critical extension that is not understood is refused, the same one uncritical is not', () => {
+  const house = new TestHouse();
+  house.openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Root', '-days', '2');
+  const leafWith = (extension: string) => {
+    house.openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'a.key', '-out', 'a.csr', '-subj', '/CN=Leaf');
+    writeFileSync(house.path('extensions'), `1.2.3.4=${extension}DER:0500\n`);
+    house.openssl('x509', '-req', '-in', 'a.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-extfile', 'extensions', '-out', 'a.pem');
+    return readCertificate(readFileSync(house.path('a.pem')));
+  };
+  const root = readCertificate(readFileSync(house.path('ca.pem')));
+  const chain = (leaf: ReturnType<typeof readCertificate>) => chainToRoot({ leaf, among: [], root, at: new Date() });
+  expect(chain(leafWith(''))).toHaveLength(2);
+  expect(() => chain(leafWith('critical,'))).toThrow('critical extension 1.2.3.4');
+  house.remove();
 });

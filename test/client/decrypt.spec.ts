@@ -247,6 +247,7 @@ describe('mesign decrypt', () => {
     test.each([
       ['PKCS#1 v1.5', []],
       ['OAEP', OAEP],
+      ['OAEP with SHA-256', OAEP_SHA256],
     ])('asks the appliance for the content key (%s), and keeps the receipt', async (_, words) => {
       encrypt(MAIL, 'm.eml', '-aes256', ...recipient('remote', ...words));
       expect(await house.decrypt('m.eml')).toMatchObject({ status: 0, said: expect.stringContaining('remote') });
@@ -255,8 +256,8 @@ describe('mesign decrypt', () => {
     });
 
     test('what the appliance cannot open is said', async () => {
-      encrypt(MAIL, 'm.eml', '-aes256', ...recipient('remote', ...OAEP_SHA256));
-      expect(await house.decrypt('m.eml')).toMatchObject({ status: 3, said: expect.stringContaining('SHA-1 only') });
+      encrypt(MAIL, 'm.eml', '-aes256', ...recipient('remote', ...OAEP_SHA256, '-keyopt', 'rsa_oaep_label:6d6573'));
+      expect(await house.decrypt('m.eml')).toMatchObject({ status: 3, said: expect.stringContaining('and no label') });
     });
   });
 

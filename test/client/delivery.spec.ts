@@ -196,6 +196,18 @@ describe('a delivery', () => {
     expect(readFileSync(house.path('home', 'receipts.jsonl'), 'utf8')).not.toContain(forged.id);
   });
 
+  test('one that the appliance withholds is told by its reason, and what is held of it stays', async () => {
+    house.appliance.bendServed = (served) =>
+      served.map((key) =>
+        key.id === alice.id ? { ...key, delivery: null, signature: null, receipt: null, problem: 'blob-corrupt' } : key,
+      );
+    const { status, out, said } = await house.mesign('home', 'keys', '--json');
+    house.appliance.bendServed = (served) => served;
+    expect({ status, said }).toMatchObject({ status: 1, said: expect.stringContaining(`key ${alice.id} (blob-corrupt)`) });
+    expect(said).not.toContain('REFUSED');
+    expect(out.toString()).toContain(alice.id);
+  });
+
   test('an id that is held stands for its key for ever', async () => {
     const impostor = await house.appliance.giveKey(ALICE);
     const keys = house.appliance.keys.get(ALICE) ?? [];

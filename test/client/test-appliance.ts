@@ -381,7 +381,10 @@ export class TestAppliance {
     const padding = ask.scheme === 'rsa-pkcs1' ? constants.RSA_PKCS1_PADDING : constants.RSA_PKCS1_OAEP_PADDING;
     let cek: Buffer;
     try {
-      cek = privateDecrypt({ key: key.privateKey, padding }, Buffer.from(ask.encryptedKey, 'base64'));
+      cek = privateDecrypt(
+        { key: key.privateKey, padding, oaepHash: ask.scheme === 'rsa-oaep-sha256' ? 'sha256' : 'sha1' },
+        Buffer.from(ask.encryptedKey, 'base64'),
+      );
     } catch {
       cek = randomBytes(ask.length);
     }

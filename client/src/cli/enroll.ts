@@ -50,7 +50,7 @@ async function firstKeys(terminal: Terminal, store: Store): Promise<number> {
   return asDevice(store, async (client) => {
     for (let isFirst = true; ; isFirst = false) {
       const collected = await collectKeys(store, client, () => new Date());
-      const isWaiting = collected.keys.length === 0 && collected.refused.length === 0;
+      const isWaiting = collected.keys.length + collected.refused.length + collected.withheld.length === 0;
       if (!isWaiting || Date.now() >= until) {
         if (isWaiting) terminal.say('the appliance is still making your first key: run "mesign keys" later');
         return tellKeys(terminal, collected);

@@ -18,19 +18,20 @@ export async function keys(terminal: Terminal, options: KeysOptions): Promise<nu
     certificates: [...key.leaves, ...key.authorities].map(({ pem }) => pem),
   }));
   terminal.print(`${JSON.stringify([...held, ...pending], undefined, 2)}\n`);
-  return tellRefused(terminal, collected);
+  return tellMissing(terminal, collected);
 }
 
-/** Exit status 1 when a delivery was refused, whatever else went well. */
-function tellRefused(terminal: Terminal, collected: Collected): number {
+/** Exit status 1 when a delivery was refused or withheld, whatever else went well. */
+function tellMissing(terminal: Terminal, collected: Collected): number {
   for (const fault of collected.refused) terminal.say(`REFUSED: ${fault.message}. Nothing of it was kept; tell IT.`);
-  return collected.refused.length > 0 ? 1 : 0;
+  for (const { id, problem } of collected.withheld) terminal.say(`the appliance does not hand out key ${id} (${problem}): tell IT`);
+  return collected.refused.length + collected.withheld.length > 0 ? 1 : 0;
 }
 
 export function tellKeys(terminal: Terminal, collected: Collected): number {
   for (const key of collected.keys) terminal.print(`${line(key)}\n`);
   for (const key of collected.pending) terminal.print(`${key.id}  ${key.suite}  pending\n`);
-  return tellRefused(terminal, collected);
+  return tellMissing(terminal, collected);
 }
 
 function line(key: HeldKey): string {

@@ -1,47 +1,15 @@
-import { constants, createPublicKey, generateKeyPair, type KeyObject, privateDecrypt, sign } from 'node:crypto';
+import { constants, generateKeyPair, type KeyObject, privateDecrypt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { base64url, canonicalJson, Fault, isFault, parseAddress, sha256 } from '../../../src/foundation/index.js';
+import { base64url, Fault, isFault, parseAddress, sha256 } from '../../../src/foundation/index.js';
 import type { Mailbox } from '../mailbox/index.js';
 import { type AppCredential, EkmsClient, type Enrolled, isProblem, parseServer } from '../sdk/index.js';
 import type { State, Store } from '../store/index.js';
 import { type Certificate, certificationRequest, chainToRoot, isSelfSigned, readCertificate, readPem } from '../x509/index.js';
+import { Answer, type Begun, type EnrolmentAsk, type Patience, type Say, spkiOf } from './answer.js';
 import { type Challenge, claimsChallenge, readChallenge } from './challenge.js';
 
-export interface EnrolmentAsk {
-  server: string;
-  root: Certificate;
-  app: AppCredential;
-  address: string;
-  /** Shown to the person's other devices. */
-  name?: string;
-  /** Where the mailed half comes from: the mailbox itself, or somebody's hands. */
-  half: { mailbox: () => Promise<Mailbox> } | { code: string };
-}
-
-export interface Patience {
-  /** For the challenge mail to arrive. */
-  mailMs: number;
-  /** For somebody to confirm or approve. */
-  approvalMs: number;
-  pollMs: number;
-}
-
 export const PATIENCE: Patience = { mailMs: 60_000, approvalMs: 600_000, pollMs: 500 };
-
-/** Says to a person what is being waited for. */
-export type Say = (words: string) => void;
-
-interface Device {
-  identity: KeyObject;
-  delivery: KeyObject;
-}
-
-interface Begun extends Device {
-  id: string;
-  half2: string;
-  nonce: string;
-}
 
 const newKeyPair = promisify(generateKeyPair);
 
@@ -109,62 +77,6 @@ function openNonce(delivery: KeyObject, nonce: string): string {
   } catch {
     throw new Fault('unavailable', 'answer-malformed', 'the nonce that the server sent is not for this device');
   }
-}
-
-const spkiOf = (key: KeyObject): Buffer => createPublicKey(key).export({ type: 'spki', format: 'der' });
-
-/** Gives the answer to one enrolment, with whatever half1 is tried. */
-class Answer {
-  constructor(
-    private readonly ask: EnrolmentAsk,
-    private readonly begun: Begun,
-    private readonly client: EkmsClient,
-    private readonly say: Say,
-    private readonly patience: Patience,
-  ) {}
-
-  async give(half1: string): Promise<Enrolled> {
-    const { begun, client, patience, say } = this;
-    const answer = answerText(this.ask, begun, half1);
-    const signature = base64url(sign('sha256', Buffer.from(answer), { key: begun.identity, dsaEncoding: 'ieee-p1363' }));
-    const until = Date.now() + patience.approvalMs;
-    for (let said = ''; ; ) {
-      const outcome = await client.answerEnrolment(this.ask.app, begun.id, { answer, signature, nonce: begun.nonce });
-      if (outcome.state === 'enrolled') return outcome.device;
-      if (outcome.for !== said) say(waitingWords(outcome.for));
-      said = outcome.for;
-      if (Date.now() >= until)
-        throw new Fault('unavailable', 'enrolment-waiting', 'nobody confirmed this device in time: ask for it, and enrol again');
-      await sleep(Math.min(Math.max(outcome.retryAfter * 1000, patience.pollMs), 30_000));
-    }
-  }
-}
-
-function waitingWords(what: string): string {
-  if (what === 'device')
-    return 'waiting for a confirmation on one of your other devices ("mesign devices pending" and "mesign devices confirm ID" there), or by an administrator …';
-  if (what === 'approval') return 'waiting for an administrator to approve this device …';
-  return 'waiting for the appliance …';
-}
-
-/** docs/formats/enrolment.md §3. */
-function answerText(ask: EnrolmentAsk, begun: Begun, half1: string): string {
-  const { crv = '', kty = '', x = '', y = '' } = createPublicKey(begun.identity).export({ format: 'jwk' });
-  return base64url(
-    sha256(
-      canonicalJson({
-        v: 1,
-        enrolment: begun.id,
-        address: parseAddress(ask.address).key,
-        half1,
-        half2: begun.half2,
-        // RFC 7638 §3: the required members in lexicographic order.
-        jkt: base64url(sha256(canonicalJson({ crv, kty, x, y }))),
-        delivery: base64url(sha256(spkiOf(begun.delivery))),
-        server: base64url(sha256(ask.root.der)),
-      }),
-    ),
-  );
 }
 
 /** Tries the rightly signed challenges in the mailbox, newest first, until one is the right one. */

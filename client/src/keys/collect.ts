@@ -11,6 +11,8 @@ export interface Collected {
   pending: ServedKey[];
   /** Seconds until a pending key may be there. */
   retryAfter: number | undefined;
+  /** Withheld by the appliance, with its reason, while others are handed out. */
+  withheld: { id: string; problem: string }[];
   /** One for each key that was refused; nothing of it was kept. */
   refused: Fault[];
 }
@@ -21,9 +23,10 @@ export async function collectKeys(store: Store, client: EkmsClient, now: () => D
   const device = deviceOf(state);
   const { keys, retryAfter } = await client.keys();
   const pending = keys.filter((key) => key.state === 'pending');
+  const withheld = keys.flatMap(({ id, problem }) => (problem === undefined ? [] : [{ id, problem }]));
   const refused: Fault[] = [];
   const accepted: { served: ServedKey; key: HeldKey }[] = [];
-  for (const served of keys.filter((key) => key.state !== 'pending')) {
+  for (const served of keys.filter((key) => key.state !== 'pending' && key.problem === undefined)) {
     try {
       const key = acceptKey(
         served,
@@ -46,7 +49,7 @@ export async function collectKeys(store: Store, client: EkmsClient, now: () => D
       accepted.map(({ key }) => keptKey(key)),
     ),
   }));
-  return { keys: after.keys.map(heldKey), pending, retryAfter, refused };
+  return { keys: after.keys.map(heldKey), pending, retryAfter, withheld, refused };
 }
 
 /** An id stands for one key pair for ever. */

@@ -65,7 +65,7 @@ export class EkmsClient {
 
   async decrypt(
     id: string,
-    ask: { scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1'; encryptedKey: Buffer; length: 16 | 24 | 32 },
+    ask: { scheme: Body<'POST /v1/keys/{id}/decryptions'>['scheme']; encryptedKey: Buffer; length: 16 | 24 | 32 },
   ): Promise<Decryption> {
     const body: Body<'POST /v1/keys/{id}/decryptions'> = { ...ask, encryptedKey: ask.encryptedKey.toString('base64') };
     return shaped(decryption, await this.#transport.send('POST', `/v1/keys/${encodeURIComponent(id)}/decryptions`, json(body)));
