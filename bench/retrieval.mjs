@@ -50,7 +50,7 @@ verdict('first deliveries / C loop', median(ratios(first.rates, first.c)), 0.5);
 const size = (await measured()).bytes;
 const files = tlsFiles(join(home, 'tls'), devices[0].certificates[1] + ca);
 const bare = await bareServer('bare', [files.folder, Math.round(size) - 400]);
-const bareLoad = await generator({ port: bare.port, path: '/', ca: readFileSync(files.ca, 'utf8'), devices });
+const bareLoad = await generator({ port: bare.port, path: '/', ca: files.ca, devices });
 await measured(1);
 await bareLoad.run(clients, 1);
 

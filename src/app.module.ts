@@ -1,6 +1,6 @@
 import { type DynamicModule, Module, type Type } from '@nestjs/common';
-import { APP_FILTER, APP_GUARD } from '@nestjs/core';
-import { AppCredentials, DeviceGuard, RouteClassGuard } from './access/index.js';
+import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
+import { AppCredentials, DeviceGuard, RefusalEntries, RouteClassGuard } from './access/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import {
   Announcements,
@@ -44,6 +44,7 @@ export class AppModule {
         { provide: DeviceGuard, useValue: house.deviceGuard },
         { provide: AppCredentials, useValue: house.apps },
         { provide: APP_GUARD, useClass: RouteClassGuard },
+        { provide: APP_INTERCEPTOR, useValue: new RefusalEntries(house) },
         { provide: APP_FILTER, useValue: new ProblemFilter(defect) },
       ],
     };

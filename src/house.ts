@@ -8,7 +8,7 @@ import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health } from './http/index.js';
 import { KeyVault, ReadyPool } from './keys/index.js';
-import { type Mailer, MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
+import { MaildirTransport, type Mailer, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
 import { openStorage } from './storage/index.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
 
@@ -150,7 +150,13 @@ async function joinRooms(
   const revocations = new RevocationLists(storage, audit, token, clock);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
-  const pool: ReadyPool = new ReadyPool(storage, audit, token, { kind: { suite: 'rsa', bits: configuration.keys.bits }, target: configuration.keys.pool.target }, () => void issuance.serveWaiting().catch(() => {}));
+  const pool: ReadyPool = new ReadyPool(
+    storage,
+    audit,
+    token,
+    { kind: { suite: 'rsa', bits: configuration.keys.bits }, target: configuration.keys.pool.target },
+    () => void issuance.serveWaiting().catch(() => {}),
+  );
   const issuance: KeyIssuance = new KeyIssuance(storage, audit, token, pool, employees, clock, people, {
     mode: configuration.keys.mode,
     personDays: configuration.certificates.personDays,

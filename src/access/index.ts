@@ -8,4 +8,5 @@ export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge
 export { type Binding, Employees } from './employees.js';
 export { type Network, NetworkPolicy, type RouteClass } from './network-policy.js';
 export { registerPeer } from './peer.js';
+export { RefusalEntries } from './refusal-entries.js';
 export { ForApps, ForDevices, RouteClassGuard, Who } from './routes.js';

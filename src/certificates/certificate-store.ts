@@ -16,7 +16,14 @@ export interface StoredCertificate {
 }
 
 /** RFC 5280 §5.3.1 */
-export const REASON = { unspecified: 0, keyCompromise: 1, affiliationChanged: 3, superseded: 4, cessationOfOperation: 5, privilegeWithdrawn: 9 } as const;
+export const REASON = {
+  unspecified: 0,
+  keyCompromise: 1,
+  affiliationChanged: 3,
+  superseded: 4,
+  cessationOfOperation: 5,
+  privilegeWithdrawn: 9,
+} as const;
 export type RevocationReason = keyof typeof REASON;
 
 export async function insertCertificate(unit: Unit, certificate: StoredCertificate): Promise<void> {
@@ -29,7 +36,13 @@ export async function insertCertificate(unit: Unit, certificate: StoredCertifica
 
 /** False when it is unknown or was revoked before. */
 export async function markRevoked(unit: Unit, serial: string, reason: RevocationReason, at: number): Promise<boolean> {
-  return (await unit.run('UPDATE certificates SET revoked_at = ?, reason = ? WHERE serial = ? AND revoked_at IS NULL', [at, REASON[reason], serial])) === 1;
+  return (
+    (await unit.run('UPDATE certificates SET revoked_at = ?, reason = ? WHERE serial = ? AND revoked_at IS NULL', [
+      at,
+      REASON[reason],
+      serial,
+    ])) === 1
+  );
 }
 
 /** Valid encrypting certificates of an address, newest first. */

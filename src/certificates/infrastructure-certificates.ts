@@ -59,10 +59,17 @@ export class InfrastructureCertificates {
         ...certificateTimes(certificate),
         ...(profile === 'mail-signing' ? { address: names[0] ?? '' } : {}),
       });
-      await this.audit.append(unit, { action: 'certificate.issue', outcome: 'done', actor: { kind: 'system' }, subject: serial, facts: { profile } });
+      await this.audit.append(unit, {
+        action: 'certificate.issue',
+        outcome: 'done',
+        actor: { kind: 'system' },
+        subject: serial,
+        facts: { profile },
+      });
     });
     return certificate;
   }
 }
 
-const isFor = (der: Buffer, spki: Buffer): boolean => new X509Certificate(der).publicKey.equals(createPublicKey({ key: spki, format: 'der', type: 'spki' }));
+const isFor = (der: Buffer, spki: Buffer): boolean =>
+  new X509Certificate(der).publicKey.equals(createPublicKey({ key: spki, format: 'der', type: 'spki' }));

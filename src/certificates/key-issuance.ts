@@ -3,8 +3,8 @@ import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, 
 import { KeyCertificates, KeyStore, type ReadyPool, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { AuthorityUrls, KeyMode, Token } from '../tokens/index.js';
-import { certificateTimes, pem } from './certificate-times.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
+import { certificateTimes, pem } from './certificate-times.js';
 
 /** A key and its certificate, made by the token and not stored yet. */
 export interface PreparedKey {
@@ -52,7 +52,15 @@ export class KeyIssuance extends KeyCertificates {
     try {
       const { urls, personDays: days } = this.settings;
       const { sealed, publicKey } = taken.key;
-      const certificate = await this.token.issuePerson({ key: sealed, binding: binding.sealed, shown: binding.shown, publicKey, serial, urls, days });
+      const certificate = await this.token.issuePerson({
+        key: sealed,
+        binding: binding.sealed,
+        shown: binding.shown,
+        publicKey,
+        serial,
+        urls,
+        days,
+      });
       return { ...taken, serial, certificate, binding };
     } catch (error) {
       this.pool.released(taken.n);
@@ -82,8 +90,18 @@ export class KeyIssuance extends KeyCertificates {
       address: binding.sealed.record.address,
     });
     const common = { outcome: 'done', actor: by, employee: record.employee } as const;
-    await this.audit.append(unit, { ...common, action: 'key.assign', subject: record.id, facts: { n, publicKey: record.publicKey, mode: record.mode } });
-    await this.audit.append(unit, { ...common, action: 'certificate.issue', subject: serial, personal: { address: binding.sealed.record.address } });
+    await this.audit.append(unit, {
+      ...common,
+      action: 'key.assign',
+      subject: record.id,
+      facts: { n, publicKey: record.publicKey, mode: record.mode },
+    });
+    await this.audit.append(unit, {
+      ...common,
+      action: 'certificate.issue',
+      subject: serial,
+      personal: { address: binding.sealed.record.address },
+    });
   }
 
   /** Ends the pool's reservation; call when `insert` was committed or given up. */
@@ -96,9 +114,22 @@ export class KeyIssuance extends KeyCertificates {
     const now = this.clock.now().getTime();
     const known = await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial]);
     if (known) return;
-    await insertCertificate(unit, { serial, authority: profile === 'person' ? 'people' : 'devices', profile, der: Buffer.alloc(0), notBefore: now, notAfter: now });
+    await insertCertificate(unit, {
+      serial,
+      authority: profile === 'person' ? 'people' : 'devices',
+      profile,
+      der: Buffer.alloc(0),
+      notBefore: now,
+      notAfter: now,
+    });
     await markRevoked(unit, serial, 'cessationOfOperation', now);
-    await this.audit.append(unit, { action: 'certificate.revoke', outcome: 'done', reason: 'never-delivered', actor: { kind: 'system' }, subject: serial });
+    await this.audit.append(unit, {
+      action: 'certificate.revoke',
+      outcome: 'done',
+      reason: 'never-delivered',
+      actor: { kind: 'system' },
+      subject: serial,
+    });
   }
 
   /** Remembers that this employee waits for a key; `serveWaiting` gives it. */
@@ -123,7 +154,9 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   async #serveRound(): Promise<void> {
-    const waiting = await this.storage.all<{ id: string; body: string }>("SELECT id, body FROM intents WHERE kind = 'give-key' ORDER BY created, id");
+    const waiting = await this.storage.all<{ id: string; body: string }>(
+      "SELECT id, body FROM intents WHERE kind = 'give-key' ORDER BY created, id",
+    );
     for (const { id, body } of waiting) {
       const { employee, serial } = JSON.parse(body) as { employee: string; serial?: string }; // only this class writes these intents
       if ((await this.pool.level()) === 0 || !(await this.#serve(id, employee, serial))) return;

@@ -17,9 +17,12 @@ export class KeyReplacement {
   /** Rejects with `key-unknown` for a person without an active key. With an empty pool the new key is pending. */
   async replace(employee: string, because: 'superseded' | 'compromised', by: AuditActor): Promise<void> {
     const { id } = await this.#active(employee);
-    const [state, reason] = because === 'compromised' ? (['compromised', 'keyCompromise'] as const) : (['deactivated', 'superseded'] as const);
+    const [state, reason] =
+      because === 'compromised' ? (['compromised', 'keyCompromise'] as const) : (['deactivated', 'superseded'] as const);
     await this.vault.change(id, { state }, by, async (unit) => {
-      const serials = await unit.all<{ serial: string }>('SELECT serial FROM certificates WHERE subject_key = ? AND revoked_at IS NULL', [id]);
+      const serials = await unit.all<{ serial: string }>('SELECT serial FROM certificates WHERE subject_key = ? AND revoked_at IS NULL', [
+        id,
+      ]);
       for (const { serial } of serials) await this.revocations.revoke(unit, serial, reason, by);
       await this.issuance.wait(unit, employee);
     });
@@ -43,7 +46,9 @@ export class KeyReplacement {
   }
 
   async #active(employee: string): Promise<{ id: string; mode: KeyMode }> {
-    const key = await this.storage.one<{ id: string; mode: KeyMode }>("SELECT id, mode FROM keys WHERE employee = ? AND state = 'active'", [employee]);
+    const key = await this.storage.one<{ id: string; mode: KeyMode }>("SELECT id, mode FROM keys WHERE employee = ? AND state = 'active'", [
+      employee,
+    ]);
     if (!key) throw new Fault('not-found', 'key-unknown', 'this person has no active key');
     return key;
   }

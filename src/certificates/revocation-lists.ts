@@ -43,7 +43,13 @@ export class RevocationLists {
          ON CONFLICT (authority) DO UPDATE SET number = excluded.number, der = excluded.der, next_update = excluded.next_update WHERE crls.number < excluded.number`,
         [authority, number, der, now + LIFE * 86_400_000],
       );
-      if (stored > 0) await this.audit.append(unit, { action: 'crl.issue', outcome: 'done', actor: { kind: 'system' }, facts: { authority, number, entries: entries.length } });
+      if (stored > 0)
+        await this.audit.append(unit, {
+          action: 'crl.issue',
+          outcome: 'done',
+          actor: { kind: 'system' },
+          facts: { authority, number, entries: entries.length },
+        });
     });
   }
 

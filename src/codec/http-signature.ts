@@ -23,7 +23,8 @@ const VALUE = /^ekms=:([A-Za-z0-9+/]{86}==):$/;
 /** Reads Signature-Input. Throws `app-signature-malformed`. */
 export function signatureParameters(request: SignedRequest): SignatureParameters {
   const [, , created, nonce, keyid] = INPUT.exec(request.headers.signatureInput ?? '') ?? [];
-  if (!created || !nonce || !keyid) throw new Fault('unauthenticated', 'app-signature-malformed', 'this request needs a signature by an app credential (RFC 9421)');
+  if (!created || !nonce || !keyid)
+    throw new Fault('unauthenticated', 'app-signature-malformed', 'this request needs a signature by an app credential (RFC 9421)');
   return { keyid, nonce, created: Number(created) };
 }
 
@@ -35,7 +36,12 @@ export function signatureHolds(request: SignedRequest, publicKey: Buffer): boole
   const digest = `sha-256=:${createHash('sha256').update(request.body).digest('base64')}:`;
   if (!parameters || !value || !sameBytes(Buffer.from(digest), Buffer.from(contentDigest))) return false;
   // RFC 9421 §2.5
-  const base = [`"@method": ${request.method}`, `"@path": ${request.path}`, `"content-digest": ${contentDigest}`, `"@signature-params": ${parameters}`].join('\n');
+  const base = [
+    `"@method": ${request.method}`,
+    `"@path": ${request.path}`,
+    `"content-digest": ${contentDigest}`,
+    `"@signature-params": ${parameters}`,
+  ].join('\n');
   const key = createPublicKey({ key: publicKey, format: 'der', type: 'spki' });
   return verify('sha256', Buffer.from(base), { key, dsaEncoding: 'ieee-p1363' }, Buffer.from(value, 'base64'));
 }

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
-import { Argument, Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { loadConfiguration } from '../configuration.js';
 import { isFault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
@@ -130,7 +130,7 @@ export function program(installation: Installation, version: string): Command {
 }
 
 function whole(text: string): number {
-  if (!/^\d{1,7}$/.test(text)) throw new CommanderError(2, 'ekms.number', `"${text}" is not a number`);
+  if (!/^\d{1,7}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.');
   return Number(text);
 }
 

@@ -40,7 +40,9 @@ class Demo {
   file = (name: string) => join(this.#work, name);
 
   #client(device: string, args: readonly string[]): Promise<Outcome> {
-    return run(node, [join(root, 'dist/client/src/main.js'), ...args, '--passphrase-file', this.file('passphrase')], { MESIGN_HOME: this.file(device) });
+    return run(node, [join(root, 'dist/client/src/main.js'), ...args, '--passphrase-file', this.file('passphrase')], {
+      MESIGN_HOME: this.file(device),
+    });
   }
 
   async mesign(device: string, ...args: string[]): Promise<string> {
@@ -59,7 +61,19 @@ class Demo {
   enrolment(person: string): string[] {
     const address = `${person}@${DOMAIN}`;
     const mailbox = `maildir:${join(this.home, 'mail', address)}`;
-    return ['enroll', '--server', `https://localhost:${this.#clientPort}`, '--ca', join(this.home, 'ca.pem'), '--app', this.file('app.json'), '--email', address, '--mailbox', mailbox];
+    return [
+      'enroll',
+      '--server',
+      `https://localhost:${this.#clientPort}`,
+      '--ca',
+      join(this.home, 'ca.pem'),
+      '--app',
+      this.file('app.json'),
+      '--email',
+      address,
+      '--mailbox',
+      mailbox,
+    ];
   }
 
   async keys(device: string): Promise<ListedKey[]> {
@@ -67,11 +81,15 @@ class Demo {
   }
 
   async initialise(): Promise<void> {
-    const [client = 0, administration = 0, staff = 0, open = 0, operation = 0] = this.once ? await freePorts(5) : [8443, 8444, 8445, 8480, 9464];
+    const [client = 0, administration = 0, staff = 0, open = 0, operation = 0] = this.once
+      ? await freePorts(5)
+      : [8443, 8444, 8445, 8480, 9464];
     this.#clientPort = client;
     const at = (port: number) => `"127.0.0.1:${port}"`;
     const listen = `{ client: ${at(client)}, administration: ${at(administration)}, staff: ${at(staff)}, public: ${at(open)}, operation: ${at(operation)} }`;
-    writeFileSync(join(this.home, 'ekms.yaml'), `listen: ${listen}\ndomains: [${DOMAIN}]\nkeys: { pool: { target: 4 } }\n`, { mode: 0o600 });
+    writeFileSync(join(this.home, 'ekms.yaml'), `listen: ${listen}\ndomains: [${DOMAIN}]\nkeys: { pool: { target: 4 } }\n`, {
+      mode: 0o600,
+    });
     writeFileSync(this.file('passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
     await this.ekms('init');
   }
@@ -83,12 +101,23 @@ class Demo {
   async encrypt(): Promise<void> {
     const [key] = await this.keys('alice-1');
     writeFileSync(this.file('alice.pem'), key?.certificates[0] ?? '');
-    await must('openssl', ['cms', '-encrypt', '-binary', '-aes256', '-in', join(root, 'test/vectors/eml/nested.eml'), '-out', this.file('mail.eml'), this.file('alice.pem')]);
+    await must('openssl', [
+      'cms',
+      '-encrypt',
+      '-binary',
+      '-aes256',
+      '-in',
+      join(root, 'test/vectors/eml/nested.eml'),
+      '-out',
+      this.file('mail.eml'),
+      this.file('alice.pem'),
+    ]);
   }
 
   async decrypt(device: string): Promise<void> {
     await this.mesign(device, 'decrypt', this.file('mail.eml'), '-o', this.file(`${device}.out`));
-    if (!readFileSync(this.file(`${device}.out`)).equals(readFileSync(join(root, 'test/vectors/eml/nested.eml')))) throw new Error('the bytes differ');
+    if (!readFileSync(this.file(`${device}.out`)).equals(readFileSync(join(root, 'test/vectors/eml/nested.eml'))))
+      throw new Error('the bytes differ');
   }
 
   async sameKey(): Promise<void> {
@@ -116,7 +145,12 @@ class Demo {
   }
 
   async log(): Promise<string> {
-    const entries = JSON.parse(await this.ekms('audit', 'tail', '-n', '8')) as { index: string; action: string; outcome: string; reason?: string }[]; // our own output
+    const entries = JSON.parse(await this.ekms('audit', 'tail', '-n', '8')) as {
+      index: string;
+      action: string;
+      outcome: string;
+      reason?: string;
+    }[]; // our own output
     return entries.map(({ index, action, outcome, reason }) => `#${index} ${action} ${outcome}${reason ? ` (${reason})` : ''}`).join('\n');
   }
 
@@ -138,14 +172,20 @@ async function main(): Promise<void> {
     [
       { title: 'initialise: token, key-encryption key, authorities, database', task: () => demo.initialise() },
       { title: 'start the appliance', task: () => demo.serve() },
-      { title: 'issue the app credential of the managed client', task: () => demo.ekms('app', 'issue', '--platform', 'linux', '-o', demo.file('app.json')) },
+      {
+        title: 'issue the app credential of the managed client',
+        task: () => demo.ekms('app', 'issue', '--platform', 'linux', '-o', demo.file('app.json')),
+      },
       { title: 'enrol a device of alice by her mailbox', task: () => demo.mesign('alice-1', ...demo.enrolment('alice')) },
       { title: 'openssl encrypts a real message to her certificate', task: () => demo.encrypt() },
       { title: 'her device decrypts it; the bytes are the same', task: () => demo.decrypt('alice-1') },
       { title: 'enrol a second device of alice', task: () => demo.mesign('alice-2', ...demo.enrolment('alice')) },
       { title: 'it has the same key and opens the same mail', task: () => demo.sameKey().then(() => demo.decrypt('alice-2')) },
       { title: 'enrol a device of bob', task: () => demo.mesign('bob-1', ...demo.enrolment('bob')) },
-      { title: 'his device is refused the mail: it has no key of hers', task: () => demo.refused('bob-1', /./, 'decrypt', demo.file('mail.eml'), '-o', demo.file('bob.out')) },
+      {
+        title: 'his device is refused the mail: it has no key of hers',
+        task: () => demo.refused('bob-1', /./, 'decrypt', demo.file('mail.eml'), '-o', demo.file('bob.out')),
+      },
       {
         title: 'somebody edits the database: alice’s key in bob’s row is refused by the token process',
         task: async () => {

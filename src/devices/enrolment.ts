@@ -71,6 +71,7 @@ const spent = () => new Fault('conflict', 'enrolment-spent', 'this enrolment has
 /** Enrolment of a device by control of the mailbox (design §5, docs/formats/enrolment.md). */
 export class EnrolmentDesk {
   readonly #byAddress = new OneAtATime();
+  readonly #asking = new OneAtATime();
 
   constructor(
     private readonly parts: {
@@ -103,45 +104,48 @@ export class EnrolmentDesk {
       const id = newId();
       const half2 = base64url(randomBytes(16));
       const nonce = randomBytes(32);
-      const challenge = await challenges.prepare(ask.address, id);
-      const delivery = base64url(deliveryDigest);
-      const answer = base64url(
-        sha256(canonicalJson({ v: 1, enrolment: id, address: ask.address.key, half1: challenge.half, half2, jkt, delivery, server: this.settings.server })),
-      );
-      const requested = clock.now().getTime();
-      const record: EnrolmentRecord = {
-        type: 'enrolment',
-        id,
-        version: 1,
-        address: ask.address.key,
-        answer: base64url(sha256(answer)),
-        jkt,
-        delivery,
-        expires: challenge.expires + (this.settings.second === 'none' ? 0 : APPROVAL_TIME),
-      };
-      const sealed = await token.seal(record);
-      await storage.write(async (unit) => {
-        await this.parts.apps.spendNonce(unit, app);
-        await challenges.insert(unit, challenge, ask.address, id);
-        await insertEnrolment(unit, {
-          sealed,
-          shown: ask.address.shown,
-          deliveryKey: ask.delivery,
-          spki,
-          nonceDigest: sha256(nonce),
-          platform: ask.platform,
-          name: ask.name,
-          app: app.id,
-          challenge: challenge.id,
-          state: 'open',
-          waitsFor: null,
-          attempts: 0,
-          answerBy: challenge.expires,
-          requested,
+      // Two at once would find no live challenge and send two mails.
+      return this.#asking.run(ask.address.key, async () => {
+        const challenge = await challenges.prepare(ask.address, id);
+        const delivery = base64url(deliveryDigest);
+        const answer = base64url(
+          sha256(canonicalJson({ v: 1, enrolment: id, address: ask.address.key, half1: challenge.half, half2, jkt, delivery, server: this.settings.server })),
+        );
+        const requested = clock.now().getTime();
+        const record: EnrolmentRecord = {
+          type: 'enrolment',
+          id,
+          version: 1,
+          address: ask.address.key,
+          answer: base64url(sha256(answer)),
+          jkt,
+          delivery,
+          expires: challenge.expires + (this.settings.second === 'none' ? 0 : APPROVAL_TIME),
+        };
+        const sealed = await token.seal(record);
+        await storage.write(async (unit) => {
+          await this.parts.apps.spendNonce(unit, app);
+          await challenges.insert(unit, challenge, ask.address, id);
+          await insertEnrolment(unit, {
+            sealed,
+            shown: ask.address.shown,
+            deliveryKey: ask.delivery,
+            spki,
+            nonceDigest: sha256(nonce),
+            platform: ask.platform,
+            name: ask.name,
+            app: app.id,
+            challenge: challenge.id,
+            state: 'open',
+            waitsFor: null,
+            attempts: 0,
+            answerBy: challenge.expires,
+            requested,
+          });
+          await audit.append(unit, { ...event, outcome: 'done', subject: id, facts: { platform: ask.platform } });
         });
-        await audit.append(unit, { ...event, outcome: 'done', subject: id, facts: { platform: ask.platform } });
+        return { id, half: half2, nonce: sealNonce(ask.delivery, nonce).toString('base64'), expiresAt: new Date(challenge.expires).toISOString() };
       });
-      return { id, half: half2, nonce: sealNonce(ask.delivery, nonce).toString('base64'), expiresAt: new Date(challenge.expires).toISOString() };
     });
   }
 

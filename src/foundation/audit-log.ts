@@ -9,14 +9,43 @@ export interface AuditActor {
 }
 
 export type AuditAction =
-  | 'appliance.init' | 'appliance.start' | 'appliance.stop' | 'appliance.reconcile'
-  | 'app.issue' | 'app.revoke' | 'app.admit'
-  | 'enrolment.request' | 'enrolment.answer' | 'enrolment.confirm' | 'enrolment.approve' | 'enrolment.deny'
-  | 'device.admit' | 'device.enrol' | 'device.revoke' | 'device.freeze' | 'device.list'
-  | 'employee.create' | 'employee.stop' | 'employee.resume' | 'binding.begin' | 'binding.end'
-  | 'key.birth' | 'key.assign' | 'key.pending' | 'key.deliver' | 'key.decrypt' | 'key.change'
-  | 'certificate.issue' | 'certificate.revoke' | 'certificate.find' | 'crl.issue'
-  | 'mail.send' | 'pool.fill' | 'pool.destroy' | 'policy.change';
+  | 'appliance.init'
+  | 'appliance.start'
+  | 'appliance.stop'
+  | 'appliance.reconcile'
+  | 'app.issue'
+  | 'app.revoke'
+  | 'app.admit'
+  | 'enrolment.request'
+  | 'enrolment.answer'
+  | 'enrolment.confirm'
+  | 'enrolment.approve'
+  | 'enrolment.deny'
+  | 'device.admit'
+  | 'device.enrol'
+  | 'device.revoke'
+  | 'device.freeze'
+  | 'device.list'
+  | 'employee.create'
+  | 'employee.stop'
+  | 'employee.resume'
+  | 'binding.begin'
+  | 'binding.end'
+  | 'key.birth'
+  | 'key.assign'
+  | 'key.pending'
+  | 'key.deliver'
+  | 'key.decrypt'
+  | 'key.change'
+  | 'certificate.issue'
+  | 'certificate.revoke'
+  | 'certificate.find'
+  | 'crl.issue'
+  | 'mail.send'
+  | 'request.refuse'
+  | 'pool.fill'
+  | 'pool.destroy'
+  | 'policy.change';
 
 /** One entry. Everything is enumerated or an id; what names a person goes into `personal`, which the log keeps salted and erasable. */
 export interface AuditEvent {
@@ -50,13 +79,25 @@ export abstract class AuditLog {
   abstract append(unit: Unit, event: AuditEvent): Promise<Receipt>;
 }
 
-/** Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it. Outages are not refusals. */
-export async function orRefused<T>(log: { storage: Storage; audit: AuditLog }, event: Omit<AuditEvent, 'outcome' | 'reason'>, act: () => Promise<T>): Promise<T> {
+/** Refusals that are an entry already. */
+const written = new WeakSet<Fault>();
+
+/**
+ * Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it, once however many stand
+ * around one another. Outages are not refusals.
+ */
+export async function orRefused<T>(
+  log: { storage: Storage; audit: AuditLog },
+  event: Omit<AuditEvent, 'outcome' | 'reason'>,
+  act: () => Promise<T>,
+): Promise<T> {
   try {
     return await act();
   } catch (error) {
-    if (error instanceof Fault && error.kind !== 'unavailable')
+    if (error instanceof Fault && error.kind !== 'unavailable' && !written.has(error)) {
       await log.storage.write((unit) => log.audit.append(unit, { ...event, outcome: 'refused', reason: error.code }));
+      written.add(error);
+    }
     throw error;
   }
 }

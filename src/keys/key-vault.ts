@@ -94,7 +94,7 @@ export class KeyVault {
       receipt: receipts[index] ?? null,
       ...(refused[index] ? { problem: refused[index].code } : {}),
     }));
-    if (!delivered.some((key) => key.state === 'active') && (await this.certificates.isPending(actor.employee))) delivered.push(this.#pending(actor));
+    if (!delivered.some((key) => key.state === 'active') && (await this.#isComing(actor.employee))) delivered.push(this.#pending(actor));
     return delivered;
   }
 
@@ -156,6 +156,12 @@ export class KeyVault {
     const byKey = new Map(kept.map((one) => [one.key, one]));
     const listed = keys.map((key) => ({ ...key, kept: byKey.get(key.id) }));
     return listed.sort((a, b) => b.created - a.created || (a.id < b.id ? -1 : 1));
+  }
+
+  /** A key is waited for, or came since the list was read: in both cases it is worth asking again. */
+  async #isComing(employee: string): Promise<boolean> {
+    if (await this.certificates.isPending(employee)) return true;
+    return (await this.storage.one("SELECT id FROM keys WHERE employee = ? AND state = 'active'", [employee])) !== undefined;
   }
 
   async #deliveryOf(actor: DeviceActor, key: ListedKey): Promise<{ delivery: Buffer; signature: string; kept: boolean } | null> {

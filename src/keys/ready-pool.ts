@@ -1,4 +1,4 @@
-import { type AuditLog, base64url, isFault, sha256, type Storage, type Unit } from '../foundation/index.js';
+import { type AuditLog, base64url, isFault, type Storage, sha256, type Unit } from '../foundation/index.js';
 import type { KeyKind, KeyMode, PoolRecord, Sealed, Token } from '../tokens/index.js';
 import type { StoredKey } from './key-store.js';
 
@@ -54,9 +54,8 @@ export class ReadyPool {
   /** Gives the next pair to an employee: sealed by the token, not stored yet. Undefined when the pool is empty. */
   async take(key: string, employee: string, mode: KeyMode): Promise<{ key: StoredKey; n: number } | undefined> {
     for (;;) {
-      const row = await this.#next();
+      const row = await this.#reserve();
       if (!row) return undefined;
-      this.#reserved.add(row.n);
       try {
         const sealed = await this.token.assign(this.#sealed(row), { key, employee, mode });
         return { key: { sealed, wrapped: row.wrapped, publicKey: row.public_key }, n: row.n };
@@ -127,16 +126,40 @@ export class ReadyPool {
     const { pair, publicKey, wrapped } = await this.token.makePair(this.settings.kind);
     const { n, suite, bits, kek, publicKey: digest } = pair.record;
     await this.storage.write(async (unit) => {
-      await unit.run('INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [n, suite, bits, kek, publicKey, wrapped, pair.mac]);
-      await this.audit.append(unit, { action: 'key.birth', outcome: 'done', actor: { kind: 'system' }, facts: { n, suite, bits, kek, publicKey: digest } });
+      await unit.run('INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [
+        n,
+        suite,
+        bits,
+        kek,
+        publicKey,
+        wrapped,
+        pair.mac,
+      ]);
+      await this.audit.append(unit, {
+        action: 'key.birth',
+        outcome: 'done',
+        actor: { kind: 'system' },
+        facts: { n, suite, bits, kek, publicKey: digest },
+      });
     });
     this.arrived();
   }
 
-  async #next(): Promise<PoolRow | undefined> {
+  /** The next pair that nobody else is about to take. */
+  async #reserve(): Promise<PoolRow | undefined> {
     const { suite, bits } = this.settings.kind;
-    const rows = await this.storage.all<PoolRow>('SELECT * FROM pool WHERE suite = ? AND bits = ? ORDER BY n LIMIT ?', [suite, bits, this.#reserved.size + 1]);
-    return rows.find((row) => !this.#reserved.has(row.n));
+    for (;;) {
+      const enough = this.#reserved.size + 1;
+      const rows = await this.storage.all<PoolRow>('SELECT * FROM pool WHERE suite = ? AND bits = ? ORDER BY n LIMIT ?', [
+        suite,
+        bits,
+        enough,
+      ]);
+      const next = rows.find((row) => !this.#reserved.has(row.n));
+      // In the same turn as the look: whoever looked at the same time must see it.
+      if (next) this.#reserved.add(next.n);
+      if (next || rows.length < enough) return next;
+    }
   }
 
   #sealed(row: PoolRow): Sealed<PoolRecord> {
@@ -147,8 +170,8 @@ export class ReadyPool {
   async #destroy(n: number, reason: string): Promise<void> {
     await this.storage.write(async (unit) => {
       const gone = await unit.run('DELETE FROM pool WHERE n = ?', [n]);
-      if (gone > 0) await this.audit.append(unit, { action: 'pool.destroy', outcome: 'done', reason, actor: { kind: 'system' }, facts: { n } });
+      if (gone > 0)
+        await this.audit.append(unit, { action: 'pool.destroy', outcome: 'done', reason, actor: { kind: 'system' }, facts: { n } });
     });
   }
 }
-

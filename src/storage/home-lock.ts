@@ -16,7 +16,11 @@ export function holdAlone(file: string, what: string): () => void {
   } catch (error) {
     lock.close();
     if ((error as { code?: string }).code !== 'SQLITE_BUSY') throw error;
-    throw new Fault('conflict', 'home-in-use', `another ekms process works on ${what}: stop it first, or use a command that asks the running appliance`);
+    throw new Fault(
+      'conflict',
+      'home-in-use',
+      `another ekms process works on ${what}: stop it first, or use a command that asks the running appliance`,
+    );
   }
   return () => lock.close();
 }

@@ -6,7 +6,7 @@
  * parameters are bound (https://sqlite.org/c3ref/prepare.html, "recompiled"), which takes three times as long as running it.
  */
 
+export { holdAlone } from './home-lock.js';
 export { fulfil, type Intent, type IntentKind, intend, openIntents } from './intents.js';
 export { openStorage, type StorageSettings } from './open-storage.js';
 export type { SqlStorage } from './sql-storage.js';
-export { holdAlone } from './home-lock.js';

@@ -41,16 +41,15 @@ export async function makeAuthorities(hsm: Hsm, settings: AuthoritySettings, now
     usages: [USAGE.clientAuth],
     permitted: { directory: 'OU=Devices' },
   });
-  const infrastructure = await authorityCertificate(issuer, `O=${organisation}, CN=EKMS Infrastructure CA`, subject('infrastructure', ISSUING_DAYS), {
-    usages: [
-      USAGE.serverAuth,
-      USAGE.emailProtection,
-      USAGE.timeStamping,
-      USAGE.ocspSigning,
-      USAGE.delivery,
-    ],
-    permitted: { dns: [settings.publicName, ...settings.domains], mail: settings.domains },
-  });
+  const infrastructure = await authorityCertificate(
+    issuer,
+    `O=${organisation}, CN=EKMS Infrastructure CA`,
+    subject('infrastructure', ISSUING_DAYS),
+    {
+      usages: [USAGE.serverAuth, USAGE.emailProtection, USAGE.timeStamping, USAGE.ocspSigning, USAGE.delivery],
+      permitted: { dns: [settings.publicName, ...settings.domains], mail: settings.domains },
+    },
+  );
   const delivery = await deliveryCertificate(
     { certificate: infrastructure, signer: signerOf(hsm, 'infrastructure'), urls: settings.urls.infrastructure },
     subject('delivery', ISSUING_DAYS),

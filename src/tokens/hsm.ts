@@ -55,7 +55,13 @@ export interface Hsm {
    * Remote mode: the token opens a mail's encrypted key into a session key of `length` bytes and wraps that for `recipient`.
    * Bad padding, wrong length or wrong key give a fresh random key of that length by the same path: never an error.
    */
-  transport(pair: StoredPair, scheme: TransportScheme, encryptedKey: Buffer, length: 16 | 24 | 32, recipient: Buffer): { encryptedKey: Buffer; oaepHash: OaepHash };
+  transport(
+    pair: StoredPair,
+    scheme: TransportScheme,
+    encryptedKey: Buffer,
+    length: 16 | 24 | 32,
+    recipient: Buffer,
+  ): { encryptedKey: Buffer; oaepHash: OaepHash };
   /** HMAC-SHA-256 under the token's record key. 32 bytes. */
   mac(data: Uint8Array): Buffer;
   /** AES-256-GCM under the token's sealing key: 12-byte nonce, ciphertext, 16-byte tag. For what must rest in the database unread. */
@@ -73,7 +79,15 @@ export interface Hsm {
 }
 
 /** `token-down`: try again after recovery. `blob-corrupt`, `seal-broken`: these bytes are damaged or not ours. `pin-refused`: never try again by yourself. */
-export type HsmErrorCode = 'token-down' | 'blob-corrupt' | 'seal-broken' | 'pin-refused' | 'token-missing' | 'module-missing' | 'kek-missing' | 'mechanism-missing';
+export type HsmErrorCode =
+  | 'token-down'
+  | 'blob-corrupt'
+  | 'seal-broken'
+  | 'pin-refused'
+  | 'token-missing'
+  | 'module-missing'
+  | 'kek-missing'
+  | 'mechanism-missing';
 
 export class HsmError extends Error {
   override readonly name = 'HsmError';

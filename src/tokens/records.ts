@@ -66,7 +66,8 @@ export interface Sealed<R extends SealedRecord> {
   mac: Buffer;
 }
 
-export const macInput = (record: SealedRecord): Buffer => Buffer.from(`EKMS sealed record v1\n${canonicalJson({ ...record } as unknown as Json)}`);
+export const macInput = (record: SealedRecord): Buffer =>
+  Buffer.from(`EKMS sealed record v1\n${canonicalJson({ ...record } as unknown as Json)}`);
 
 /** SP 800-57 part 1, §7. `destroyed` has no way back; what was delivered stays delivered. */
 export const NEXT_KEY_STATE = {

@@ -84,7 +84,10 @@ export class TokenProcess extends TokenCalls {
   private async firstChild(entry: string, settings: TokenSettingsInput): Promise<TokenChild> {
     for (const until = Date.now() + APPEAR_MS; ; await sleep(RECONNECT_MS)) {
       const child = new TokenChild(entry, settings);
-      const served = await child.ready.then(() => true, (error: unknown) => !isFault(error, 'token-in-use'));
+      const served = await child.ready.then(
+        () => true,
+        (error: unknown) => !isFault(error, 'token-in-use'),
+      );
       if (served || Date.now() > until) return child;
     }
   }

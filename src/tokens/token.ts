@@ -1,4 +1,4 @@
-import type { SigningAlgorithm, KeyKind, OaepHash, SigningKeyName, TransportScheme } from './hsm.js';
+import type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, TransportScheme } from './hsm.js';
 import type { BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
 
 /** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
@@ -102,8 +102,23 @@ export abstract class Token {
     days: number;
   }): Promise<Buffer>;
   /** Issues an encrypting certificate: demands that key and open binding are of one employee and `publicKey` is the key's. */
-  abstract issuePerson(ask: { key: Sealed<KeyRecord>; binding: Sealed<BindingRecord>; shown: string; publicKey: Buffer; serial: string; urls: AuthorityUrls; days: number }): Promise<Buffer>;
-  abstract issueInfrastructure(ask: { profile: InfrastructureProfile; spki: Buffer; names: string[]; serial: string; urls: AuthorityUrls; days: number }): Promise<Buffer>;
+  abstract issuePerson(ask: {
+    key: Sealed<KeyRecord>;
+    binding: Sealed<BindingRecord>;
+    shown: string;
+    publicKey: Buffer;
+    serial: string;
+    urls: AuthorityUrls;
+    days: number;
+  }): Promise<Buffer>;
+  abstract issueInfrastructure(ask: {
+    profile: InfrastructureProfile;
+    spki: Buffer;
+    names: string[];
+    serial: string;
+    urls: AuthorityUrls;
+    days: number;
+  }): Promise<Buffer>;
   abstract issueCrl(ask: { authority: AuthorityName; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
 
   /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */

@@ -17,8 +17,28 @@ const days = z.int().positive().max(9200);
 const urls = z.strictObject({ crl: z.string().max(300), issuer: z.string().max(300) });
 
 const pool = z.strictObject({ type: z.literal('pool'), n: z.int().positive(), suite, bits, kek, publicKey: digest, wrapped: digest });
-const key = z.strictObject({ type: z.literal('key'), id, version, employee: id, suite, bits, state, mode, kek, publicKey: digest, wrapped: digest });
-const binding = z.strictObject({ type: z.literal('binding'), id, version, employee: id, address: z.string().max(254), from: time, to: time.nullable() });
+const key = z.strictObject({
+  type: z.literal('key'),
+  id,
+  version,
+  employee: id,
+  suite,
+  bits,
+  state,
+  mode,
+  kek,
+  publicKey: digest,
+  wrapped: digest,
+});
+const binding = z.strictObject({
+  type: z.literal('binding'),
+  id,
+  version,
+  employee: id,
+  address: z.string().max(254),
+  from: time,
+  to: time.nullable(),
+});
 const enrolment = z.strictObject({
   type: z.literal('enrolment'),
   id,
@@ -34,10 +54,16 @@ const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
 
 const SHAPES = {
-  makePair: z.strictObject({ n: z.int().positive(), kind: z.strictObject({ suite: z.literal('rsa'), bits: z.union([z.literal(2048), z.literal(3072), z.literal(4096)]) }) }),
+  makePair: z.strictObject({
+    n: z.int().positive(),
+    kind: z.strictObject({ suite: z.literal('rsa'), bits: z.union([z.literal(2048), z.literal(3072), z.literal(4096)]) }),
+  }),
   assign: z.strictObject({ pair: sealed(pool), to: z.strictObject({ key: id, employee: id, mode }) }),
   changeKey: z.strictObject({ key: sealed(key), to: z.strictObject({ state: state.optional(), mode: mode.optional() }) }),
-  seal: z.strictObject({ record: z.discriminatedUnion('type', [binding, enrolment]), predecessor: sealed(z.discriminatedUnion('type', [binding, enrolment])).optional() }),
+  seal: z.strictObject({
+    record: z.discriminatedUnion('type', [binding, enrolment]),
+    predecessor: sealed(z.discriminatedUnion('type', [binding, enrolment])).optional(),
+  }),
   raise: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, binding, enrolment])) }),
   release: z.strictObject({ key: sealed(key), blob, device }),
   decrypt: z.strictObject({
@@ -50,9 +76,33 @@ const SHAPES = {
       length: z.union([z.literal(16), z.literal(24), z.literal(32)]),
     }),
   }),
-  issueDevice: z.strictObject({ enrolment: sealed(enrolment), answer: z.string().max(100), binding: sealed(binding), device: id, serial, spki: bytes, urls, days }),
-  issuePerson: z.strictObject({ key: sealed(key), binding: sealed(binding), shown: z.string().max(254), publicKey: bytes, serial, urls, days }),
-  issueInfrastructure: z.strictObject({ profile: z.enum(['tls-server', 'mail-signing']), spki: bytes, names: z.array(z.string().max(254)).min(1).max(20), serial, urls, days }),
+  issueDevice: z.strictObject({
+    enrolment: sealed(enrolment),
+    answer: z.string().max(100),
+    binding: sealed(binding),
+    device: id,
+    serial,
+    spki: bytes,
+    urls,
+    days,
+  }),
+  issuePerson: z.strictObject({
+    key: sealed(key),
+    binding: sealed(binding),
+    shown: z.string().max(254),
+    publicKey: bytes,
+    serial,
+    urls,
+    days,
+  }),
+  issueInfrastructure: z.strictObject({
+    profile: z.enum(['tls-server', 'mail-signing']),
+    spki: bytes,
+    names: z.array(z.string().max(254)).min(1).max(20),
+    serial,
+    urls,
+    days,
+  }),
   issueCrl: z.strictObject({
     authority: z.enum(['root', 'people', 'devices', 'infrastructure']),
     number: z.int().positive(),

@@ -1,3 +1,5 @@
+import { envelopedKey } from '../codec/cms/index.js';
+import { thumbprint } from '../codec/jwk.js';
 import {
   certificateRevocationList,
   deviceCertificate,
@@ -9,11 +11,9 @@ import {
   tlsServerCertificate,
   validity,
 } from '../codec/x509/index.js';
-import { envelopedKey } from '../codec/cms/index.js';
 import { base64url, type Clock, canonicalJson, Fault, fromBase64, parseAddress, sameBytes, sha256 } from '../foundation/index.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import type { Hsm, StoredPair } from './hsm.js';
-import { thumbprint } from '../codec/jwk.js';
 import { type KeyRecord, macInput, NEXT_KEY_STATE, READABLE, type Sealed, type SealedRecord } from './records.js';
 import type { AuthorityName, AuthorityUrls, DeviceEvidence } from './token.js';
 import { type Asks, parseAsk } from './warden-asks.js';
@@ -99,7 +99,14 @@ export class Warden {
 
   #makePair(ask: Asks['makePair']) {
     const { publicKey, wrapped, kek } = this.hsm.generatePair(ask.kind);
-    const record = { type: 'pool', n: ask.n, ...ask.kind, kek, publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) } as const;
+    const record = {
+      type: 'pool',
+      n: ask.n,
+      ...ask.kind,
+      kek,
+      publicKey: base64url(sha256(publicKey)),
+      wrapped: base64url(sha256(wrapped)),
+    } as const;
     return { pair: this.#stamp(record), publicKey, wrapped };
   }
 
@@ -116,7 +123,8 @@ export class Warden {
     if (state !== record.state && !(NEXT_KEY_STATE[record.state] as readonly string[]).includes(state))
       throw new Fault('conflict', 'key-state', `a key that is ${record.state} cannot become ${state}`);
     // What was delivered stays delivered: a key that devices have held is never called remote afterwards; the person gets a new one.
-    if (mode === 'remote' && record.mode === 'deliver') throw new Fault('conflict', 'key-mode', 'a delivered key cannot become remote; make a new key');
+    if (mode === 'remote' && record.mode === 'deliver')
+      throw new Fault('conflict', 'key-mode', 'a delivered key cannot become remote; make a new key');
     const next: KeyRecord = { ...record, version: record.version + 1, state, mode };
     return verdict(this.#stamp(next), { kind: 'version', id: record.id, version: record.version });
   }
@@ -128,11 +136,16 @@ export class Warden {
       ? before.type === record.type && before.id === record.id && before.version + 1 === record.version && keeps(before, record)
       : record.version === 1;
     if (!follows) throw forbidden('record-forged', `this ${record.type} record does not follow from the one before it`);
-    return before ? verdict(this.#stamp(record), { kind: 'version', id: before.id, version: before.version }) : verdict(this.#stamp(record));
+    return before
+      ? verdict(this.#stamp(record), { kind: 'version', id: before.id, version: before.version })
+      : verdict(this.#stamp(record));
   }
 
   /** Device, record and blob must fit one another; the claims that remain are the journal's. */
-  #authorise(ask: Asks['release'], mode: KeyRecord['mode']): { claims: Claim[]; pair: StoredPair; record: KeyRecord; device: TrustedDevice } {
+  #authorise(
+    ask: Asks['release'],
+    mode: KeyRecord['mode'],
+  ): { claims: Claim[]; pair: StoredPair; record: KeyRecord; device: TrustedDevice } {
     const record = this.#genuine(ask.key);
     const device = this.#trusted(ask.device);
     if (device.employee !== record.employee) throw forbidden('not-the-owner', 'this key belongs to another employee');
@@ -159,7 +172,8 @@ export class Warden {
     }
     const now = this.clock.now();
     if (now < device.notBefore || now >= device.notAfter) throw forbidden('device-untrusted', 'the device certificate is not valid now');
-    if (!sameBytes(sha256(evidence.deliveryKey), device.delivery)) throw forbidden('delivery-key-foreign', 'the delivery key is not the one that the device certificate names');
+    if (!sameBytes(sha256(evidence.deliveryKey), device.delivery))
+      throw forbidden('delivery-key-foreign', 'the delivery key is not the one that the device certificate names');
     return device;
   }
 
@@ -202,11 +216,16 @@ export class Warden {
     if (enrolment.expires <= now.getTime()) throw new Fault('gone', 'enrolment-expired', 'this enrolment has expired');
     if (!fits(Buffer.from(ask.answer), enrolment.answer)) throw forbidden('answer-wrong', 'the answer does not fit this enrolment');
     if (thumbprint(ask.spki) !== enrolment.jkt) throw forbidden('answer-wrong', 'the identity key is not the one of this enrolment');
-    if (binding.address !== enrolment.address || binding.to !== null) throw forbidden('binding-ended', 'the address is not bound to this employee');
+    if (binding.address !== enrolment.address || binding.to !== null)
+      throw forbidden('binding-ended', 'the address is not bound to this employee');
     const delivery = fromBase64(enrolment.delivery, 'base64url');
     if (delivery?.length !== 32) throw forbidden('record-forged', 'the enrolment names no delivery key');
     const subject = { serial: ask.serial, publicKey: ask.spki, ...validity(now, ask.days) };
-    const value = await deviceCertificate(this.#issuer('devices', ask.urls), { device: ask.device, employee: binding.employee, delivery }, subject);
+    const value = await deviceCertificate(
+      this.#issuer('devices', ask.urls),
+      { device: ask.device, employee: binding.employee, delivery },
+      subject,
+    );
     return verdict(
       value,
       { kind: 'version', id: binding.id, version: binding.version },
@@ -219,18 +238,26 @@ export class Warden {
     const key = this.#genuine(ask.key);
     const binding = this.#genuine(ask.binding);
     if (key.state !== 'active') throw new Fault('conflict', 'key-state', `a ${key.state} key gets no certificate`);
-    if (binding.employee !== key.employee || binding.to !== null) throw forbidden('not-the-owner', 'key and address are not of one employee');
+    if (binding.employee !== key.employee || binding.to !== null)
+      throw forbidden('not-the-owner', 'key and address are not of one employee');
     if (parseAddress(ask.shown).key !== binding.address) throw forbidden('not-the-owner', 'the address is not the one that is bound');
-    if (!fits(ask.publicKey, key.publicKey)) throw forbidden('blob-forged', 'the public key is not the one that this record was sealed for');
+    if (!fits(ask.publicKey, key.publicKey))
+      throw forbidden('blob-forged', 'the public key is not the one that this record was sealed for');
     const subject = { serial: ask.serial, publicKey: ask.publicKey, ...validity(this.clock.now(), ask.days) };
     const value = await personCertificate(this.#issuer('people', ask.urls), ask.shown, subject);
-    return verdict(value, { kind: 'version', id: key.id, version: key.version }, { kind: 'version', id: binding.id, version: binding.version });
+    return verdict(
+      value,
+      { kind: 'version', id: key.id, version: key.version },
+      { kind: 'version', id: binding.id, version: binding.version },
+    );
   }
 
   #issueInfrastructure(ask: Asks['issueInfrastructure']): Promise<Buffer> {
     const issuer = this.#issuer('infrastructure', ask.urls);
     const subject = { serial: ask.serial, publicKey: ask.spki, ...validity(this.clock.now(), ask.days) };
-    return ask.profile === 'tls-server' ? tlsServerCertificate(issuer, ask.names, subject) : mailSigningCertificate(issuer, ask.names[0] ?? '', subject);
+    return ask.profile === 'tls-server'
+      ? tlsServerCertificate(issuer, ask.names, subject)
+      : mailSigningCertificate(issuer, ask.names[0] ?? '', subject);
   }
 
   #issueCrl(ask: Asks['issueCrl']): Promise<Buffer> {

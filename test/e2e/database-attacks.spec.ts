@@ -1,24 +1,21 @@
 // First: it replaces a module that the others load.
-import { named } from '../support/named-delivery-key.js';
-
-import { execFileSync } from 'node:child_process';
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import '../support/named-delivery-key.js';
+import { createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { ActName } from '../../src/commands/acts.js';
-import { base64url, newId, type Row, sha256, type SqlValue, type Storage } from '../../src/foundation/index.js';
+import { base64url, newId, type Row, type SqlValue, type Storage, sha256 } from '../../src/foundation/index.js';
 import type { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { Appliance, type LogEntry } from '../support/appliance.js';
 import { HouseInProcess } from '../support/house-in-process.js';
+import { named } from '../support/named-delivery-key.js';
+import { openKey } from '../support/open-delivery.js';
 import { refusal, type WireReply } from '../support/wire.js';
 import {
   answerBody,
   answerPath,
   begin,
-  deviceFrom,
   type Door,
+  deviceFrom,
   enrolDevice,
   fetchKeys,
   keysOf,
@@ -74,10 +71,21 @@ const rowOf = async (stage: Stage, table: string, id: string): Promise<Row> => {
 /** Puts a row back as it was, whatever is there now. */
 const putBack = async (stage: Stage, table: string, row: Row): Promise<void> => {
   const names = Object.keys(row).filter((name) => name !== 'id');
-  await run(stage, `UPDATE ${table} SET ${names.map((name) => `${name} = ?`).join(', ')} WHERE id = ?`, ...names.map((name) => row[name] ?? null), row['id'] ?? null);
+  await run(
+    stage,
+    `UPDATE ${table} SET ${names.map((name) => `${name} = ?`).join(', ')} WHERE id = ?`,
+    ...names.map((name) => row[name] ?? null),
+    row['id'] ?? null,
+  );
 };
 const insert = (stage: Stage, table: string, row: Row) =>
-  run(stage, `INSERT INTO ${table} (${Object.keys(row).join(', ')}) VALUES (${Object.keys(row).map(() => '?').join(', ')})`, ...Object.values(row));
+  run(
+    stage,
+    `INSERT INTO ${table} (${Object.keys(row).join(', ')}) VALUES (${Object.keys(row)
+      .map(() => '?')
+      .join(', ')})`,
+    ...Object.values(row),
+  );
 const forgetKept = (stage: Stage, device: WireDevice) => run(stage, 'DELETE FROM deliveries WHERE device = ?', device.id);
 
 /** What the appliance says of one key: the whole call's refusal, the key's own problem, or that it is there. */
@@ -87,16 +95,10 @@ function saidOf(reply: WireReply, key: string): string {
   return served?.problem ?? (served?.delivery ? 'delivered' : 'not there');
 }
 
-let folder: string;
-/** Whether this delivery key opens the delivery of that key, and it is the private key of `certificate`: asked of openssl. */
+/** Whether this delivery key opens the delivery of that key, and it is the private key of `certificate`. */
 function opens(reply: WireReply, key: string, deliveryKey: KeyObject, certificate: string): boolean {
   const served = reply.status === 200 ? (reply.json as WireKey[]).find(({ id }) => id === key) : undefined; // as above
-  if (!served?.delivery) return false;
-  writeFileSync(join(folder, 'delivery'), Buffer.from(served.delivery, 'base64'));
-  writeFileSync(join(folder, 'key'), deliveryKey.export({ type: 'pkcs8', format: 'pem' }));
-  const words = ['cms', '-decrypt', '-inform', 'DER', '-binary', '-in', 'delivery', '-inkey', 'key'];
-  const pkcs8 = execFileSync('openssl', words, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
-  return createPublicKey(createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' })).equals(new X509Certificate(certificate).publicKey);
+  return !!served?.delivery && createPublicKey(openKey(served.delivery, deliveryKey)).equals(new X509Certificate(certificate).publicKey);
 }
 
 let people = 0;
@@ -146,7 +148,9 @@ const keyAttacks: Attack[] = [
       const spki = spkiOf(mallory);
       await run(stage, 'UPDATE devices SET delivery_key = ?, delivery_digest = ? WHERE id = ?', spki, sha256(spki), device.id);
       const key = await stage.db.one<{ id: string }>('SELECT id FROM keys WHERE employee = ?', [device.employee]);
-      const certificate = await stage.db.one<{ der: Buffer }>("SELECT der FROM certificates WHERE employee = ? AND profile = 'person'", [device.employee]);
+      const certificate = await stage.db.one<{ der: Buffer }>("SELECT der FROM certificates WHERE employee = ? AND profile = 'person'", [
+        device.employee,
+      ]);
       const reply = await fetchKeys(stage, device);
       const pem = new X509Certificate(certificate?.der ?? Buffer.alloc(0)).toString();
       return { said: saidOf(reply, key?.id ?? ''), got: opens(reply, key?.id ?? '', mallory, pem) };
@@ -250,7 +254,9 @@ const accessAttacks: Attack[] = [
     guard: 'journal',
     play: async (stage) => {
       const alice = await person(stage, 'alice');
-      const { id } = (await stage.db.one<{ id: string }>('SELECT id FROM bindings WHERE address = ?', [alice.device.address])) ?? { id: '' };
+      const { id } = (await stage.db.one<{ id: string }>('SELECT id FROM bindings WHERE address = ?', [alice.device.address])) ?? {
+        id: '',
+      };
       const before = await rowOf(stage, 'bindings', id);
       await stage.act('binding.end', { address: alice.device.address });
       await putBack(stage, 'bindings', before);
@@ -266,7 +272,14 @@ const accessAttacks: Attack[] = [
       const begun = await begin(stage, somebody('mallory'));
       const body = answerBody(stage, { ...begun, address: alice.device.address }, await mailedHalf(stage, begun));
       const { address } = alice.device;
-      await run(stage, 'UPDATE enrolments SET address = ?, shown = ?, answer = ? WHERE id = ?', address, address, base64url(sha256(body.answer)), begun.id);
+      await run(
+        stage,
+        'UPDATE enrolments SET address = ?, shown = ?, answer = ? WHERE id = ?',
+        address,
+        address,
+        base64url(sha256(body.answer)),
+        begun.id,
+      );
       return answered(stage, begun, body, alice);
     },
   },
@@ -280,7 +293,13 @@ const accessAttacks: Attack[] = [
       const begun = { ...mine, id: newId(), address: alice.device.address };
       const body = answerBody(stage, begun, 'A'.repeat(22));
       const row = await rowOf(stage, 'enrolments', mine.id);
-      await insert(stage, 'enrolments', { ...row, id: begun.id, address: begun.address, shown: begun.address, answer: base64url(sha256(body.answer)) });
+      await insert(stage, 'enrolments', {
+        ...row,
+        id: begun.id,
+        address: begun.address,
+        shown: begun.address,
+        answer: base64url(sha256(body.answer)),
+      });
       return answered(stage, begun, body, alice);
     },
   },
@@ -326,7 +345,12 @@ async function enrolAs(stage: Stage, address: string, alice: { device: WireDevic
   return answered(stage, begun, answerBody(stage, begun, await mailedHalf(stage, begun)), alice);
 }
 
-async function answered(stage: Stage, begun: Awaited<ReturnType<typeof begin>>, body: object, alice: { key: WireKey; certificate: string }) {
+async function answered(
+  stage: Stage,
+  begun: Awaited<ReturnType<typeof begin>>,
+  body: object,
+  alice: { key: WireKey; certificate: string },
+) {
   const reply = await postSigned(stage, answerPath(begun.id), body);
   if (reply.status !== 200) return { said: refusal(reply), got: false };
   const device = deviceFrom(begun, reply);
@@ -334,11 +358,6 @@ async function answered(stage: Stage, begun: Awaited<ReturnType<typeof begin>>, 
 }
 
 const ATTACKS = [...keyAttacks, ...accessAttacks];
-
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'ekms-attack-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('whoever writes the database gets nothing', () => {
   let ekms: Appliance;
@@ -359,17 +378,20 @@ describe('whoever writes the database gets nothing', () => {
   });
 });
 
-describe.each<Guard>(['seal', 'journal', 'delivery key'])('with the guard off (%s), the same is a success: the test above is real', (guard) => {
-  let house: HouseInProcess;
-  beforeAll(async () => {
-    house = await HouseInProcess.open({ token: OFF[guard], settings: { keys: { bits: 2048, pool: { target: 3 } } } });
-  });
-  afterAll(async () => {
-    delete named.delivery;
-    await house?.close();
-  });
+describe.each<Guard>(['seal', 'journal', 'delivery key'])(
+  'with the guard off (%s), the same is a success: the test above is real',
+  (guard) => {
+    let house: HouseInProcess;
+    beforeAll(async () => {
+      house = await HouseInProcess.open({ token: OFF[guard], settings: { keys: { bits: 2048, pool: { target: 3 } } } });
+    });
+    afterAll(async () => {
+      delete named.delivery;
+      await house?.close();
+    });
 
-  test.each(ATTACKS.filter((attack) => attack.guard === guard))('$name', async ({ play }) => {
-    expect(await play(house)).toEqual({ said: expect.anything(), got: true });
-  });
-});
+    test.each(ATTACKS.filter((attack) => attack.guard === guard))('$name', async ({ play }) => {
+      expect(await play(house)).toEqual({ said: expect.anything(), got: true });
+    });
+  },
+);

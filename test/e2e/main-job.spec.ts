@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Appliance } from '../support/appliance.js';
 import { type MailReader, openGpgsm, openNss } from '../support/mail-readers.js';
+import { enrolDevice, fetchKeys, keysOf } from '../support/wire-device.js';
 
 jest.setTimeout(60_000);
 const MAIL = resolve(__dirname, '../vectors/eml/nested.eml');
@@ -16,17 +17,22 @@ describe('the main job on SQLite', () => mainJob('sqlite'));
 
 function mainJob(database: 'sqlite' | 'postgres'): void {
   let ekms: Appliance;
-  const openssl = (...words: string[]) => execFileSync('openssl', words, { cwd: ekms.folder, stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 64 << 20 });
-  const encrypt = (from: string, to: string, ...words: string[]) => openssl('cms', '-encrypt', '-binary', '-in', from, '-out', to, ...words);
-  const decrypt = async (device: string, mail: string) => {
-    const { status, stderr } = await ekms.mesign(device, 'decrypt', ekms.beside(mail), '-o', ekms.beside('opened'));
+  const openssl = (...words: string[]) =>
+    execFileSync('openssl', words, { cwd: ekms.folder, stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 64 << 20 });
+  const encrypt = (from: string, to: string, ...words: string[]) =>
+    openssl('cms', '-encrypt', '-binary', '-in', from, '-out', to, ...words);
+  const decrypt = async (device: string, mail: string, ...more: string[]) => {
+    const { status, stderr } = await ekms.mesign(device, 'decrypt', ekms.beside(mail), '-o', ekms.beside('opened'), ...more);
     if (status !== 0) throw new Error(stderr);
     return readFileSync(ekms.beside('opened'));
   };
 
   beforeAll(async () => {
     ekms = await Appliance.open({ database });
-    for (const [device, person] of [['laptop', 'alice'], ['bobs', 'bob']] as const) {
+    for (const [device, person] of [
+      ['laptop', 'alice'],
+      ['bobs', 'bob'],
+    ] as const) {
       expect(await ekms.enroll(device, person)).toMatchObject({ status: 0 });
       const [key] = await ekms.listKeys(device);
       writeFileSync(ekms.beside(`${person}.pem`), key?.certificates[0] ?? '');
@@ -76,7 +82,9 @@ function mainJob(database: 'sqlite' | 'postgres'): void {
     const [key] = await ekms.listKeys('laptop');
     const [p12, words] = [ekms.beside(`${profile}.p12`), ekms.beside('p12-words')];
     writeFileSync(words, 'a rather long pass phrase\n', { mode: 0o600 });
-    expect(await ekms.mesign('laptop', 'export', '--key', key?.id ?? '', '--p12', p12, '--profile', profile, '--p12-passphrase-file', words)).toMatchObject({ status: 0 });
+    expect(
+      await ekms.mesign('laptop', 'export', '--key', key?.id ?? '', '--p12', p12, '--profile', profile, '--p12-passphrase-file', words),
+    ).toMatchObject({ status: 0 });
     encrypt(MAIL, 'm.der', '-aes256', '-outform', 'DER', 'alice.pem');
     const reader = open(ekms.beside(`${profile}-reader`));
     try {
@@ -87,11 +95,13 @@ function mainJob(database: 'sqlite' | 'postgres'): void {
     }
   });
 
-  test('her second device has the same key and opens the same mail', async () => {
-    expect(await ekms.enroll('phone', 'alice')).toMatchObject({ status: 0 });
-    expect(await ekms.listKeys('phone')).toEqual(await ekms.listKeys('laptop'));
+  test('her second device, under a pass phrase, has the same key and opens the same mail', async () => {
+    writeFileSync(ekms.beside('passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
+    const phrase = ['--passphrase-file', ekms.beside('passphrase')];
+    expect(await ekms.enroll('phone', 'alice', ...phrase)).toMatchObject({ status: 0 });
+    expect(await ekms.listKeys('phone', ...phrase)).toEqual(await ekms.listKeys('laptop'));
     encrypt(MAIL, 'm', '-aes256', 'alice.pem');
-    expect((await decrypt('phone', 'm')).equals(readFileSync(MAIL))).toBe(true);
+    expect((await decrypt('phone', 'm', ...phrase)).equals(readFileSync(MAIL))).toBe(true);
   });
 
   test('a key that was retired still comes along, with the new one, and still opens its mail', async () => {
@@ -130,6 +140,23 @@ describe('with an empty pool', () => {
     const { status, stderr } = await enrolling;
     expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringContaining('making your first key') });
     expect((await ekms.listKeys('laptop')).map(({ state }) => state)).toEqual(['active']);
-    expect((await ekms.log()).map(({ action }) => action)).toEqual(expect.arrayContaining(['key.pending', 'key.birth', 'key.assign', 'key.deliver']));
+    expect((await ekms.log()).map(({ action }) => action)).toEqual(
+      expect.arrayContaining(['key.pending', 'key.birth', 'key.assign', 'key.deliver']),
+    );
+  });
+
+  test('two devices of one person wait for the same key', async () => {
+    const devices = [await enrolDevice(ekms, 'bob@corp.example'), await enrolDevice(ekms, 'bob@corp.example')] as const;
+    for (const device of devices) {
+      const { json, headers } = await fetchKeys(ekms, device);
+      expect(json).toEqual([
+        expect.objectContaining({ state: 'pending', delivery: null, signature: null, receipt: null, certificates: [] }),
+      ]);
+      expect(headers.map(([name]) => name.toLowerCase())).toContain('retry-after');
+    }
+    expect(await ekms.ekms('pool', 'fill', '--count', '1')).toMatchObject({ status: 0 });
+    const [[one], [other]] = [await keysOf(ekms, devices[0]), await keysOf(ekms, devices[1])];
+    expect(one?.state).toBe('active');
+    expect(other?.id).toBe(one?.id);
   });
 });

@@ -1,11 +1,10 @@
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { createPrivateKey } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Appliance } from '../support/appliance.js';
+import { openKey } from '../support/open-delivery.js';
 import { searchFiles, searchMemory, spellings } from '../support/secret-search.js';
 import { enrolDevice, keysOf } from '../support/wire-device.js';
 
@@ -20,18 +19,14 @@ describe('after a key was delivered again and again', () => {
   beforeAll(async () => {
     ekms = await Appliance.open();
     const device = await enrolDevice(ekms, 'alice@corp.example');
-    let delivery = '';
+    let delivery: string | null = null;
     for (let round = 0; round < 20; round++) {
       // Half of them anew by the token, half as kept.
       if (round % 2 === 0) await ekms.db.write((unit) => unit.run('DELETE FROM deliveries'));
       const [key] = await keysOf(ekms, device);
-      delivery = key?.delivery ?? '';
+      delivery = key?.delivery ?? null;
     }
-    writeFileSync(ekms.beside('delivery.der'), Buffer.from(delivery, 'base64'));
-    writeFileSync(ekms.beside('delivery.key'), device.keys.delivery.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
-    const words = ['cms', '-decrypt', '-inform', 'DER', '-binary', '-in', 'delivery.der', '-inkey', 'delivery.key'];
-    const pkcs8 = execFileSync('openssl', words, { cwd: ekms.folder, stdio: ['ignore', 'pipe', 'pipe'] });
-    const { p = '', q = '', d = '' } = createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }).export({ format: 'jwk' });
+    const { p = '', q = '', d = '' } = openKey(delivery, device.keys.delivery).export({ format: 'jwk' });
     secrets = Object.fromEntries(Object.entries({ p, q, d }).map(([name, text]) => [name, spellings(Buffer.from(text, 'base64url'))]));
   });
   afterAll(async () => {

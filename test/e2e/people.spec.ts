@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Appliance } from '../support/appliance.js';
+import { HouseInProcess } from '../support/house-in-process.js';
 import { refusal } from '../support/wire.js';
-import { begin, deviceFrom, type Door, enrolDevice, fetchKeys, giveAnswer, keysOf } from '../support/wire-device.js';
+import { begin, type Door, deviceFrom, enrolDevice, fetchKeys, giveAnswer, keysOf } from '../support/wire-device.js';
 
 jest.setTimeout(60_000);
 
@@ -63,6 +64,30 @@ describe('people', () => {
     for (const [n, { address }] of devices.entries()) expect(keys[n]?.map(({ id }) => id)).toEqual(byPerson.get(address));
     expect(new Set([...byPerson.values()].flat()).size).toBe(5);
   });
+});
+
+test('a key that comes in the very moment when a device asks is still on its way, never "you have none"', async () => {
+  const house = await HouseInProcess.open();
+  try {
+    const device = await enrolDevice(house, 'alice@corp.example');
+    const { db } = house;
+    const all = db.all.bind(db);
+    // Right after the list of keys was read, once.
+    db.all = async <T extends object>(...args: Parameters<typeof all>) => {
+      const rows = await all<T>(...args);
+      if (/FROM keys/.test(args[0]) && db.all !== all) {
+        db.all = all;
+        await house.act('pool.fill', { count: 1 });
+      }
+      return rows;
+    };
+    const { json } = await fetchKeys(house, device);
+    expect(await all("SELECT id FROM keys WHERE state = 'active'")).toHaveLength(1);
+    expect(json).toEqual([expect.objectContaining({ state: 'pending' })]);
+    expect(await keysOf(house, device)).toHaveLength(1);
+  } finally {
+    await house.close();
+  }
 });
 
 async function twoAtOnce(door: Door, address: string): Promise<void> {

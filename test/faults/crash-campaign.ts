@@ -4,22 +4,47 @@ import type { Plan } from '../support/crashing-parts.js';
 import { CrashLab, type Outcome } from './crash-lab.js';
 import { dice } from './dice.js';
 
-const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' }, count: { type: 'string', default: '50' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '1' },
+    count: { type: 'string', default: '50' },
+    only: { type: 'string' },
+    'without-reconcile': { type: 'boolean', default: false },
+  },
+});
 const seed = Number(values.seed);
 const count = Number(values.count);
+
+/** Taken in turn, so that a short campaign has some of each. */
+const KINDS = [
+  /^token .* before$/,
+  /^unit end$/,
+  /^mail/,
+  /^token .* sent$/,
+  /^audit/,
+  /^commit/,
+  /^token .* after$/,
+  /^time$/,
+  /^unit begin$/,
+];
 
 const roll = dice(seed);
 const began = Date.now();
 const engines = process.env['EKMS_TEST_POSTGRES'] ? (['sqlite', 'sqlite', 'postgres', 'sqlite', 'sqlite'] as const) : (['sqlite'] as const);
 const lab = await CrashLab.open([...new Set(engines)]);
+lab.reconciles = !values['without-reconcile'];
 const outcomes: { plan: Plan; outcome: Outcome }[] = [];
 let redrawn = 0;
 try {
   const steps = await lab.profile();
   const names = [...steps.keys(), 'time'].filter((name) => values.only === undefined || name.startsWith(values.only)).toSorted();
-  console.log(`seed ${seed}; ${names.length} steps: ${names.map((name) => `${name} (${steps.get(name) ?? 'any'})`).join(', ')}`);
+  const kinds = KINDS.map((kind) => names.filter((name) => kind.test(name))).filter((some) => some.length > 0);
+  console.log(
+    `seed ${seed}; ${names.length} steps, with how often a life goes through them: ${names.map((name) => `${name} ${steps.get(name) ?? '(any ms)'}`).join(', ')}`,
+  );
   while (outcomes.length < count && redrawn < 3 * count + 10) {
-    const step = names[roll(names.length)] ?? 'time';
+    const kind = kinds[(outcomes.length + redrawn) % kinds.length] ?? names;
+    const step = kind[roll(kind.length)] ?? 'time';
     const plan = { step, k: step === 'time' ? 20 + roll(lab.span) : 1 + roll(steps.get(step) ?? 1) };
     const engine = engines[outcomes.length % engines.length] ?? 'sqlite';
     const outcome = await lab.run(engine, plan);
@@ -29,7 +54,9 @@ try {
     }
     outcomes.push({ plan, outcome });
     const { problems, acknowledged, readyAgain } = outcome;
-    console.log(`${outcomes.length}/${count} ${engine} ${plan.step} #${plan.k}: ${acknowledged} acknowledged before, serving again in ${readyAgain} ms${problems.length === 0 ? '' : ` — ${problems.length} PROBLEMS`}`);
+    console.log(
+      `${outcomes.length}/${count} ${engine} ${plan.step} #${plan.k}: ${acknowledged} acknowledged before, serving again in ${readyAgain} ms${problems.length === 0 ? '' : ` — ${problems.length} PROBLEMS`}`,
+    );
     for (const problem of problems) console.log(`    ${problem}`);
   }
 } finally {

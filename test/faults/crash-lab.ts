@@ -40,6 +40,8 @@ export class CrashLab {
   #next: ChildProcess;
   /** Milliseconds of load without a crash. */
   span = 3_000;
+  /** False takes the guard away: what was cut in half stays so, and must be found. */
+  reconciles = true;
 
   private constructor(templates: Map<Engine, Template>, deliveryKeys: DeviceKeys[]) {
     this.#templates = templates;
@@ -80,7 +82,8 @@ export class CrashLab {
   async run(engine: Engine, plan: Plan): Promise<Outcome> {
     const { home, app, memory, site, appliance, mark, stories, problems } = await this.#begin(engine, plan);
     try {
-      const loaded = site.door.port === 0 ? Promise.resolve() : Promise.all(stories.map((story) => told(story, () => story.during(site), problems)));
+      const loaded =
+        site.door.port === 0 ? Promise.resolve() : Promise.all(stories.map((story) => told(story, () => story.during(site), problems)));
       await Promise.race([loaded, appliance.ended]);
       const fired = existsSync(mark);
       const acknowledged = memory.acknowledged;
@@ -90,7 +93,13 @@ export class CrashLab {
       const died = Date.now();
       if (!fired && site.door.port === 0) problems.push(`it did not start: ${appliance.said()}`);
       if (!fired) return { fired, acknowledged, readyAgain: 0, problems };
-      problems.push(...appliance.said().split('\n').filter((line) => line.startsWith('defect')).map((line) => `in the first life: ${line}`));
+      problems.push(
+        ...appliance
+          .said()
+          .split('\n')
+          .filter((line) => line.startsWith('defect'))
+          .map((line) => `in the first life: ${line}`),
+      );
       searchSecrets(home, memory, problems, 'after the crash');
       const readyAgain = await this.#resurrect({ home, app, memory, stories, problems }, died);
       searchSecrets(home, memory, problems, 'at the end');
@@ -101,8 +110,13 @@ export class CrashLab {
     }
   }
 
-  async #resurrect({ home, app, memory, stories, problems }: { home: CrashHome; app: AppCredential; memory: Memory; stories: Story[]; problems: string[] }, died: number): Promise<number> {
-    const again = await home.start((error) => problems.push(`a defect in the second life: ${String(error)}`));
+  async #resurrect(
+    { home, app, memory, stories, problems }: { home: CrashHome; app: AppCredential; memory: Memory; stories: Story[]; problems: string[] },
+    died: number,
+  ): Promise<number> {
+    const again = await home.start((error) => problems.push(`a defect in the second life: ${String(error)}`), {
+      reconciles: this.reconciles,
+    });
     try {
       const readyAgain = Date.now() - died;
       if (readyAgain > 30_000) problems.push(`serving again only after ${readyAgain} ms`);
@@ -111,7 +125,8 @@ export class CrashLab {
       const { storage, token, auditReader } = again.house;
       for (const { index, leaf } of memory.receipts) {
         const [entry] = await auditReader.stored(index, 1);
-        if (entry?.idx !== index || entry.leaf.toString('base64url') !== leaf) problems.push(`the receipt for entry ${index} is not in the log`);
+        if (entry?.idx !== index || entry.leaf.toString('base64url') !== leaf)
+          problems.push(`the receipt for entry ${index} is not in the log`);
       }
       problems.push(...(await checkLog(storage)).problems.map((problem) => `log: ${problem}`));
       for (const { check, verdict, words } of await checkData(storage, token)) if (verdict !== 'good') problems.push(`${check}: ${words}`);
@@ -145,7 +160,13 @@ export class CrashLab {
       if (!keys) throw new Error('more device keys are needed');
       return keys;
     };
-    const [ada, bob, cyd, dan, eve] = [people.ada, people.bob, people.cyd, people.dan, people.eve].map((person) => person.for(memory)) as [Person, Person, Person, Person, Person]; // five from five
+    const [ada, bob, cyd, dan, eve] = [people.ada, people.bob, people.cyd, people.dan, people.eve].map((person) => person.for(memory)) as [
+      Person,
+      Person,
+      Person,
+      Person,
+      Person,
+    ]; // five from five
     return [
       new Enrolment(new Person('new.one@corp.example', memory), [spare()], spare),
       new Enrolment(new Person('new.two@corp.example', memory), [spare(), spare()], spare),
@@ -212,13 +233,16 @@ async function told(story: Story, act: () => Promise<void>, problems: string[]):
 /** No PIN, no half of a challenge and no private key may lie readable in the home. */
 function searchSecrets(home: CrashHome, memory: Memory, problems: string[], when: string): void {
   const needles: [string, Buffer][] = [['the PIN', Buffer.from(readFileSync(join(home.path, 'pin'), 'utf8').trim())]];
-  for (const half of memory.secrets.halves) needles.push(['half of a challenge', Buffer.from(half)], ['half of a challenge, as bytes', Buffer.from(half, 'base64url')]);
+  for (const half of memory.secrets.halves)
+    needles.push(['half of a challenge', Buffer.from(half)], ['half of a challenge, as bytes', Buffer.from(half, 'base64url')]);
   for (const [id, key] of memory.secrets.keys) {
     const prime = Buffer.from(key.export({ format: 'jwk' }).p ?? '', 'base64url');
     // Whatever the alignment, the middle of a base64 text of it holds one of these.
-    for (const shift of [0, 1, 2]) needles.push([`a prime of key ${id}, in base64`, Buffer.from(prime.subarray(shift, shift + 48).toString('base64'))]);
+    for (const shift of [0, 1, 2])
+      needles.push([`a prime of key ${id}, in base64`, Buffer.from(prime.subarray(shift, shift + 48).toString('base64'))]);
     needles.push([`a prime of key ${id}`, prime], [`a prime of key ${id}, in hexadecimal`, Buffer.from(prime.toString('hex'))]);
   }
   for (const { name, bytes } of home.files())
-    for (const [what, needle] of needles) if (needle.length > 0 && bytes.includes(needle)) problems.push(`${when}: ${what} lies readable in ${name}`);
+    for (const [what, needle] of needles)
+      if (needle.length > 0 && bytes.includes(needle)) problems.push(`${when}: ${what} lies readable in ${name}`);
 }

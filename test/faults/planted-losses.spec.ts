@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import Database from 'better-sqlite3';
 import { checkLog } from '../../src/audit/index.js';
 import { checkData } from '../../src/commands/consistency.js';
@@ -44,7 +44,9 @@ describe('what the checker finds', () => {
     const storage = await openStorage({ url: `sqlite:${file}`, home: folder });
     try {
       const log = (await checkLog(storage)).problems.map((problem) => `log: ${problem}`);
-      const data = (await checkData(storage, house.token)).filter(({ verdict }) => verdict === 'bad').map(({ check, words }) => `${check}: ${words}`);
+      const data = (await checkData(storage, house.token))
+        .filter(({ verdict }) => verdict === 'bad')
+        .map(({ check, words }) => `${check}: ${words}`);
       return [...log, ...data];
     } finally {
       await storage.close();
@@ -66,40 +68,68 @@ describe('what the checker finds', () => {
 
   test('a key that is in the pool as well: it could get a second owner', async () => {
     const row = `SELECT 999, suite, bits, kek, public_key, wrapped, mac FROM keys WHERE id = ${keyOf(alice)}`;
-    expect(await told(`INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) ${row}`)).toEqual(found('is still in the pool', 'no entry of the log has ready pair 999'));
+    expect(await told(`INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) ${row}`)).toEqual(
+      found('is still in the pool', 'no entry of the log has ready pair 999'),
+    );
   });
 
   test('a pair that left the pool for nobody, and one that never left it', async () => {
     expect(await told('DELETE FROM pool WHERE n = (SELECT MAX(n) FROM pool)')).toEqual([expect.stringMatching(/pair \d+ is lost/)]);
-    expect(await told('INSERT INTO pool SELECT 1, suite, bits, kek, zeroblob(10), wrapped, mac FROM pool LIMIT 1')).toEqual(found('pair 1 is in the pool, though entry'));
+    expect(await told('INSERT INTO pool SELECT 1, suite, bits, kek, zeroblob(10), wrapped, mac FROM pool LIMIT 1')).toEqual(
+      found('pair 1 is in the pool, though entry'),
+    );
   });
 
   test('a wrapped key on another row, a state that was changed, a key that was given away', async () => {
-    expect(await told(`UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE id = ${keyOf(bob)}) WHERE id = ${keyOf(alice)}`)).toEqual([expect.stringContaining('record-forged')]);
+    expect(await told(`UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE id = ${keyOf(bob)}) WHERE id = ${keyOf(alice)}`)).toEqual([
+      expect.stringContaining('record-forged'),
+    ]);
     expect(await told(`UPDATE keys SET mode = 'remote' WHERE id = ${keyOf(bob)}`)).toEqual([expect.stringContaining('record-forged')]);
-    expect(await told(`DELETE FROM keys WHERE id = ${keyOf(bob)}`, `UPDATE keys SET employee = '${bob.employee}'`)).toEqual(found('record-forged'));
+    expect(await told(`DELETE FROM keys WHERE id = ${keyOf(bob)}`, `UPDATE keys SET employee = '${bob.employee}'`)).toEqual(
+      found('record-forged'),
+    );
   });
 
   test('a row of an older database', async () => {
-    const before = await house.house.storage.one<{ version: number; mac: Buffer }>(`SELECT version, mac FROM keys WHERE id = ${keyOf(bob)}`);
+    const before = await house.house.storage.one<{ version: number; mac: Buffer }>(
+      `SELECT version, mac FROM keys WHERE id = ${keyOf(bob)}`,
+    );
     const key = (await house.house.storage.one<{ id: string }>(`SELECT id FROM keys WHERE id = ${keyOf(bob)}`))?.id ?? '';
     await house.house.vault.change(key, { state: 'suspended' }, { kind: 'operator' });
-    expect(await told(`UPDATE keys SET version = ${before?.version}, state = 'active', mac = x'${before?.mac.toString('hex')}' WHERE id = '${key}'`)).toEqual(found('record-stale'));
+    expect(
+      await told(
+        `UPDATE keys SET version = ${before?.version}, state = 'active', mac = x'${before?.mac.toString('hex')}' WHERE id = '${key}'`,
+      ),
+    ).toEqual(found('record-stale'));
     await house.house.vault.change(key, { state: 'active' }, { kind: 'operator' });
     expect(await told()).toEqual([]);
   });
 
   test('an employee, a device or a certificate that is gone, and a device that was given away', async () => {
-    expect(await told(`DELETE FROM employees WHERE id = '${alice.employee}'`)).toEqual(found('has no owner', `employee ${alice.employee} is lost`));
-    expect(await told(`DELETE FROM devices WHERE id = '${alice.id}'`)).toEqual(found(`device ${alice.id} is lost`, 'there is no device of that person for it'));
-    expect(await told(`DELETE FROM certificates WHERE device = '${alice.id}'`)).toEqual(found(`the certificate of device ${alice.id} is not there`, 'is lost'));
-    expect(await told(`UPDATE devices SET employee = '${bob.employee}' WHERE id = '${alice.id}'`)).toEqual(found('there is no device of that person for it', 'of somebody else'));
+    expect(await told(`DELETE FROM employees WHERE id = '${alice.employee}'`)).toEqual(
+      found('has no owner', `employee ${alice.employee} is lost`),
+    );
+    expect(await told(`DELETE FROM devices WHERE id = '${alice.id}'`)).toEqual(
+      found(`device ${alice.id} is lost`, 'there is no device of that person for it'),
+    );
+    expect(await told(`DELETE FROM certificates WHERE device = '${alice.id}'`)).toEqual(
+      found(`the certificate of device ${alice.id} is not there`, 'is lost'),
+    );
+    expect(await told(`UPDATE devices SET employee = '${bob.employee}' WHERE id = '${alice.id}'`)).toEqual(
+      found('there is no device of that person for it', 'of somebody else'),
+    );
   });
 
   test('an entry that was taken out of the log, and one that was taken off its end with the head', async () => {
     const entry = `SELECT idx FROM audit_entries WHERE action = 'device.enrol' AND device = '${alice.id}'`;
-    expect(await told(`DELETE FROM audit_entries WHERE idx = (${entry})`)).toEqual(found('log: entry', `no entry of the log has device ${alice.id}`));
-    const cut = [`DELETE FROM audit_values WHERE idx >= (${entry})`, `UPDATE audit_head SET size = (${entry})`, `DELETE FROM audit_entries WHERE idx >= (${entry})`];
+    expect(await told(`DELETE FROM audit_entries WHERE idx = (${entry})`)).toEqual(
+      found('log: entry', `no entry of the log has device ${alice.id}`),
+    );
+    const cut = [
+      `DELETE FROM audit_values WHERE idx >= (${entry})`,
+      `UPDATE audit_head SET size = (${entry})`,
+      `DELETE FROM audit_entries WHERE idx >= (${entry})`,
+    ];
     expect(await told(...cut)).toEqual(found(`no entry of the log has device ${alice.id}`));
   });
 
@@ -112,6 +142,8 @@ describe('what the checker finds', () => {
   });
 
   test('a revoked device whose certificate is not revoked', async () => {
-    expect(await told(`UPDATE devices SET state = 'revoked' WHERE id = '${bob.id}'`)).toEqual([expect.stringContaining('its certificate is not revoked')]);
+    expect(await told(`UPDATE devices SET state = 'revoked' WHERE id = '${bob.id}'`)).toEqual([
+      expect.stringContaining('its certificate is not revoked'),
+    ]);
   });
 });

@@ -1,11 +1,24 @@
 import type { KeyObject } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { acceptKey } from '../../client/src/keys/index.js';
 import { readCertificate } from '../../client/src/x509/index.js';
 import type { ActName } from '../../src/commands/acts.js';
 import { askAppliance } from '../../src/commands/control.js';
 import { base64url, isFault, sha256 } from '../../src/foundation/index.js';
-import { type Begun, begin, type DeviceKeys, type Door, deviceFrom, fetchKeys, giveAnswer, keysOf, mailedHalf, spkiOf, type WireDevice, type WireKey } from '../support/wire-device.js';
 import { refusal } from '../support/wire.js';
+import {
+  type Begun,
+  begin,
+  type DeviceKeys,
+  type Door,
+  deviceFrom,
+  fetchKeys,
+  giveAnswer,
+  keysOf,
+  spkiOf,
+  type WireDevice,
+  type WireKey,
+} from '../support/wire-device.js';
 
 /** An appliance that people and an operator work with. */
 export interface Site {
@@ -23,6 +36,13 @@ export class Memory {
   acknowledged = 0;
 }
 
+/** docs/formats/enrolment.md §2: the mail of this very enrolment, or one that was alive already. */
+function untriedHalf(mail: string, { id, expiresAt }: Begun, tried: ReadonlySet<string>): string | undefined {
+  if (!mail.includes(`EKMS-Enrolment: ${id}`) && !mail.includes(`EKMS-Expires: ${expiresAt}`)) return undefined;
+  const half = /^Subject: ACME: ([A-Za-z0-9_-]{22})\r?$/m.exec(mail)?.[1];
+  return half !== undefined && tried.has(half) ? undefined : half;
+}
+
 /** Not a fault of the appliance: it was away, or said that it cannot now. */
 export class Away extends Error {}
 /** A promise that was broken. */
@@ -35,10 +55,18 @@ export async function unlessAway<T>(act: () => Promise<T>): Promise<T | undefine
   try {
     return await act();
   } catch (error) {
-    if (error instanceof Away || AWAY.test(String((error as Error).message)) || AWAY.test(String((error as { code?: string }).code))) return undefined;
+    if (error instanceof Away || AWAY.test(String((error as Error).message)) || AWAY.test(String((error as { code?: string }).code)))
+      return undefined;
     throw error;
   }
 }
+
+/** Whether this was done and said to be, before the appliance went away. */
+const acknowledged = (act: () => Promise<unknown>): Promise<boolean> =>
+  unlessAway(async () => {
+    await act();
+    return true;
+  }).then((done) => done ?? false);
 
 /** What the operator has done, by the control socket. Codes in `fine` mean that it had been done already. */
 export async function operate(site: Site, name: ActName, args: object, fine: string[] = []): Promise<unknown> {
@@ -80,17 +108,22 @@ export class Person {
     return begun;
   }
 
-  /** Answers what was begun; `refusal` when the appliance does not take it. */
+  /** Answers what was begun, trying every mail that may serve it as a client does; the refusal when the appliance does not take it. */
   async answer(site: Site, begun: Begun): Promise<WireDevice | string> {
-    const half = await mailedHalf(site.door, begun);
-    this.#memory.secrets.halves.add(half);
-    const reply = await giveAnswer(site.door, begun, half);
-    if (reply.status >= 500) throw reply.status === 503 ? new Away(refusal(reply)) : new Broken(`answer of ${this.address}: ${refusal(reply)}`);
-    if (reply.status !== 200) return refusal(reply);
-    const device = deviceFrom(begun, reply);
-    this.devices.push(device);
-    this.#memory.acknowledged += 1;
-    return device;
+    for (const tried = new Set<string>(); ; ) {
+      const half = await site.door.mailed(this.address, (mail) => untriedHalf(mail, begun, tried));
+      tried.add(half);
+      this.#memory.secrets.halves.add(half);
+      const reply = await giveAnswer(site.door, begun, half);
+      if (reply.status === 503) throw new Away(refusal(reply));
+      if (reply.status >= 500) throw new Broken(`the answer of ${this.address}: ${refusal(reply)}`);
+      if (refusal(reply) === '403 answer-wrong') continue;
+      if (reply.status !== 200) return refusal(reply);
+      const device = deviceFrom(begun, reply);
+      this.devices.push(device);
+      this.#memory.acknowledged += 1;
+      return device;
+    }
   }
 
   /** Fetches all keys, takes each as a device does, and holds it against what was handed out before. */
@@ -99,7 +132,11 @@ export class Person {
     const served = await keysOf(site.door, device);
     for (const key of served) {
       if (key.state === 'pending') throw new Broken(`${this.address}: its key is pending for 20 s`);
-      const held = acceptKey({ ...key, suite: 'rsa' } as Parameters<typeof acceptKey>[0], { device: device.id, address: this.address, root, deliveryKey: device.keys.delivery }, new Date()); // as served by this version
+      const held = acceptKey(
+        { ...key, suite: 'rsa' } as Parameters<typeof acceptKey>[0],
+        { device: device.id, address: this.address, root, deliveryKey: device.keys.delivery },
+        new Date(),
+      ); // as served by this version
       if (!held.privateKey) throw new Broken(`${this.address}: key ${key.id} came without its private half`);
       const digest = base64url(sha256(spkiOf(held.privateKey)));
       const before = this.#memory.publicKeys.get(key.id);
@@ -123,7 +160,12 @@ export class Person {
       const keys = await this.look(site, device);
       const active = keys.filter(({ state }) => state === 'active').length;
       if (active !== 1) throw new Broken(`${this.address} has ${active} active keys`);
-      seen.push(keys.map(({ id, state }) => `${id} ${state}`).toSorted().join());
+      seen.push(
+        keys
+          .map(({ id, state }) => `${id} ${state}`)
+          .toSorted()
+          .join(),
+      );
     }
     if (new Set(seen).size > 1) throw new Broken(`${this.address}: the devices see different keys: ${seen.join(' | ')}`);
   }
@@ -181,8 +223,8 @@ export class Enrolment extends Story {
 
   /** Whether the answer given anew made the device. */
   async #again(site: Site, begun: Begun): Promise<boolean> {
-    const mails = await Promise.race([mailedHalf(site.door, begun), new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 500))]).catch(() => undefined);
-    if (mails === undefined) return false; // its mail was lost with the crash
+    const arrived = site.door.mailed(this.#person.address, (mail) => untriedHalf(mail, begun, new Set()));
+    if (!(await Promise.race([arrived.catch(() => undefined), sleep(500)]))) return false; // its mail was lost with the crash
     const answered = await this.#person.answer(site, begun);
     if (typeof answered !== 'string') return true;
     if (answered !== '409 enrolment-spent') throw new Broken(`${this.#person.address}: the same answer given again: ${answered}`);
@@ -204,7 +246,8 @@ export class Retrieval extends Story {
   }
 
   override async during(site: Site): Promise<void> {
-    for (let time = 0; time < this.#times; time++) for (const device of this.#person.devices) await unlessAway(() => this.#person.look(site, device));
+    for (let time = 0; time < this.#times; time++)
+      for (const device of this.#person.devices) await unlessAway(() => this.#person.look(site, device));
   }
 
   override async after(site: Site): Promise<void> {
@@ -225,7 +268,7 @@ export class Revocation extends Story {
 
   override async during(site: Site): Promise<void> {
     const [revoked] = this.#person.devices;
-    const done = await unlessAway(async () => ((await operate(site, 'device.revoke', { id: revoked?.id })), true));
+    const done = await acknowledged(() => operate(site, 'device.revoke', { id: revoked?.id }));
     if (done) await unlessAway(() => this.#refused(site));
   }
 
@@ -257,7 +300,7 @@ export class Leave extends Story {
   }
 
   override async during(site: Site): Promise<void> {
-    const done = await unlessAway(async () => ((await operate(site, 'employee.stop', { address: this.#person.address })), true));
+    const done = await acknowledged(() => operate(site, 'employee.stop', { address: this.#person.address }));
     if (done) await unlessAway(() => this.#refused(site));
   }
 
@@ -290,7 +333,7 @@ export class Replacement extends Story {
   }
 
   override async during(site: Site): Promise<void> {
-    this.#acknowledged = (await unlessAway(async () => ((await operate(site, 'key.replace', { address: this.#person.address, because: 'compromised' })), true))) ?? false;
+    this.#acknowledged = await acknowledged(() => operate(site, 'key.replace', { address: this.#person.address, because: 'compromised' }));
     for (const device of this.#person.devices) await unlessAway(() => this.#person.look(site, device));
   }
 
@@ -298,7 +341,8 @@ export class Replacement extends Story {
     await this.#person.settled(site);
     const [device] = this.#person.devices;
     const keys = device ? await this.#person.look(site, device) : [];
-    if (this.#acknowledged && !keys.some(({ state }) => state === 'compromised')) throw new Broken(`the replaced key of ${this.#person.address} is not marked`);
+    if (this.#acknowledged && !keys.some(({ state }) => state === 'compromised'))
+      throw new Broken(`the replaced key of ${this.#person.address} is not marked`);
     if (keys.length > 2) throw new Broken(`${this.#person.address} has ${keys.length} keys after one replacement`);
   }
 }
@@ -327,9 +371,11 @@ export class Reassignment extends Story {
     const begun = await this.#new.ask(site, this.#keys());
     const device = await this.#new.answer(site, begun);
     if (typeof device === 'string') throw new Broken(`the new owner of ${this.#new.address} was refused: ${device}`);
-    if (this.#old.devices.some(({ employee }) => employee === device.employee)) throw new Broken(`the new owner of ${this.#new.address} is taken for the old one`);
+    if (this.#old.devices.some(({ employee }) => employee === device.employee))
+      throw new Broken(`the new owner of ${this.#new.address} is taken for the old one`);
     await this.#new.settled(site);
-    if ([...this.#new.keys].some((id) => this.#old.keys.has(id))) throw new Broken(`the new owner of ${this.#new.address} got a key of the old one`);
+    if ([...this.#new.keys].some((id) => this.#old.keys.has(id)))
+      throw new Broken(`the new owner of ${this.#new.address} got a key of the old one`);
     await this.#old.settled(site);
   }
 }

@@ -1,7 +1,7 @@
 import 'reflect-metadata';
 import { publicEncrypt, randomBytes, X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, expect, test } from '@jest/globals';
+import { afterAll, expect, jest, test } from '@jest/globals';
 import { newId } from '../../src/foundation/index.js';
 import { refusal } from '../support/wire.js';
 import {
@@ -19,6 +19,9 @@ import { ContractCheck } from './contract-check.js';
 import { Doors, headerOf } from './doors.js';
 
 /** Every answer here goes through `Doors`, which throws for a status, media type, member or code that the document does not promise. */
+/** Device keys of RSA-3072 take their time on a busy machine. */
+jest.setTimeout(60_000);
+
 const check = new ContractCheck();
 const open: Doors[] = [];
 const doorsWith = async (settings: Record<string, unknown>) => {

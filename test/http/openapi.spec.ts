@@ -1,13 +1,14 @@
 import 'reflect-metadata';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Controller, Get } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
 import { AppModule, CONTROLLERS } from '../../src/app.module.js';
+import { parseConfiguration } from '../../src/configuration.js';
 import { newId } from '../../src/foundation/index.js';
 import { type OpenApiDocument, openApi, openApiTypes } from '../../src/http/index.js';
 import { refusal } from '../support/wire.js';
@@ -17,6 +18,9 @@ import { Doors, LISTENERS, type Listener } from './doors.js';
 
 const ROOT = resolve(__dirname, '../..');
 const file = (name: string) => readFileSync(join(ROOT, name), 'utf8');
+/** Device keys of RSA-3072 take their time on a busy machine. */
+jest.setTimeout(60_000);
+
 const check = new ContractCheck();
 const { document } = check;
 const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
@@ -49,6 +53,14 @@ test('names of operations are unique and every reference leads somewhere', () =>
   expect(new Set(ids).size).toBe(ids.length);
   for (const [, name = ''] of JSON.stringify(document).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
     expect(Object.keys(document.components.schemas)).toContain(name);
+});
+
+test('the ports of the document are those of a configuration that says nothing', () => {
+  const { listen } = parseConfiguration('', '/nowhere');
+  for (const { description, variables } of operations.flatMap(({ operation }) => operation.servers ?? document.servers)) {
+    const kind = description.split(' ')[1] as Listener; // "the client listener"
+    expect(variables['port']?.default).toBe(String(listen[kind].port));
+  }
 });
 
 test('a route without a contract stops the start', () => {

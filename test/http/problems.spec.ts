@@ -1,12 +1,15 @@
 import 'reflect-metadata';
 import { PassThrough } from 'node:stream';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { refuseBytes } from '../../src/http/unreadable.js';
 import type { WireReply } from '../support/wire.js';
 import { enrolDevice } from '../support/wire-device.js';
 import { ContractCheck } from './contract-check.js';
 import { type Ask, Doors, headerOf } from './doors.js';
 import { raw } from './sockets.js';
+
+/** Device keys of RSA-3072 take their time on a busy machine. */
+jest.setTimeout(60_000);
 
 const check = new ContractCheck();
 let doors: Doors;

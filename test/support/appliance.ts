@@ -15,8 +15,10 @@ import { openStorage, type SqlStorage } from '../../src/storage/index.js';
 import type { Door } from './wire-device.js';
 
 const ROOT = resolve(__dirname, '../..');
-const EKMS = join(ROOT, 'dist/src/main.js');
-const MESIGN = join(ROOT, 'dist/client/src/main.js');
+/** Where the built programs are; another build by EKMS_DIST. */
+const DIST = resolve(process.env['EKMS_DIST'] ?? join(ROOT, 'dist'));
+const EKMS = join(DIST, 'src/main.js');
+const MESIGN = join(DIST, 'client/src/main.js');
 export const DOMAIN = 'corp.example';
 
 export interface ApplianceOptions {
@@ -77,7 +79,10 @@ export class Home {
 
   /** Resolves when it serves; rejects with what it said when it ends instead. */
   async spawnServe(): Promise<{ child: ChildProcess; said: () => string }> {
-    const child = spawn(process.execPath, [EKMS, 'serve'], { env: { ...process.env, EKMS_HOME: this.path }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [EKMS, 'serve'], {
+      env: { ...process.env, EKMS_HOME: this.path },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let said = '';
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding('utf8').on('data', (text: string) => {
@@ -135,7 +140,6 @@ export class Appliance extends Home implements Door {
       await appliance.start();
       const credential = await appliance.act('app.issue', { platform: 'linux' });
       writeFileSync(appliance.beside('app.json'), JSON.stringify(credential));
-      writeFileSync(appliance.beside('passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
       appliance.app = readAppCredential(JSON.stringify(credential));
       appliance.db = await appliance.openDatabase();
       return appliance;
@@ -191,9 +195,9 @@ export class Appliance extends Home implements Door {
     return (await this.act('audit.tail', { count })) as LogEntry[]; // `audit.tail` in src/commands/acts.ts
   }
 
-  /** One command line of the real client on this device. */
+  /** One command line of the real client on this device; its keys lie under a key file, since a pass phrase costs half a second each time. */
   mesign(device: string, ...args: string[]): Promise<Outcome> {
-    return run(process.execPath, [MESIGN, ...args, '--passphrase-file', this.beside('passphrase')], { MESIGN_HOME: this.beside(device) });
+    return run(process.execPath, [MESIGN, ...args], { MESIGN_HOME: this.beside(device) });
   }
 
   enroll(device: string, person: string, ...more: string[]): Promise<Outcome> {
@@ -202,8 +206,8 @@ export class Appliance extends Home implements Door {
     return this.mesign(device, 'enroll', ...where, '--email', `${person}@${DOMAIN}`, '--mailbox', mailbox, ...more);
   }
 
-  async listKeys(device: string): Promise<ListedKey[]> {
-    const { status, stdout, stderr } = await this.mesign(device, 'keys', '--json');
+  async listKeys(device: string, ...more: string[]): Promise<ListedKey[]> {
+    const { status, stdout, stderr } = await this.mesign(device, 'keys', '--json', ...more);
     if (status !== 0) throw new Error(`mesign keys: ${stderr}`);
     return JSON.parse(stdout) as ListedKey[]; // the format is fixed (design §11)
   }

@@ -6,12 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { type AppCredential, readAppCredential } from '../../client/src/sdk/index.js';
 import { type Appliance, startAppliance } from '../../src/appliance.js';
+import { serveControl } from '../../src/commands/control.js';
 import { init } from '../../src/commands/init.js';
 import { lockHome } from '../../src/commands/lock.js';
 import { reconcile } from '../../src/commands/reconcile.js';
-import { serveControl } from '../../src/commands/control.js';
 import { loadConfiguration } from '../../src/configuration.js';
-import { isFault } from '../../src/foundation/index.js';
 import { type House, openHouse } from '../../src/house.js';
 import type { Door } from './wire-device.js';
 
@@ -35,7 +34,13 @@ export class CrashHome {
     else mkdirSync(this.path);
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
     const database = { url: this.#database === undefined ? 'sqlite:ekms.db' : addressOf(this.#database) };
-    const settings = { listen, database, domains: ['corp.example'], mail: { transport: 'maildir', directory: this.mail }, keys: { bits: 2048, pool: { target: POOL.target } } };
+    const settings = {
+      listen,
+      database,
+      domains: ['corp.example'],
+      mail: { transport: 'maildir', directory: this.mail },
+      keys: { bits: 2048, pool: { target: POOL.target } },
+    };
     writeFileSync(join(this.path, 'ekms.yaml'), JSON.stringify(settings), { mode: 0o600 }); // JSON is YAML
   }
 
@@ -73,7 +78,8 @@ export class CrashHome {
     for (const entry of readdirSync(folder, { withFileTypes: true })) {
       const path = join(folder, entry.name);
       if (entry.isDirectory()) yield* this.files(path);
-      else if (entry.isFile() && path !== join(this.path, 'pin')) yield { name: path.slice(this.path.length + 1), bytes: readFileSync(path) };
+      else if (entry.isFile() && path !== join(this.path, 'pin'))
+        yield { name: path.slice(this.path.length + 1), bytes: readFileSync(path) };
     }
   }
 
@@ -82,19 +88,19 @@ export class CrashHome {
     if (this.#database !== undefined) await onCluster(`DROP DATABASE IF EXISTS ${this.#database} WITH (FORCE)`);
   }
 
-  /** Starts the appliance in this process, as `ekms serve` does. The token process of one that was killed may still be on its way out. */
-  async start(defect: (error: unknown) => void): Promise<Started> {
+  /** Starts the appliance in this process, as `ekms serve` does. */
+  async start(defect: (error: unknown) => void, { reconciles = true } = {}): Promise<Started> {
     const configuration = loadConfiguration(this.path);
     const unlock = lockHome(this.path);
-    for (const until = Date.now() + 30_000; ; await sleep(100))
-      try {
-        const house = await openHouse(configuration, installation);
-        await reconcile(house);
-        const appliance = await startAppliance(house, defect);
-        return new Started(this, house, appliance, await serveControl(house, this.path), unlock);
-      } catch (error) {
-        if (!isFault(error, 'token-in-use') || Date.now() > until) throw error;
-      }
+    try {
+      const house = await openHouse(configuration, installation);
+      if (reconciles) await reconcile(house);
+      const appliance = await startAppliance(house, defect);
+      return new Started(this, house, appliance, await serveControl(house, this.path), unlock);
+    } catch (error) {
+      unlock();
+      throw error;
+    }
   }
 
   /** How devices reach an appliance on this home. @param isGone says that it will send no more mail */

@@ -19,7 +19,11 @@ export class Trap {
   constructor(plan: Plan | undefined, mark: string) {
     this.#plan = plan;
     this.#mark = mark;
-    if (plan?.step === 'time') setTimeout(() => this.#die(), plan.k);
+  }
+
+  /** The step `time` counts milliseconds from here. */
+  serving(): void {
+    if (this.#plan?.step === 'time') setTimeout(() => this.#die(), this.#plan.k);
   }
 
   pass(step: string): void {

@@ -20,7 +20,10 @@ async function serve(home: string, mark: string, plan: Plan | undefined): Promis
   if (configuration.mail.transport !== 'maildir') throw new Error('a campaign reads its mail from Maildirs');
   lockHome(home);
   const trap = new Trap(plan, mark);
-  const token = new TokenProcess({ entry: placesOf(configuration, installation).tokenEntry, settings: tokenSettings(configuration, installation) });
+  const token = new TokenProcess({
+    entry: placesOf(configuration, installation).tokenEntry,
+    settings: tokenSettings(configuration, installation),
+  });
   await token.start();
   const parts = {
     storage: new CrashingStorage(await openStorage({ url: configuration.database.url, home }), trap),
@@ -35,6 +38,7 @@ async function serve(home: string, mark: string, plan: Plan | undefined): Promis
     writeFileSync(mark, JSON.stringify(Object.fromEntries(trap.counts)));
     process.kill(process.pid, 'SIGKILL');
   });
+  trap.serving();
   console.log(`ready ${appliance.places.client?.port}`);
 }
 

@@ -4,8 +4,8 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type AppCredential, readAppCredential } from '../../client/src/sdk/index.js';
 import { startAppliance } from '../../src/appliance.js';
-import { ACTS, type ActName } from '../../src/commands/acts.js';
 import { pem } from '../../src/certificates/index.js';
+import { ACTS, type ActName } from '../../src/commands/acts.js';
 import { parseConfiguration } from '../../src/configuration.js';
 import { Clock } from '../../src/foundation/index.js';
 import { authorityUrls, type House, openHouse } from '../../src/house.js';
@@ -51,7 +51,12 @@ export class HouseInProcess implements Door {
     const given = { listen, domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } }, ...settings };
     const configuration = parseConfiguration(JSON.stringify(given), folder);
     const clock = new MovableClock();
-    const authorities = { organisation: 'Test', domains: configuration.domains, publicName: 'localhost', urls: authorityUrls(configuration) };
+    const authorities = {
+      organisation: 'Test',
+      domains: configuration.domains,
+      publicName: 'localhost',
+      urls: authorityUrls(configuration),
+    };
     const token = await MemoryToken.open(join(folder, 'journal'), authorities, clock);
     prepare(token);
     const mail = new MemoryTransport();

@@ -35,7 +35,22 @@ export function openGpgsm(folder: string): MailReader {
   mkdirSync(folder, { mode: 0o700 });
   writeFileSync(join(folder, 'gpg-agent.conf'), 'allow-loopback-pinentry\n');
   const gpgsm = (words: string[], input?: string) =>
-    run('gpgsm', ['--homedir', folder, '--batch', '--disable-crl-checks', '--disable-dirmngr', '--pinentry-mode', 'loopback', '--passphrase-fd', '0', ...words], input);
+    run(
+      'gpgsm',
+      [
+        '--homedir',
+        folder,
+        '--batch',
+        '--disable-crl-checks',
+        '--disable-dirmngr',
+        '--pinentry-mode',
+        'loopback',
+        '--passphrase-fd',
+        '0',
+        ...words,
+      ],
+      input,
+    );
   let passphrase = '';
   return {
     importKey: (p12, words) => {

@@ -11,6 +11,9 @@ jest.mock('../../src/codec/x509/device-certificate.js', () => {
   const actual = jest.requireActual<typeof DeviceCertificate>('../../src/codec/x509/device-certificate.js');
   return {
     ...actual,
-    readDeviceCertificate: (...args: Parameters<typeof actual.readDeviceCertificate>) => ({ ...actual.readDeviceCertificate(...args), ...named }),
+    readDeviceCertificate: (...args: Parameters<typeof actual.readDeviceCertificate>) => ({
+      ...actual.readDeviceCertificate(...args),
+      ...named,
+    }),
   };
 });

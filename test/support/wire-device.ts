@@ -81,14 +81,19 @@ export async function begin(door: Door, address: string, keys?: DeviceKeys): Pro
   const reply = await postSigned(door, '/v1/enrolments', requestBody(address, own));
   if (reply.status !== 201) throw new Error(`enrolment of ${address}: ${reply.status} ${reply.body}`);
   const { id, half, nonce, expiresAt } = reply.json as { id: string; half: string; nonce: string; expiresAt: string }; // docs/formats/enrolment.md §1
-  const opened = privateDecrypt({ key: own.delivery, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, Buffer.from(nonce, 'base64'));
+  const opened = privateDecrypt(
+    { key: own.delivery, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' },
+    Buffer.from(nonce, 'base64'),
+  );
   return { address, keys: own, id, half2: half, nonce: base64url(opened), expiresAt };
 }
 
 /** Half of the challenge mail that serves this enrolment: made for it, or alive already when it was asked for (§2). */
 export const mailedHalf = (door: Door, { address, id, expiresAt }: Begun): Promise<string> =>
   door.mailed(address, (mail) =>
-    mail.includes(`EKMS-Enrolment: ${id}`) || mail.includes(`EKMS-Expires: ${expiresAt}`) ? /^Subject: ACME: ([A-Za-z0-9_-]{22})\r?$/m.exec(mail)?.[1] : undefined,
+    mail.includes(`EKMS-Enrolment: ${id}`) || mail.includes(`EKMS-Expires: ${expiresAt}`)
+      ? /^Subject: ACME: ([A-Za-z0-9_-]{22})\r?$/m.exec(mail)?.[1]
+      : undefined,
   );
 
 /** The body of an answer (§3). `signer`: the identity key, unless somebody else signs. */

@@ -24,13 +24,21 @@ export interface WireAsk {
 
 /** One HTTPS request on a connection of its own, as anybody could send it: nothing is checked or repaired on the way. */
 export function send({ port, root, method = 'GET', path, body, headers = {}, identity }: WireAsk): Promise<WireReply> {
-  const tls: RequestOptions = identity
-    ? { cert: identity.certificates, key: identity.key.export({ type: 'pkcs8', format: 'pem' }) }
-    : {};
+  const tls: RequestOptions = identity ? { cert: identity.certificates, key: identity.key.export({ type: 'pkcs8', format: 'pem' }) } : {};
   const length = body === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) };
   return new Promise((resolve, reject) => {
     const asked = request(
-      { host: 'localhost', port, method, path, ca: [root], agent: false, minVersion: 'TLSv1.3', ...tls, headers: { ...length, ...headers } },
+      {
+        host: 'localhost',
+        port,
+        method,
+        path,
+        ca: [root],
+        agent: false,
+        minVersion: 'TLSv1.3',
+        ...tls,
+        headers: { ...length, ...headers },
+      },
       (response) => {
         const pieces: Buffer[] = [];
         response.on('data', (piece: Buffer) => pieces.push(piece));

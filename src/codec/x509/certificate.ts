@@ -1,6 +1,13 @@
 import { AsnConvert } from '@peculiar/asn1-schema';
 // The library's Name and asn1-x509's Name are two classes of one encoding.
-import { Name as DirectoryName, GeneralName, GeneralSubtree, GeneralSubtrees, id_ce_nameConstraints, NameConstraints } from '@peculiar/asn1-x509';
+import {
+  Name as DirectoryName,
+  GeneralName,
+  GeneralSubtree,
+  GeneralSubtrees,
+  id_ce_nameConstraints,
+  NameConstraints,
+} from '@peculiar/asn1-x509';
 import {
   AuthorityInfoAccessExtension,
   AuthorityKeyIdentifierExtension,
@@ -90,7 +97,9 @@ export interface AuthorityLimits {
 const subtree = (base: GeneralName): GeneralSubtree => new GeneralSubtree({ base });
 
 function nameConstraints(permitted: NonNullable<AuthorityLimits['permitted']>): Extension {
-  const directory = permitted.directory ? [new GeneralName({ directoryName: AsnConvert.parse(new Name(permitted.directory).toArrayBuffer(), DirectoryName) })] : [];
+  const directory = permitted.directory
+    ? [new GeneralName({ directoryName: AsnConvert.parse(new Name(permitted.directory).toArrayBuffer(), DirectoryName) })]
+    : [];
   const bases = [
     ...(permitted.mail ?? []).map((host) => new GeneralName({ rfc822Name: host })),
     ...(permitted.dns ?? []).map((host) => new GeneralName({ dNSName: host })),
@@ -101,7 +110,12 @@ function nameConstraints(permitted: NonNullable<AuthorityLimits['permitted']>): 
 }
 
 /** A root (issuer `self`) or an issuing authority; path length 1 and 0. */
-export function authorityCertificate(issuer: Issuer | { self: Signer }, name: string, subject: Subject, limits: AuthorityLimits = {}): Promise<Buffer> {
+export function authorityCertificate(
+  issuer: Issuer | { self: Signer },
+  name: string,
+  subject: Subject,
+  limits: AuthorityLimits = {},
+): Promise<Buffer> {
   return issue(issuer, name, subject, [
     new BasicConstraintsExtension(true, 'self' in issuer ? 1 : 0, true),
     new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
@@ -132,7 +146,12 @@ export function personCertificate(issuer: Issuer, address: string, subject: Subj
 
 export function deviceCertificate(issuer: Issuer, binding: DeviceBinding, subject: Subject): Promise<Buffer> {
   const uri = deviceBindingUri(binding);
-  return issue(issuer, `OU=Devices, CN=${binding.device}`, subject, leaf('device', KeyUsageFlags.digitalSignature, [USAGE.clientAuth], [{ type: 'url', value: uri }]));
+  return issue(
+    issuer,
+    `OU=Devices, CN=${binding.device}`,
+    subject,
+    leaf('device', KeyUsageFlags.digitalSignature, [USAGE.clientAuth], [{ type: 'url', value: uri }]),
+  );
 }
 
 /** `names`: DNS names and IP addresses, the first is the subject. */
@@ -181,7 +200,11 @@ export async function certificateRevocationList(issuer: Issuer, content: CrlCont
       issuer: parent.subject,
       thisUpdate: content.thisUpdate,
       nextUpdate: content.nextUpdate,
-      entries: content.entries.map((entry) => ({ serialNumber: entry.serial, revocationDate: entry.revokedAt, reason: entry.reason as X509CrlReason })),
+      entries: content.entries.map((entry) => ({
+        serialNumber: entry.serial,
+        revocationDate: entry.revokedAt,
+        reason: entry.reason as X509CrlReason,
+      })),
       signingKey,
       signingAlgorithm,
       extensions: [

@@ -9,7 +9,8 @@ export async function readCertificationRequest(der: Buffer): Promise<Buffer> {
   } catch {
     throw new Fault('malformed', 'csr-malformed', 'this is not a certification request (PKCS#10, DER)');
   }
-  if (!sameBytes(Buffer.from(request.rawData), der)) throw new Fault('malformed', 'csr-malformed', 'the certification request has trailing bytes or a second spelling');
+  if (!sameBytes(Buffer.from(request.rawData), der))
+    throw new Fault('malformed', 'csr-malformed', 'the certification request has trailing bytes or a second spelling');
   const holds = await request.verify().catch(() => false);
   if (!holds) throw new Fault('malformed', 'csr-signature-wrong', 'the certification request is not signed by its own key');
   return Buffer.from(request.publicKey.rawData);

@@ -11,7 +11,8 @@ export interface DeviceBinding {
  * The one URI in the certificate's subjectAltName: `ekms:device:<device>:<employee>:<delivery, base64url>` (docs/formats/enrolment.md). A URI
  * and no extension of our own, because every tool shows it and libraries misspell object identifiers of arcs as large as ours.
  */
-export const deviceBindingUri = ({ device, employee, delivery }: DeviceBinding): string => `ekms:device:${device}:${employee}:${base64url(delivery)}`;
+export const deviceBindingUri = ({ device, employee, delivery }: DeviceBinding): string =>
+  `ekms:device:${device}:${employee}:${base64url(delivery)}`;
 
 /** Strict: one spelling. Throws `device-untrusted`. */
 export function parseDeviceBinding(uri: string): DeviceBinding {

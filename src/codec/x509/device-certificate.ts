@@ -1,7 +1,13 @@
-import { CertificatePolicyExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate as Reader } from '@peculiar/x509';
 import { X509Certificate } from 'node:crypto';
+import {
+  CertificatePolicyExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  X509Certificate as Reader,
+  SubjectAlternativeNameExtension,
+} from '@peculiar/x509';
 import { Fault, sameBytes } from '../../foundation/index.js';
-import { parseDeviceBinding, type DeviceBinding } from './device-binding.js';
+import { type DeviceBinding, parseDeviceBinding } from './device-binding.js';
 import { POLICY } from './oids.js';
 
 export interface TrustedDevice extends DeviceBinding {

@@ -14,8 +14,8 @@ export {
   tlsServerCertificate,
   validity,
 } from './certificate.js';
+export { readCertificationRequest } from './certification-request.js';
 export type { DeviceBinding } from './device-binding.js';
 export { readDeviceCertificate, type TrustedDevice } from './device-certificate.js';
 export { POLICY, type Profile, USAGE } from './oids.js';
 export type { Signer, SignerAlgorithm } from './signer.js';
-export { readCertificationRequest } from './certification-request.js';
