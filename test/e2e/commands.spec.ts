@@ -273,7 +273,7 @@ describe('ekms', () => {
       rmSync(home.beside('spy'));
       writeFileSync(home.file('pin'), 'wrong\n');
       const outcome = await home.ekms('serve');
-      expectRefused(outcome, 'pin-refused');
+      expectRefused(outcome, 'pin-refused', home.file('pin'), 'tried once');
       expect(logins()).toBe(1);
       await expectQuiet(home);
       expect(outcome.stderr).not.toContain('wrong\n');

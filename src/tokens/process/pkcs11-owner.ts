@@ -26,7 +26,17 @@ export class Pkcs11Owner implements ModuleOwner {
       throw new HsmError('pin-refused', `the token ${this.settings.label} has locked its PIN: its security officer must set a new one`);
     if (info?.pinCountLow) process.stderr.write(`the token ${this.settings.label} says that a wrong PIN was given before\n`);
     // Stays open, and with it the login.
-    this.#module.openSession(this.settings.label).login(this.#pin);
+    const session = this.#module.openSession(this.settings.label);
+    try {
+      session.login(this.#pin);
+    } catch (error) {
+      if (!(error instanceof HsmError) || error.code !== 'pin-refused') throw error;
+      const { pinFile, label } = this.settings;
+      throw new HsmError(
+        'pin-refused',
+        `the PIN in ${pinFile} is not that of the token ${label} (${error.message}). It was tried once and is not tried again: put the right one there, then start`,
+      );
+    }
   }
 
   end(): void {
