@@ -24,10 +24,16 @@ const client = selfSignedClient(folder);
 const { ca } = tlsFiles(folder, client.certificates[0]);
 const devices = Array.from({ length: connections }, () => client);
 const elsewhere = given.express ? [resolve(given.express)] : [];
-const candidates = [['bare node:https', 'bare', []], ['Fastify', 'fastify', []], ['Nest on Fastify', 'nest', []]];
+const candidates = [
+  ['bare node:https', 'bare', []],
+  ['Fastify', 'fastify', []],
+  ['Nest on Fastify', 'nest', []],
+];
 if (elsewhere.length > 0) candidates.push(['Express', 'express', elsewhere], ['Nest on Express', 'nest', elsewhere]);
 
-console.log(`bench/http: ${connections} connections, replies of ${given.bytes} bytes, ${rounds} interleaved rounds of ${seconds} s\n${machine()}\n`);
+console.log(
+  `bench/http: ${connections} connections, replies of ${given.bytes} bytes, ${rounds} interleaved rounds of ${seconds} s\n${machine()}\n`,
+);
 const measured = [];
 for (const [name, server, more] of candidates) {
   const running = await bareServer(server, [folder, given.bytes, ...more]);

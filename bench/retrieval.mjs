@@ -34,7 +34,9 @@ const server = await appliance(home, given.profile ? ['--cpu-prof', `--cpu-prof-
 const ca = readFileSync(join(home, 'ca.pem'), 'utf8');
 const load = await generator({ port: server.port, path: '/v1/keys', ca, devices });
 
-console.log(`bench/retrieval: RSA-${bits}, ${people} devices of as many people, ${clients} at a time, ${rounds} rounds of ${seconds} s\n${machine()}\n`);
+console.log(
+  `bench/retrieval: RSA-${bits}, ${people} devices of as many people, ${clients} at a time, ${rounds} rounds of ${seconds} s\n${machine()}\n`,
+);
 let replies = 0;
 const first = { rates: [], c: [], p50: [], p99: [], cpu: [] };
 for (let round = 0; round < rounds; round++) {
@@ -65,17 +67,26 @@ for (let round = 0; round < rounds; round++) {
   keep(kept, await measured(seconds));
   const level = () => database.prepare('SELECT count(*) AS n FROM pool').get().n;
   const before = level();
-  const filling = spawn(process.execPath, [join(root, 'dist/src/main.js'), 'pool', 'fill', '--count', String(before + 2 * seconds)], { env: { ...process.env, EKMS_HOME: home }, stdio: 'ignore' });
+  const filling = spawn(process.execPath, [join(root, 'dist/src/main.js'), 'pool', 'fill', '--count', String(before + 2 * seconds)], {
+    env: { ...process.env, EKMS_HOME: home },
+    stdio: 'ignore',
+  });
   await new Promise((resolve) => setTimeout(resolve, 600)); // until the first pair is being made
   keep(refill, await measured(seconds));
   refill.pairs.push(level() - before);
   if (filling.exitCode === null) await new Promise((resolve) => filling.once('exit', resolve));
 }
-console.log(`\nkept deliveries (${Math.round(size)} bytes), per second: ${spread(kept.rates)}; bare node:https (${Math.round(plain.bytes)} bytes): ${spread(plain.rates)}`);
-console.log(`  latency in ms: p50 ${spread(kept.p50, 1)}, p99 ${spread(kept.p99, 1)} (bare p99 ${spread(plain.p99, 1)}); CPU in ms per reply: ${cpuWords(kept)}`);
+console.log(
+  `\nkept deliveries (${Math.round(size)} bytes), per second: ${spread(kept.rates)}; bare node:https (${Math.round(plain.bytes)} bytes): ${spread(plain.rates)}`,
+);
+console.log(
+  `  latency in ms: p50 ${spread(kept.p50, 1)}, p99 ${spread(kept.p99, 1)} (bare p99 ${spread(plain.p99, 1)}); CPU in ms per reply: ${cpuWords(kept)}`,
+);
 verdict('kept deliveries / bare node:https', median(ratios(kept.rates, plain.rates)), 0.4);
 verdict(`p99 in ms with ${clients} clients`, median(kept.p99), 60, median(kept.p99) <= 60, 1);
-console.log(`\nwhile the pool refills (${spread(refill.pairs)} pairs arrived meanwhile), per second: ${spread(refill.rates)}; p50 ${spread(refill.p50, 1)}, p99 ${spread(refill.p99, 1)}`);
+console.log(
+  `\nwhile the pool refills (${spread(refill.pairs)} pairs arrived meanwhile), per second: ${spread(refill.rates)}; p50 ${spread(refill.p50, 1)}, p99 ${spread(refill.p99, 1)}`,
+);
 const slower = median(ratios(refill.p99, kept.p99));
 verdict('p99 while the pool refills / without', slower, 2, slower <= 2);
 

@@ -6,7 +6,12 @@ import { machine, median, ratios, spread, verdict } from './support/figures.mjs'
 import { askedReleases, preparedHome, tokenProcess } from './support/home.mjs';
 
 const { values: given } = parseArgs({
-  options: { bits: { type: 'string', default: '3072' }, people: { type: 'string', default: '256' }, rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '3' } },
+  options: {
+    bits: { type: 'string', default: '3072' },
+    people: { type: 'string', default: '256' },
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '3' },
+  },
 });
 const [bits, people, rounds, seconds] = [given.bits, given.people, given.rounds, given.seconds].map(Number);
 /** Calls under way at a time: enough that no session waits for the next one. */

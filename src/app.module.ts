@@ -25,28 +25,28 @@ export const CONTROLLERS: readonly Type[] = [
   OpenApiController,
 ];
 
-/** The application: the house's use cases behind their controllers. */
 @Module({})
-export class AppModule {
-  static of(house: House, defect: (error: unknown, request: string) => void): DynamicModule {
-    return {
-      module: AppModule,
-      controllers: [...CONTROLLERS],
-      providers: [
-        { provide: KeyVault, useValue: house.vault },
-        { provide: EnrolmentDesk, useValue: house.desk },
-        { provide: Announcements, useValue: house.announcements },
-        { provide: DeviceRegistry, useValue: house.registry },
-        { provide: CertificateDirectory, useValue: house.directory },
-        { provide: RevocationLists, useValue: house.revocations },
-        { provide: Health, useValue: house.health },
-        { provide: OPEN_API, useValue: openApi(CONTROLLERS) },
-        { provide: DeviceGuard, useValue: house.deviceGuard },
-        { provide: AppCredentials, useValue: house.apps },
-        { provide: APP_GUARD, useClass: RouteClassGuard },
-        { provide: APP_INTERCEPTOR, useValue: new RefusalEntries(house) },
-        { provide: APP_FILTER, useValue: new ProblemFilter(defect) },
-      ],
-    };
-  }
+class AppModule {}
+
+/** The application: the house's use cases behind their controllers. */
+export function appModule(house: House, defect: (error: unknown, request: string) => void): DynamicModule {
+  return {
+    module: AppModule,
+    controllers: [...CONTROLLERS],
+    providers: [
+      { provide: KeyVault, useValue: house.vault },
+      { provide: EnrolmentDesk, useValue: house.desk },
+      { provide: Announcements, useValue: house.announcements },
+      { provide: DeviceRegistry, useValue: house.registry },
+      { provide: CertificateDirectory, useValue: house.directory },
+      { provide: RevocationLists, useValue: house.revocations },
+      { provide: Health, useValue: house.health },
+      { provide: OPEN_API, useValue: openApi(CONTROLLERS) },
+      { provide: DeviceGuard, useValue: house.deviceGuard },
+      { provide: AppCredentials, useValue: house.apps },
+      { provide: APP_GUARD, useClass: RouteClassGuard },
+      { provide: APP_INTERCEPTOR, useValue: new RefusalEntries(house) },
+      { provide: APP_FILTER, useValue: new ProblemFilter(defect) },
+    ],
+  };
 }

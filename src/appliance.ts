@@ -4,7 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { forgetExpired, type RouteClass } from './access/index.js';
-import { AppModule } from './app.module.js';
+import { appModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
 import { answerProblem, Listeners, type Place } from './http/index.js';
@@ -72,7 +72,7 @@ async function application(house: House, defect: (error: unknown, request: strin
     exposeHeadRoutes: false,
     frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => answerProblem(error, request, reply, defect),
   });
-  const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(house, defect), adapter, {
+  const app = await NestFactory.create<NestFastifyApplication>(appModule(house, defect), adapter, {
     logger: ['error'],
     abortOnError: false,
     bodyParser: false,

@@ -8,7 +8,7 @@ import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health } from './http/index.js';
 import { KeyVault, ReadyPool } from './keys/index.js';
-import { MaildirTransport, type Mailer, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
+import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
 import { openStorage } from './storage/index.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
 
@@ -164,7 +164,7 @@ async function joinRooms(
   });
   const vault = new KeyVault(storage, audit, token, issuance, clock, configuration.keys.mode);
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
-  const announcements = new Announcements(storage, mail as Mailer, registry, clock, base);
+  const announcements = new Announcements(storage, audit, mail, registry, clock, base);
   const desk = new EnrolmentDesk(
     { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, clock },
     {

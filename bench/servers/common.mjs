@@ -6,7 +6,14 @@ const file = (name) => readFileSync(join(folder, name));
 const text = 'x'.repeat(Number(size) - '{"text":""}'.length);
 
 /** As src/http/listeners.ts has it; here a foreign certificate does not even connect. */
-export const tls = () => ({ key: file('server.key'), cert: file('server.pem'), ca: file('clients.pem'), requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.3' });
+export const tls = () => ({
+  key: file('server.key'),
+  cert: file('server.pem'),
+  ca: file('clients.pem'),
+  requestCert: true,
+  rejectUnauthorized: true,
+  minVersion: 'TLSv1.3',
+});
 
 /** Milliseconds, as the appliance's: Node's own five seconds would end connections between two rounds. */
 export const KEEP_ALIVE = 75_000;

@@ -1,8 +1,9 @@
 // Express 5 with the same route. Arguments as bare.mjs, then the folder where express is installed: it is no dependency of ours.
-import { createRequire } from 'node:module';
+
 import { createServer } from 'node:https';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { KEEP_ALIVE, record, ready, tls } from './common.mjs';
+import { KEEP_ALIVE, ready, record, tls } from './common.mjs';
 
 const express = createRequire(join(process.argv[4], 'index.js'))('express');
 const app = express();

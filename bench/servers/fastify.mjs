@@ -1,7 +1,7 @@
 // Fastify as the appliance uses it, without Nest: the listener of node:https, the framework's router and serialiser. Arguments as bare.mjs.
 import { createServer } from 'node:https';
 import fastify from 'fastify';
-import { KEEP_ALIVE, record, ready, tls } from './common.mjs';
+import { KEEP_ALIVE, ready, record, tls } from './common.mjs';
 
 const app = fastify({ exposeHeadRoutes: false });
 app.get('/v1/keys', async (request, reply) => {

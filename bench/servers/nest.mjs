@@ -1,13 +1,13 @@
 // Nest over Fastify, or, where a folder with express and @nestjs/platform-express is given, over Express. Arguments as bare.mjs, then that folder.
 import 'reflect-metadata';
-import { createRequire } from 'node:module';
 import { createServer } from 'node:https';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Controller, Get, Module, Req } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
-import { KEEP_ALIVE, record, ready, tls } from './common.mjs';
+import { KEEP_ALIVE, ready, record, tls } from './common.mjs';
 
 class Keys {
   list(request) {

@@ -8,7 +8,8 @@ export function quantile(values, q) {
 }
 
 /** `median (lowest … highest)`. */
-export const spread = (values, digits = 0) => `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)} … ${Math.max(...values).toFixed(digits)})`;
+export const spread = (values, digits = 0) =>
+  `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)} … ${Math.max(...values).toFixed(digits)})`;
 
 /** One ratio per round, so that what else the machine did in that round is on both sides. */
 export const ratios = (of, to) => of.map((value, round) => value / to[round]);

@@ -1,7 +1,8 @@
 // A process of its own that asks over kept-alive mutual-TLS connections, one per device. Written on the bare socket, so that it takes as
 // little as it can of the cores that it shares with what it measures. Orders and answers go over the channel of child_process.fork.
-import { connect } from 'node:tls';
+
 import { cpuUsage } from 'node:process';
+import { connect } from 'node:tls';
 
 let connections = [];
 let request = Buffer.alloc(0);
@@ -20,7 +21,15 @@ async function connectAll({ port, path, ca, devices }) {
   for (const { certificates, identity } of devices)
     connections.push(
       await new Promise((resolve, reject) => {
-        const options = { host: '127.0.0.1', port, servername: 'localhost', ca, cert: certificates.join(''), key: identity, minVersion: 'TLSv1.3' };
+        const options = {
+          host: '127.0.0.1',
+          port,
+          servername: 'localhost',
+          ca,
+          cert: certificates.join(''),
+          key: identity,
+          minVersion: 'TLSv1.3',
+        };
         const socket = connect(options, () => resolve(new Connection(socket)));
         socket.once('error', reject);
       }),
@@ -59,7 +68,15 @@ async function run({ clients, seconds }) {
   await Promise.all(Array.from({ length: Math.min(clients, connections.length) }, client));
   const took = (performance.now() - start) / 1000;
   const { user, system } = cpuUsage(cpu);
-  return { count: latencies.length, rate: latencies.length / took, took, latencies, statuses, bytes: bytes / latencies.length, cpu: (user + system) / 1e6 };
+  return {
+    count: latencies.length,
+    rate: latencies.length / took,
+    took,
+    latencies,
+    statuses,
+    bytes: bytes / latencies.length,
+    cpu: (user + system) / 1e6,
+  };
 }
 
 class Connection {

@@ -1,15 +1,26 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
-import { constants, createPrivateKey, createPublicKey, generateKeyPairSync, generatePrimeSync, privateDecrypt, randomBytes, randomUUID, sign, X509Certificate } from 'node:crypto';
+import {
+  constants,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  generatePrimeSync,
+  privateDecrypt,
+  randomBytes,
+  randomUUID,
+  sign,
+  X509Certificate,
+} from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { certificationRequest } from '../../dist/client/src/x509/index.js';
 import { configurationFile, loadConfiguration } from '../../dist/src/configuration.js';
+import { must } from '../../dist/src/demo/programs.js';
 import { base64url, canonicalJson, parseAddress, sha256 } from '../../dist/src/foundation/index.js';
 import { openHouse, placesOf, tokenSettings } from '../../dist/src/house.js';
 import { KeyStore } from '../../dist/src/keys/index.js';
-import { must } from '../../dist/src/demo/programs.js';
 import { MemoryTransport } from '../../dist/src/mail/index.js';
 import { openStorage } from '../../dist/src/storage/index.js';
 import { TokenProcess } from '../../dist/src/tokens/index.js';
@@ -44,7 +55,9 @@ export function configure(home, { bits = 3072, client = 0, operation = 0, pool =
   const at = (port) => `"127.0.0.1:${port}"`;
   const listen = `{ client: ${at(client)}, administration: ${at(0)}, staff: ${at(0)}, public: ${at(0)}, operation: ${at(operation)} }`;
   const keys = `{ bits: ${bits}, pool: { target: ${pool} } }`;
-  writeFileSync(configurationFile(home), `listen: ${listen}\ndomains: [${DOMAIN}]\nkeys: ${keys}\ntoken: { workers: ${workers} }\n`, { mode: 0o600 });
+  writeFileSync(configurationFile(home), `listen: ${listen}\ndomains: [${DOMAIN}]\nkeys: ${keys}\ntoken: { workers: ${workers} }\n`, {
+    mode: 0o600,
+  });
 }
 
 /** Opens the house of `home` in this process, with mail that goes nowhere. */
@@ -62,7 +75,9 @@ async function populate(house, mails, people) {
   const app = await house.apps.issue('linux', { kind: 'operator' });
   let said = 0;
   await house.pool.fill(people, (level) => {
-    if (level - said >= 32) process.stderr.write(`  ${(said = level)} pairs\n`);
+    if (level - said < 32) return;
+    said = level;
+    process.stderr.write(`  ${level} pairs\n`);
   });
   house.mail.start();
   const keys = deliveryKeys(people);
@@ -74,8 +89,20 @@ async function populate(house, mails, people) {
 async function enrol(house, app, mails, text, delivery) {
   const identity = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
   const address = parseAddress(text);
-  const actor = () => ({ kind: 'app', id: app, platform: 'linux', nonce: randomBytes(16).toString('base64url'), request: { id: randomUUID(), network: '127.0.0.1' } });
-  const begun = await house.desk.request(actor(), { address, csr: certificationRequest(identity, 'bench'), delivery: spkiOf(delivery), platform: 'linux', name: null });
+  const actor = () => ({
+    kind: 'app',
+    id: app,
+    platform: 'linux',
+    nonce: randomBytes(16).toString('base64url'),
+    request: { id: randomUUID(), network: '127.0.0.1' },
+  });
+  const begun = await house.desk.request(actor(), {
+    address,
+    csr: certificationRequest(identity, 'bench'),
+    delivery: spkiOf(delivery),
+    platform: 'linux',
+    name: null,
+  });
   await house.mail.flush();
   const mail = mails.findLast((one) => one.to === address.shown && /^Subject: ACME: /m.test(one.bytes));
   const half1 = challengeOf(mail.bytes);
@@ -94,11 +121,18 @@ export const challengeOf = (mail) => /^Subject: ACME: (\S+)/m.exec(mail.toString
 export function answerTo({ begun, address, half1, identity, delivery, root: authority }) {
   const { crv, kty, x, y } = createPublicKey(identity).export({ format: 'jwk' });
   const body = { v: 1, enrolment: begun.id, address, half1, half2: begun.half, jkt: base64url(sha256(canonicalJson({ crv, kty, x, y }))) };
-  const answer = base64url(sha256(canonicalJson({ ...body, delivery: base64url(sha256(spkiOf(delivery))), server: base64url(sha256(authority)) })));
-  return { answer, signature: base64url(sign('sha256', Buffer.from(answer), { key: identity, dsaEncoding: 'ieee-p1363' })), nonce: openNonce(delivery, begun.nonce) };
+  const answer = base64url(
+    sha256(canonicalJson({ ...body, delivery: base64url(sha256(spkiOf(delivery))), server: base64url(sha256(authority)) })),
+  );
+  return {
+    answer,
+    signature: base64url(sign('sha256', Buffer.from(answer), { key: identity, dsaEncoding: 'ieee-p1363' })),
+    nonce: openNonce(delivery, begun.nonce),
+  };
 }
 
-const openNonce = (key, nonce) => base64url(privateDecrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, Buffer.from(nonce, 'base64')));
+const openNonce = (key, nonce) =>
+  base64url(privateDecrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, Buffer.from(nonce, 'base64')));
 
 export const spkiOf = (key) => createPublicKey(key).export({ type: 'spki', format: 'der' });
 const pkcs8 = (key) => key.export({ type: 'pkcs8', format: 'pem' }).toString();

@@ -28,4 +28,7 @@ export interface Request {
   readonly network: string;
 }
 
-export const auditActor = (actor: { kind: AuditActor['kind']; id?: string }): AuditActor => ({ kind: actor.kind, ...(actor.id ? { id: actor.id } : {}) });
+export const auditActor = (actor: { kind: AuditActor['kind']; id?: string }): AuditActor => ({
+  kind: actor.kind,
+  ...(actor.id ? { id: actor.id } : {}),
+});

@@ -58,23 +58,40 @@ export class AppCredentials {
 
   /** Rejects with `app-signature-malformed`, `app-unknown`, `app-signature-wrong`, `app-clock`; each refusal is an entry. */
   async admit(signed: SignedRequest, request: Request): Promise<AppActor> {
-    return orRefused(this, { action: 'app.admit', actor: { kind: 'stranger' }, request: request.id, personal: { network: request.network } }, () => this.#admit(signed, request));
+    return orRefused(
+      this,
+      { action: 'app.admit', actor: { kind: 'stranger' }, request: request.id, personal: { network: request.network } },
+      () => this.#admit(signed, request),
+    );
   }
 
   async #admit(signed: SignedRequest, request: Request): Promise<AppActor> {
     const { keyid, nonce, created } = signatureParameters(signed);
-    const app = await this.storage.one<{ platform: string; public_key: Buffer; state: string }>('SELECT platform, public_key, state FROM apps WHERE id = ?', [keyid]);
-    if (app?.state !== 'active') throw new Fault('unauthenticated', 'app-unknown', 'this app credential is not known here or has been revoked');
-    if (!signatureHolds(signed, app.public_key)) throw new Fault('unauthenticated', 'app-signature-wrong', 'the signature of the app credential does not fit the request');
+    const app = await this.storage.one<{ platform: string; public_key: Buffer; state: string }>(
+      'SELECT platform, public_key, state FROM apps WHERE id = ?',
+      [keyid],
+    );
+    if (app?.state !== 'active')
+      throw new Fault('unauthenticated', 'app-unknown', 'this app credential is not known here or has been revoked');
+    if (!signatureHolds(signed, app.public_key))
+      throw new Fault('unauthenticated', 'app-signature-wrong', 'the signature of the app credential does not fit the request');
     if (Math.abs(this.clock.now().getTime() / 1000 - created) > SKEW)
-      throw new Fault('unauthenticated', 'app-clock', 'the request was signed more than five minutes from now by this server; set the clock right');
+      throw new Fault(
+        'unauthenticated',
+        'app-clock',
+        'the request was signed more than five minutes from now by this server; set the clock right',
+      );
     return { kind: 'app', id: keyid, platform: app.platform, nonce, request };
   }
 
   /** Uses the request's nonce up, inside the unit of what the request does. Throws `app-replayed`. */
   async spendNonce(unit: Unit, app: AppActor): Promise<void> {
     const now = this.clock.now().getTime();
-    const fresh = await unit.run('INSERT INTO app_nonces (app, nonce, expires) VALUES (?, ?, ?) ON CONFLICT DO NOTHING', [app.id, app.nonce, now + 2 * SKEW * 1000]);
+    const fresh = await unit.run('INSERT INTO app_nonces (app, nonce, expires) VALUES (?, ?, ?) ON CONFLICT DO NOTHING', [
+      app.id,
+      app.nonce,
+      now + 2 * SKEW * 1000,
+    ]);
     if (fresh === 0) throw new Fault('unauthenticated', 'app-replayed', 'this signed request has been used before');
   }
 }

@@ -1,5 +1,5 @@
-import { type AuditLog, base64url, type Clock, Fault, orRefused, sha256, type Storage } from '../foundation/index.js';
 import { readDeviceCertificate, type TrustedDevice } from '../codec/x509/index.js';
+import { type AuditLog, base64url, type Clock, Fault, orRefused, type Storage, sha256 } from '../foundation/index.js';
 import type { DeviceActor, Request } from './actor.js';
 import type { DeviceTrust } from './device-trust.js';
 
@@ -18,21 +18,26 @@ export class DeviceGuard {
   /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`. */
   async admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
     const facts = certificate ? { facts: { certificate: base64url(sha256(certificate)) } } : {};
-    return orRefused(this.log, { action: 'device.admit', actor: { kind: 'stranger' }, request: request.id, personal: { network: request.network }, ...facts }, () =>
-      this.#admit(certificate, request),
+    return orRefused(
+      this.log,
+      { action: 'device.admit', actor: { kind: 'stranger' }, request: request.id, personal: { network: request.network }, ...facts },
+      () => this.#admit(certificate, request),
     );
   }
 
   async #admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
-    if (!certificate) throw new Fault('unauthenticated', 'device-certificate-missing', 'this route wants the certificate of an enrolled device');
+    if (!certificate)
+      throw new Fault('unauthenticated', 'device-certificate-missing', 'this route wants the certificate of an enrolled device');
     const read = this.#verify(certificate);
     const now = this.clock.now();
-    if (now < read.notBefore || now >= read.notAfter) throw new Fault('forbidden', 'device-untrusted', 'the device certificate is not valid now');
+    if (now < read.notBefore || now >= read.notAfter)
+      throw new Fault('forbidden', 'device-untrusted', 'the device certificate is not valid now');
     const known = await this.trust.find(read.digest);
     if (!known || known.id !== read.device || known.employee !== read.employee)
       throw new Fault('forbidden', 'device-unknown', 'this device is not enrolled here');
     if (known.state !== 'active') throw new Fault('forbidden', 'device-blocked', `this device is ${known.state}; enrol it again`);
-    if (known.employeeState !== 'active') throw new Fault('forbidden', 'employee-blocked', 'this person has left; keys are not handed out any more');
+    if (known.employeeState !== 'active')
+      throw new Fault('forbidden', 'employee-blocked', 'this person has left; keys are not handed out any more');
     return { kind: 'device', id: known.id, employee: known.employee, certificate, deliveryKey: known.deliveryKey, request };
   }
 

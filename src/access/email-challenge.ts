@@ -56,7 +56,11 @@ export class EmailChallenge {
       to: address.shown,
       kind: 'challenge',
       subject: `ACME: ${half}`,
-      headers: { 'Auto-Submitted': 'auto-generated; type=acme', 'EKMS-Enrolment': enrolment, 'EKMS-Expires': new Date(expires).toISOString() },
+      headers: {
+        'Auto-Submitted': 'auto-generated; type=acme',
+        'EKMS-Enrolment': enrolment,
+        'EKMS-Expires': new Date(expires).toISOString(),
+      },
       text: challengeText(this.minutes),
       expires,
     });

@@ -1,4 +1,14 @@
-import { type Address, type AuditActor, type AuditLog, type Clock, Fault, newId, type Reader, type Storage, type Unit } from '../foundation/index.js';
+import {
+  type Address,
+  type AuditActor,
+  type AuditLog,
+  type Clock,
+  Fault,
+  newId,
+  type Reader,
+  type Storage,
+  type Unit,
+} from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { BindingRecord, Sealed, Token } from '../tokens/index.js';
 
@@ -21,7 +31,15 @@ interface BindingRow {
 
 const binding = (row: BindingRow): Binding => ({
   sealed: {
-    record: { type: 'binding', id: row.id, version: row.version, employee: row.employee, address: row.address, from: row.from_time, to: row.to_time },
+    record: {
+      type: 'binding',
+      id: row.id,
+      version: row.version,
+      employee: row.employee,
+      address: row.address,
+      from: row.from_time,
+      to: row.to_time,
+    },
     mac: row.mac,
   },
   shown: row.shown,
@@ -46,28 +64,33 @@ export class Employees {
 
   /** The open bindings of an employee, oldest first. */
   async bindingsOf(employee: string): Promise<Binding[]> {
-    const rows = await this.storage.all<BindingRow>('SELECT * FROM bindings WHERE employee = ? AND to_time IS NULL ORDER BY from_time', [employee]);
+    const rows = await this.storage.all<BindingRow>('SELECT * FROM bindings WHERE employee = ? AND to_time IS NULL ORDER BY from_time', [
+      employee,
+    ]);
     return rows.map(binding);
   }
 
   /** A sealed binding of a new employee, not stored yet: `insert` does that, in the unit of what makes the employee real. */
   async propose(address: Pick<Address, 'key' | 'shown'>): Promise<Binding> {
-    const record: BindingRecord = { type: 'binding', id: newId(), version: 1, employee: newId(), address: address.key, from: this.clock.now().getTime(), to: null };
+    const record: BindingRecord = {
+      type: 'binding',
+      id: newId(),
+      version: 1,
+      employee: newId(),
+      address: address.key,
+      from: this.clock.now().getTime(),
+      to: null,
+    };
     return { sealed: await this.token.seal(record), shown: address.shown };
   }
 
   /** Rejects with `duplicate` when the address got bound meanwhile. */
   async insert(unit: Unit, { sealed: { record, mac }, shown }: Binding, by: AuditActor): Promise<void> {
     await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', ?)", [record.employee, record.from]);
-    await unit.run('INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)', [
-      record.id,
-      record.version,
-      record.employee,
-      record.address,
-      shown,
-      record.from,
-      mac,
-    ]);
+    await unit.run(
+      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)',
+      [record.id, record.version, record.employee, record.address, shown, record.from, mac],
+    );
     await this.audit.append(unit, { action: 'employee.create', outcome: 'done', actor: by, employee: record.employee });
     await this.audit.append(unit, {
       action: 'binding.begin',
@@ -95,7 +118,14 @@ export class Employees {
       ]);
       if (changed === 0) throw new Fault('conflict', 'binding-changed', 'this binding was changed at the same time; look again');
       await forgetDeliveries(unit, record.employee);
-      await this.audit.append(unit, { action: 'binding.end', outcome: 'done', actor: by, employee: record.employee, subject: record.id, personal: { address } });
+      await this.audit.append(unit, {
+        action: 'binding.end',
+        outcome: 'done',
+        actor: by,
+        employee: record.employee,
+        subject: record.id,
+        personal: { address },
+      });
       await intend(unit, record.id, 'raise-binding', { id: record.id }, this.clock);
     });
     await this.settleRaise(record.id);
@@ -115,7 +145,12 @@ export class Employees {
       const changed = await unit.run('UPDATE employees SET state = ? WHERE id = ?', [state, employee]);
       if (changed === 0) throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
       if (state === 'stopped') await forgetDeliveries(unit, employee);
-      await this.audit.append(unit, { action: state === 'stopped' ? 'employee.stop' : 'employee.resume', outcome: 'done', actor: by, employee });
+      await this.audit.append(unit, {
+        action: state === 'stopped' ? 'employee.stop' : 'employee.resume',
+        outcome: 'done',
+        actor: by,
+        employee,
+      });
       await fulfil(unit, employee);
       await intend(unit, employee, 'block-employee', {}, this.clock);
     });

@@ -1,7 +1,7 @@
 import { loadConfiguration } from '../configuration.js';
 import { Fault, isFault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
-import { askAppliance } from './control.js';
+import { askAppliance } from './ask-appliance.js';
 import { examine, examineConfiguration } from './doctor.js';
 import type { Finding } from './finding.js';
 import { lockHome } from './lock.js';

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration.js';
 import { pem } from '../certificates/index.js';
+import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
 import { authorityUrls, type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
 import { lockHome } from './lock.js';
@@ -20,15 +20,23 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
   const unlock = lockHome(home);
   try {
     if (!existsSync(configurationFile(home))) {
-      if (domains.length === 0) throw new Fault('misconfigured', 'domain-missing', 'say which mail domain this appliance serves: ekms init --domain corp.example');
+      if (domains.length === 0)
+        throw new Fault('misconfigured', 'domain-missing', 'say which mail domain this appliance serves: ekms init --domain corp.example');
       writeFileSync(configurationFile(home), freshConfiguration(domains), { mode: 0o600, flag: 'wx' });
     }
     const configuration = loadConfiguration(home);
-    if (configuration.domains.length === 0) throw new Fault('misconfigured', 'domain-missing', 'ekms.yaml names no mail domain: add domains: [corp.example]');
+    if (configuration.domains.length === 0)
+      throw new Fault('misconfigured', 'domain-missing', 'ekms.yaml names no mail domain: add domains: [corp.example]');
     const other = domains.filter((domain) => !configuration.domains.includes(domain.toLowerCase()));
-    if (other.length > 0) throw new Fault('misconfigured', 'domain-differs', `ekms.yaml exists and does not name ${other.join(', ')}: add it there, or leave --domain away`);
+    if (other.length > 0)
+      throw new Fault(
+        'misconfigured',
+        'domain-differs',
+        `ekms.yaml exists and does not name ${other.join(', ')}: add it there, or leave --domain away`,
+      );
     const places = placesOf(configuration, installation);
-    if (existsSync(places.rootCertificate)) throw new Fault('conflict', 'already-initialised', `${home} has been initialised already; nothing was changed`);
+    if (existsSync(places.rootCertificate))
+      throw new Fault('conflict', 'already-initialised', `${home} has been initialised already; nothing was changed`);
     say('making token, key-encryption key and authorities');
     await makeToken(
       {
@@ -47,8 +55,17 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
     const house = await openHouse(configuration, installation);
     try {
       await house.storage.write(async (unit) => {
-        await unit.run('INSERT INTO tokens (label, module, created) VALUES (?, ?, ?)', [configuration.token.label, configuration.token.module, house.clock.now().getTime()]);
-        await house.audit.append(unit, { action: 'appliance.init', outcome: 'done', actor: { kind: 'operator' }, facts: { label: configuration.token.label } });
+        await unit.run('INSERT INTO tokens (label, module, created) VALUES (?, ?, ?)', [
+          configuration.token.label,
+          configuration.token.module,
+          house.clock.now().getTime(),
+        ]);
+        await house.audit.append(unit, {
+          action: 'appliance.init',
+          outcome: 'done',
+          actor: { kind: 'operator' },
+          facts: { label: configuration.token.label },
+        });
       });
       await house.revocations.publishDue();
       writeFileSync(places.rootCertificate, pem(house.authorities.root), { mode: 0o644, flag: 'wx' });

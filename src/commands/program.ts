@@ -1,39 +1,22 @@
-import { resolve } from 'node:path';
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { loadConfiguration } from '../configuration.js';
 import { isFault } from '../foundation/index.js';
-import { type Installation, openHouse, placesOf } from '../house.js';
-import { type ActName, ACTS } from './acts.js';
+import type { Installation } from '../house.js';
+import type { KeyState } from '../tokens/index.js';
+import type { ActName } from './acts.js';
+import { askAppliance } from './ask-appliance.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
-import { askAppliance } from './control.js';
-import { diagnose } from './diagnose.js';
-import { init } from './init.js';
-import { lockHome } from './lock.js';
-import { NEXT_KEY_STATE } from '../tokens/index.js';
-import { requireInitialised, serve } from './serve.js';
 
 const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
 const print = (value: unknown): void => console.log(typeof value === 'string' ? value : JSON.stringify(value, null, 2));
 
-/** Has the running appliance do it; with none up, opens the house itself, under the lock. */
+/** Has the running appliance do it; with none up, does it alone. What a command needs beyond asking is loaded only then: asking answers at once. */
 async function act(name: ActName, args: object, installation: Installation): Promise<unknown> {
   const answered = await askAppliance(home(), name, args);
   if (answered) return answered.value;
-  const configuration = loadConfiguration(home());
-  requireInitialised(home(), placesOf(configuration, installation).rootCertificate);
-  const unlock = lockHome(home());
-  try {
-    const house = await openHouse(configuration, installation);
-    try {
-      return await ACTS[name](house, args as never); // the command line below makes the arguments of that very act
-    } finally {
-      await house.mail.flush();
-      await house.close();
-    }
-  } finally {
-    unlock();
-  }
+  const { actAlone } = await import('./act-alone.js');
+  return actAlone(home(), name, args, installation);
 }
 
 export function program(installation: Installation, version: string): Command {
@@ -49,10 +32,17 @@ export function program(installation: Installation, version: string): Command {
     .option('--domain <domain...>', 'mail domain whose people may enrol', [])
     .option('--organisation <name>', 'name in the authorities’ certificates')
     .action(async ({ domain, organisation }: { domain: string[]; organisation?: string }) => {
+      const { init } = await import('./init.js');
       await init({ home: home(), domains: domain, ...(organisation ? { organisation } : {}), say: console.error }, installation);
       print(`initialised ${home()}; its root certificate is ca.pem there`);
     });
-  ekms.command('serve').description('run the appliance').action(() => serve(home(), installation, print));
+  ekms
+    .command('serve')
+    .description('run the appliance')
+    .action(async () => {
+      const { serve } = await import('./serve.js');
+      await serve(home(), installation, print);
+    });
 
   const app = ekms.command('app').description('app credentials of the managed client');
   app
@@ -87,9 +77,15 @@ export function program(installation: Installation, version: string): Command {
   enrolment.command('deny <id>').action((id: string) => does('enrolment.decide')({ id, approve: false }));
 
   const employee = ekms.command('employee').description('people');
-  employee.command('stop <address>').description('a leaver: nothing is released from the next request on').action((address: string) => does('employee.stop')({ address }));
+  employee
+    .command('stop <address>')
+    .description('a leaver: nothing is released from the next request on')
+    .action((address: string) => does('employee.stop')({ address }));
   employee.command('resume <address>').action((address: string) => does('employee.resume')({ address }));
-  employee.command('release-address <address>').description('the address will be somebody else’s').action((address: string) => does('binding.end')({ address }));
+  employee
+    .command('release-address <address>')
+    .description('the address will be somebody else’s')
+    .action((address: string) => does('binding.end')({ address }));
 
   employee
     .command('mode <address>')
@@ -109,15 +105,22 @@ export function program(installation: Installation, version: string): Command {
     .action((address: string, { because }: { because: string }) => does('key.replace')({ address, because }));
   key
     .command('set-state <id>')
-    .addArgument(new Argument('<state>').choices(Object.keys(NEXT_KEY_STATE)))
+    .addArgument(new Argument('<state>').choices(['active', 'suspended', 'deactivated', 'compromised', 'destroyed'] satisfies KeyState[]))
     .action((id: string, state: string) => does('key.change')({ id, state }));
-  ekms.command('audit').command('tail').option('-n, --count <n>', 'entries', (text) => whole(text), 20).action(({ count }: { count: number }) => does('audit.tail')({ count }));
+  ekms
+    .command('audit')
+    .command('tail')
+    .option('-n, --count <n>', 'entries', (text) => whole(text), 20)
+    .action(({ count }: { count: number }) => does('audit.tail')({ count }));
   ekms
     .command('doctor')
     .description('say what is wrong and what this token enforces; exit status 0 only if nothing is bad')
     .option('--data', 'look at the log and the data only', false)
     .option('--json', 'for programs', false)
-    .action((how: { data: boolean; json: boolean }) => diagnose(home(), how, installation, print));
+    .action(async (how: { data: boolean; json: boolean }) => {
+      const { diagnose } = await import('./diagnose.js');
+      await diagnose(home(), how, installation, print);
+    });
   ekms
     .command('campaign')
     .description('long runs of tests, on homes of their own')
@@ -125,7 +128,10 @@ export function program(installation: Installation, version: string): Command {
     .option('--seed <n>', 'repeats a run', (text) => whole(text), 1)
     .option('--count <n>', 'faults or inputs', (text) => whole(text), 50)
     .action((name: CampaignName, how: { seed: number; count: number }) => runCampaign(name, how, installation));
-  ekms.command('status').description('health of the running appliance').action(() => does('health')({}));
+  ekms
+    .command('status')
+    .description('health of the running appliance')
+    .action(() => does('health')({}));
   return ekms;
 }
 

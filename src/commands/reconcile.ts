@@ -1,5 +1,5 @@
-import type { House } from '../house.js';
 import type { BegunEnrolment } from '../devices/index.js';
+import type { House } from '../house.js';
 import { openIntents } from '../storage/index.js';
 
 /**
@@ -34,6 +34,8 @@ export async function reconcile(house: House, age = 0): Promise<number> {
   await house.issuance.serveWaiting();
   const cut = intents.filter(({ kind }) => kind !== 'give-key').length;
   if (cut > 0)
-    await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.reconcile', outcome: 'done', actor: { kind: 'system' }, facts: { intents: cut } }));
+    await house.storage.write((unit) =>
+      house.audit.append(unit, { action: 'appliance.reconcile', outcome: 'done', actor: { kind: 'system' }, facts: { intents: cut } }),
+    );
   return cut;
 }

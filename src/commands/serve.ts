@@ -1,8 +1,8 @@
+import { existsSync } from 'node:fs';
 import { startAppliance } from '../appliance.js';
 import { loadConfiguration } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
-import { existsSync } from 'node:fs';
 import { serveControl } from './control.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
@@ -11,7 +11,8 @@ import { reconcile } from './reconcile.js';
 const ABANDONED = 120_000;
 
 export function requireInitialised(home: string, root: string): void {
-  if (!existsSync(root)) throw new Fault('misconfigured', 'not-initialised', `${home} has not been initialised: run ekms init --domain corp.example first`);
+  if (!existsSync(root))
+    throw new Fault('misconfigured', 'not-initialised', `${home} has not been initialised: run ekms init --domain corp.example first`);
 }
 
 /** Runs until SIGTERM or SIGINT. Prints one line beginning with `ready` once it serves. */
@@ -29,10 +30,14 @@ export async function serve(home: string, installation: Installation, say: (line
       const healing = setInterval(() => void reconcile(house, ABANDONED).catch((error: unknown) => defect(error, 'reconcile')), ABANDONED);
       try {
         const stopControl = await serveControl(house, home);
-        await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }));
+        await house.storage.write((unit) =>
+          house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }),
+        );
         if (configuration.mail.transport === 'maildir') say('mail goes to Maildir folders: for evaluation only, not for production');
         const { client, public: open, operation } = appliance.places;
-        say(`ready client=https://${configuration.publicName}:${client?.port} public=http://${configuration.publicName}:${open?.port} operation=http://${operation?.host}:${operation?.port}`);
+        say(
+          `ready client=https://${configuration.publicName}:${client?.port} public=http://${configuration.publicName}:${open?.port} operation=http://${operation?.host}:${operation?.port}`,
+        );
         await new Promise<void>((resolve) => {
           for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
         });
@@ -41,7 +46,9 @@ export async function serve(home: string, installation: Installation, say: (line
       } finally {
         await appliance.close();
       }
-      await house.storage.write((unit) => house.audit.append(unit, { action: 'appliance.stop', outcome: 'done', actor: { kind: 'system' } })).catch(() => {});
+      await house.storage
+        .write((unit) => house.audit.append(unit, { action: 'appliance.stop', outcome: 'done', actor: { kind: 'system' } }))
+        .catch(() => {});
     } finally {
       await house.close();
     }

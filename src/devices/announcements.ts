@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { base64url, type Clock, Fault, fromBase64, sha256, type Storage, type Unit } from '../foundation/index.js';
+import {
+  type AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  fromBase64,
+  orRefused,
+  type Storage,
+  sha256,
+  type Unit,
+} from '../foundation/index.js';
 import type { Mailer, PreparedMail } from '../mail/index.js';
 import type { DeviceRegistry } from './device-registry.js';
 
@@ -16,6 +26,7 @@ export interface Announcement {
 export class Announcements {
   constructor(
     private readonly storage: Storage,
+    private readonly audit: AuditLog,
     private readonly mailer: Mailer,
     private readonly registry: DeviceRegistry,
     private readonly clock: Clock,
@@ -36,8 +47,15 @@ export class Announcements {
     return { mail, tokenDigest: sha256(token) };
   }
 
-  async prepareWaiting(address: string, device: { platform: string; name: string | null }, waitsFor: 'device' | 'approval'): Promise<PreparedMail> {
-    const who = waitsFor === 'device' ? 'Confirm it on a device that you already use, or ask your administrator.' : 'An administrator has to approve it.';
+  async prepareWaiting(
+    address: string,
+    device: { platform: string; name: string | null },
+    waitsFor: 'device' | 'approval',
+  ): Promise<PreparedMail> {
+    const who =
+      waitsFor === 'device'
+        ? 'Confirm it on a device that you already use, or ask your administrator.'
+        : 'An administrator has to approve it.';
     return this.mailer.prepare({
       kind: 'approval',
       to: address,
@@ -53,15 +71,27 @@ export class Announcements {
 
   async insert(unit: Unit, announcement: Announcement, device: string): Promise<void> {
     await this.mailer.enqueue(unit, announcement.mail);
-    await unit.run('INSERT INTO freezes (token_digest, device, expires) VALUES (?, ?, ?)', [announcement.tokenDigest, device, this.clock.now().getTime() + FREEZE_DAYS * DAY]);
+    await unit.run('INSERT INTO freezes (token_digest, device, expires) VALUES (?, ?, ?)', [
+      announcement.tokenDigest,
+      device,
+      this.clock.now().getTime() + FREEZE_DAYS * DAY,
+    ]);
   }
 
   /** "This was not me." Throws `freeze-unknown`; the same for used, expired and invented ones. */
   async freeze(token: string): Promise<void> {
+    const event = { action: 'device.freeze', actor: { kind: 'stranger' } } as const;
+    await orRefused({ storage: this.storage, audit: this.audit }, event, () => this.#freeze(token));
+  }
+
+  async #freeze(token: string): Promise<void> {
     const bytes = fromBase64(token, 'base64url');
     const row =
       bytes?.length === 16
-        ? await this.storage.one<{ device: string }>('SELECT device FROM freezes WHERE token_digest = ? AND expires > ?', [sha256(token), this.clock.now().getTime()])
+        ? await this.storage.one<{ device: string }>('SELECT device FROM freezes WHERE token_digest = ? AND expires > ?', [
+            sha256(token),
+            this.clock.now().getTime(),
+          ])
         : undefined;
     if (!row) throw new Fault('not-found', 'freeze-unknown', 'this link is not valid, or not any more; ask your IT department');
     await this.registry.end(row.device, 'frozen', { kind: 'stranger' });
@@ -69,4 +99,5 @@ export class Announcements {
   }
 }
 
-const describe = (device: { platform: string; name: string | null }): string => (device.name ? `${device.name} (${device.platform})` : device.platform);
+const describe = (device: { platform: string; name: string | null }): string =>
+  device.name ? `${device.name} (${device.platform})` : device.platform;

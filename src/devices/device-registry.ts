@@ -1,6 +1,6 @@
 import { auditActor, type DeviceActor, DeviceTrust, type KnownDevice } from '../access/index.js';
 import type { RevocationLists } from '../certificates/index.js';
-import { type AuditActor, type AuditLog, type Clock, Fault, orRefused, sha256, type Storage, type Unit } from '../foundation/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, orRefused, type Storage, sha256, type Unit } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { Token } from '../tokens/index.js';
 
@@ -46,7 +46,10 @@ export class DeviceRegistry extends DeviceTrust {
   }
 
   async ofEmployee(employee: string): Promise<Device[]> {
-    return this.storage.all<Device>('SELECT id, employee, platform, name, state, enrolled FROM devices WHERE employee = ? ORDER BY enrolled, id', [employee]);
+    return this.storage.all<Device>(
+      'SELECT id, employee, platform, name, state, enrolled FROM devices WHERE employee = ? ORDER BY enrolled, id',
+      [employee],
+    );
   }
 
   /** Throws `device-key-used` when either key has been on a device before: keys are never shared between devices. */
@@ -78,11 +81,19 @@ export class DeviceRegistry extends DeviceTrust {
   /** A device takes itself away. Removing another wants a second proof, which only an administrator can give yet. */
   async removeOwn(actor: DeviceActor, id: string): Promise<void> {
     const { employee, request } = actor;
-    const event = { action: 'device.revoke', actor: auditActor(actor), employee, device: actor.id, subject: id, request: request.id } as const;
+    const event = {
+      action: 'device.revoke',
+      actor: auditActor(actor),
+      employee,
+      device: actor.id,
+      subject: id,
+      request: request.id,
+    } as const;
     await orRefused({ storage: this.storage, audit: this.audit }, event, async () => {
       const mine = (await this.ofEmployee(employee)).some((device) => device.id === id);
       if (!mine) throw new Fault('not-found', 'device-unknown', 'you have no device of this id');
-      if (id !== actor.id) throw new Fault('forbidden', 'second-proof-needed', 'a device may remove itself; for another one ask your administrator');
+      if (id !== actor.id)
+        throw new Fault('forbidden', 'second-proof-needed', 'a device may remove itself; for another one ask your administrator');
       await this.end(id, 'revoked', auditActor(actor));
     });
   }
@@ -96,7 +107,13 @@ export class DeviceRegistry extends DeviceTrust {
       if (changed === 0) throw new Fault('conflict', 'device-ended', 'this device is ended already');
       await unit.run('DELETE FROM deliveries WHERE device = ?', [id]);
       await this.revocations.revoke(unit, device.serial, state === 'frozen' ? 'keyCompromise' : 'cessationOfOperation', by);
-      await this.audit.append(unit, { action: state === 'frozen' ? 'device.freeze' : 'device.revoke', outcome: 'done', actor: by, employee: device.employee, device: id });
+      await this.audit.append(unit, {
+        action: state === 'frozen' ? 'device.freeze' : 'device.revoke',
+        outcome: 'done',
+        actor: by,
+        employee: device.employee,
+        device: id,
+      });
       await fulfil(unit, id);
       await intend(unit, id, 'block-device', {}, this.clock);
     });

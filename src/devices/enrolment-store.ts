@@ -50,7 +50,16 @@ interface EnrolmentRow {
 
 const enrolment = (row: EnrolmentRow): Enrolment => ({
   sealed: {
-    record: { type: 'enrolment', id: row.id, version: row.version, address: row.address, answer: row.answer, jkt: row.jkt, delivery: row.delivery, expires: row.issue_by },
+    record: {
+      type: 'enrolment',
+      id: row.id,
+      version: row.version,
+      address: row.address,
+      answer: row.answer,
+      jkt: row.jkt,
+      delivery: row.delivery,
+      expires: row.issue_by,
+    },
     mac: row.mac,
   },
   shown: row.shown,
@@ -74,7 +83,11 @@ export async function findEnrolment(reader: Reader, id: string): Promise<Enrolme
 }
 
 /** Answered enrolments of these addresses that wait for a second proof, oldest first. */
-export async function waitingEnrolments(reader: Reader, waitsFor: SecondProof | undefined, addresses?: readonly string[]): Promise<Enrolment[]> {
+export async function waitingEnrolments(
+  reader: Reader,
+  waitsFor: SecondProof | undefined,
+  addresses?: readonly string[],
+): Promise<Enrolment[]> {
   if (addresses?.length === 0) return [];
   const among = addresses ? ` AND address IN (${addresses.map(() => '?').join(', ')})` : '';
   const kind = waitsFor ? ' AND waits_for = ?' : '';
@@ -117,6 +130,12 @@ export async function insertEnrolment(unit: Unit, entry: Enrolment): Promise<voi
 }
 
 /** Compare and set: true for exactly one of any number of callers. */
-export async function moveEnrolment(unit: Unit, id: string, from: EnrolmentState, to: EnrolmentState, waitsFor: SecondProof | null = null): Promise<boolean> {
+export async function moveEnrolment(
+  unit: Unit,
+  id: string,
+  from: EnrolmentState,
+  to: EnrolmentState,
+  waitsFor: SecondProof | null = null,
+): Promise<boolean> {
   return (await unit.run('UPDATE enrolments SET state = ?, waits_for = ? WHERE id = ? AND state = ?', [to, waitsFor, id, from])) === 1;
 }

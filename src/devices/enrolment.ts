@@ -1,6 +1,14 @@
 import { createPublicKey, randomBytes, verify } from 'node:crypto';
-import { type AppActor, type AppCredentials, auditActor, type Binding, type DeviceActor, type EmailChallenge, type Employees } from '../access/index.js';
-import { certificateTimes, insertCertificate, type KeyIssuance, pem, type PreparedKey } from '../certificates/index.js';
+import {
+  type AppActor,
+  type AppCredentials,
+  auditActor,
+  type Binding,
+  type DeviceActor,
+  type EmailChallenge,
+  type Employees,
+} from '../access/index.js';
+import { certificateTimes, insertCertificate, type KeyIssuance, type PreparedKey, pem } from '../certificates/index.js';
 import { thumbprint } from '../codec/jwk.js';
 import { readCertificationRequest } from '../codec/x509/index.js';
 import {
@@ -16,9 +24,9 @@ import {
   newId,
   newSerial,
   orRefused,
+  type Storage,
   sameBytes,
   sha256,
-  type Storage,
   type Unit,
 } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
@@ -26,7 +34,15 @@ import type { AuthorityUrls, EnrolmentRecord, Token } from '../tokens/index.js';
 import type { Announcement, Announcements } from './announcements.js';
 import { requireDeliveryKey, sealNonce } from './delivery-key.js';
 import type { DeviceRegistry } from './device-registry.js';
-import { type Enrolment, type EnrolmentState, findEnrolment, insertEnrolment, moveEnrolment, type SecondProof, waitingEnrolments } from './enrolment-store.js';
+import {
+  type Enrolment,
+  type EnrolmentState,
+  findEnrolment,
+  insertEnrolment,
+  moveEnrolment,
+  type SecondProof,
+  waitingEnrolments,
+} from './enrolment-store.js';
 import { OneAtATime } from './one-at-a-time.js';
 
 export interface EnrolmentRequest {
@@ -92,7 +108,12 @@ export class EnrolmentDesk {
   /** Known and unknown addresses go the same way and get the same answer. */
   async request(app: AppActor, ask: EnrolmentRequest): Promise<{ id: string; half: string; nonce: string; expiresAt: string }> {
     const { clock, storage, audit, challenges, token, registry } = this.parts;
-    const event = { action: 'enrolment.request', actor: auditActor(app), request: app.request.id, personal: { address: ask.address.key, network: app.request.network } } as const;
+    const event = {
+      action: 'enrolment.request',
+      actor: auditActor(app),
+      request: app.request.id,
+      personal: { address: ask.address.key, network: app.request.network },
+    } as const;
     return orRefused({ storage, audit }, event, async () => {
       if (!this.settings.domains.includes(ask.address.domain))
         throw new Fault('forbidden', 'domain-not-served', 'this appliance does not serve mail addresses of this domain');
@@ -109,7 +130,18 @@ export class EnrolmentDesk {
         const challenge = await challenges.prepare(ask.address, id);
         const delivery = base64url(deliveryDigest);
         const answer = base64url(
-          sha256(canonicalJson({ v: 1, enrolment: id, address: ask.address.key, half1: challenge.half, half2, jkt, delivery, server: this.settings.server })),
+          sha256(
+            canonicalJson({
+              v: 1,
+              enrolment: id,
+              address: ask.address.key,
+              half1: challenge.half,
+              half2,
+              jkt,
+              delivery,
+              server: this.settings.server,
+            }),
+          ),
         );
         const requested = clock.now().getTime();
         const record: EnrolmentRecord = {
@@ -144,7 +176,12 @@ export class EnrolmentDesk {
           });
           await audit.append(unit, { ...event, outcome: 'done', subject: id, facts: { platform: ask.platform } });
         });
-        return { id, half: half2, nonce: sealNonce(ask.delivery, nonce).toString('base64'), expiresAt: new Date(challenge.expires).toISOString() };
+        return {
+          id,
+          half: half2,
+          nonce: sealNonce(ask.delivery, nonce).toString('base64'),
+          expiresAt: new Date(challenge.expires).toISOString(),
+        };
       });
     });
   }
@@ -152,10 +189,17 @@ export class EnrolmentDesk {
   /** Exactly one of any number of right answers enrols the device; the others are `enrolment-spent`. */
   async answer(app: AppActor, id: string, given: EnrolmentAnswer): Promise<AnswerOutcome> {
     const { storage, audit } = this.parts;
-    const event = { action: 'enrolment.answer', actor: auditActor(app), subject: id, request: app.request.id, personal: { network: app.request.network } } as const;
+    const event = {
+      action: 'enrolment.answer',
+      actor: auditActor(app),
+      subject: id,
+      request: app.request.id,
+      personal: { network: app.request.network },
+    } as const;
     return orRefused({ storage, audit }, event, async () => {
       const enrolment = await this.#require(app, id, given);
-      const waitsFor = enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
+      const waitsFor =
+        enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
       if (!waitsFor) return this.#byAddress.run(enrolment.sealed.record.address, () => this.#finish(app, enrolment, given.answer));
       if (enrolment.state === 'open') await this.#wait(app, enrolment, waitsFor);
       return { state: 'waiting', for: waitsFor };
@@ -170,7 +214,14 @@ export class EnrolmentDesk {
   /** A device of the same person says yes or no to a further one. */
   async confirm(actor: DeviceActor, id: string, confirm: boolean): Promise<void> {
     const { storage, audit } = this.parts;
-    const event = { action: 'enrolment.confirm', actor: auditActor(actor), device: actor.id, employee: actor.employee, subject: id, request: actor.request.id } as const;
+    const event = {
+      action: 'enrolment.confirm',
+      actor: auditActor(actor),
+      device: actor.id,
+      employee: actor.employee,
+      subject: id,
+      request: actor.request.id,
+    } as const;
     await orRefused({ storage, audit }, event, async () => {
       const mine = (await this.waitingFor(actor)).some((enrolment) => enrolment.sealed.record.id === id);
       if (!mine) throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
@@ -204,17 +255,23 @@ export class EnrolmentDesk {
     const enrolment = await findEnrolment(this.parts.storage, id);
     if (!enrolment || enrolment.app !== app.id) throw new Fault('not-found', 'enrolment-unknown', 'there is no such enrolment');
     if (enrolment.state === 'spent') throw spent();
-    if (enrolment.state === 'denied') throw new Fault('forbidden', 'enrolment-denied', 'this enrolment was refused; begin a new one if it was you');
+    if (enrolment.state === 'denied')
+      throw new Fault('forbidden', 'enrolment-denied', 'this enrolment was refused; begin a new one if it was you');
     const { record } = enrolment.sealed;
     const until = enrolment.state === 'open' ? enrolment.answerBy : record.expires;
-    if (this.parts.clock.now().getTime() >= until) throw new Fault('gone', 'enrolment-expired', 'this enrolment has expired; begin a new one');
+    if (this.parts.clock.now().getTime() >= until)
+      throw new Fault('gone', 'enrolment-expired', 'this enrolment has expired; begin a new one');
     const key = createPublicKey({ key: enrolment.spki, format: 'der', type: 'spki' });
     const signed = verify('sha256', Buffer.from(given.answer, 'ascii'), { key, dsaEncoding: 'ieee-p1363' }, given.signature);
     if (!signed) throw new Fault('forbidden', 'answer-wrong', 'the answer is not signed by the identity key of this enrolment');
     const digest = fromBase64(record.answer, 'base64url') ?? Buffer.alloc(0);
     if (!sameBytes(sha256(given.answer), digest) || !sameBytes(sha256(given.nonce), enrolment.nonceDigest)) {
       await this.#countWrong(enrolment);
-      throw new Fault('forbidden', 'answer-wrong', 'the answer does not fit: mailed half, returned half, keys and server must be those of this enrolment');
+      throw new Fault(
+        'forbidden',
+        'answer-wrong',
+        'the answer does not fit: mailed half, returned half, keys and server must be those of this enrolment',
+      );
     }
     return enrolment;
   }
@@ -244,7 +301,14 @@ export class EnrolmentDesk {
       await this.parts.apps.spendNonce(unit, app);
       if (!(await moveEnrolment(unit, id, 'open', 'waiting', waitsFor))) throw spent();
       await this.parts.announcements.queue(unit, mail);
-      await this.parts.audit.append(unit, { action: 'enrolment.answer', outcome: 'done', actor: auditActor(app), subject: id, request: app.request.id, facts: { waits: waitsFor } });
+      await this.parts.audit.append(unit, {
+        action: 'enrolment.answer',
+        outcome: 'done',
+        actor: auditActor(app),
+        subject: id,
+        request: app.request.id,
+        facts: { waits: waitsFor },
+      });
     });
   }
 
@@ -256,7 +320,13 @@ export class EnrolmentDesk {
     const binding = found ?? (await employees.propose({ key: address, shown: enrolment.shown }));
     const { employee } = binding.sealed.record;
     const needsKey = !found || !(await issuance.hasActiveKey(employee));
-    const begun: BegunEnrolment = { enrolment: id, state: enrolment.state, device: newId(), serial: newSerial(), ...(needsKey ? { keySerial: newSerial() } : {}) };
+    const begun: BegunEnrolment = {
+      enrolment: id,
+      state: enrolment.state,
+      device: newId(),
+      serial: newSerial(),
+      ...(needsKey ? { keySerial: newSerial() } : {}),
+    };
     await this.#begin(app, enrolment, found ? undefined : binding, begun);
     let prepared: PreparedKey | undefined;
     try {
@@ -312,7 +382,15 @@ export class EnrolmentDesk {
         name: enrolment.name,
         app: app.id,
       });
-      await insertCertificate(unit, { serial, authority: 'devices', profile: 'device', der: certificate, ...certificateTimes(certificate), device, employee });
+      await insertCertificate(unit, {
+        serial,
+        authority: 'devices',
+        profile: 'device',
+        der: certificate,
+        ...certificateTimes(certificate),
+        device,
+        employee,
+      });
       await audit.append(unit, {
         action: 'device.enrol',
         outcome: 'done',

@@ -1,5 +1,6 @@
 /** Keys: from the ready pool to an employee, and from the vault to that employee's devices. */
-export { KeysController } from './keys.controller.js';
+
 export { KeyStore, type StoredKey } from './key-store.js';
 export { type DeliveredKey, KeyCertificates, KeyVault, type RemoteDecryption } from './key-vault.js';
+export { KeysController } from './keys.controller.js';
 export { type PoolSettings, ReadyPool } from './ready-pool.js';

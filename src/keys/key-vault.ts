@@ -1,5 +1,14 @@
 import type { DeviceActor } from '../access/index.js';
-import { type AuditActor, type AuditLog, type Clock, Fault, orRefused, type Receipt, type Storage, type Unit } from '../foundation/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  type Clock,
+  Fault,
+  orRefused,
+  type Receipt,
+  type Storage,
+  type Unit,
+} from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import { type KeyMode, type KeyState, type OaepHash, READABLE, type Token, type TransportScheme } from '../tokens/index.js';
 import { KeyStore, type StoredKey } from './key-store.js';
@@ -105,7 +114,12 @@ export class KeyVault {
       if (!key || key.sealed.record.employee !== actor.employee) throw new Fault('not-found', 'key-unknown', 'you have no key of this id');
       const { encryptedKey, oaepHash } = await this.token.decrypt(key.sealed, blobOf(key), evidence(actor), ask);
       const receipt = await this.storage.write((unit) =>
-        this.audit.append(unit, { ...this.#event('key.decrypt', actor, id), key: id, outcome: 'done', facts: { scheme: ask.scheme, length: ask.length } }),
+        this.audit.append(unit, {
+          ...this.#event('key.decrypt', actor, id),
+          key: id,
+          outcome: 'done',
+          facts: { scheme: ask.scheme, length: ask.length },
+        }),
       );
       return { wrapped: encryptedKey, hash: oaepHash, receipt };
     });
@@ -115,12 +129,18 @@ export class KeyVault {
    * Changes state or mode of a key: the next sealed version, committed, then raised in the token so that the old one counts no more.
    * @param also what belongs to the same unit of work
    */
-  async change(id: string, to: { state?: KeyState; mode?: KeyMode }, by: AuditActor, also: (unit: Unit) => Promise<void> = async () => {}): Promise<void> {
+  async change(
+    id: string,
+    to: { state?: KeyState; mode?: KeyMode },
+    by: AuditActor,
+    also: (unit: Unit) => Promise<void> = async () => {},
+  ): Promise<void> {
     const key = await this.#store.find(this.storage, id);
     if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
     const next = await this.token.changeKey(key.sealed, to);
     await this.storage.write(async (unit) => {
-      if (!(await this.#store.replace(unit, next))) throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
+      if (!(await this.#store.replace(unit, next)))
+        throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
       await unit.run('DELETE FROM deliveries WHERE key = ?', [id]);
       await this.audit.append(unit, {
         action: 'key.change',
@@ -151,7 +171,9 @@ export class KeyVault {
 
   /** Every key of the actor's employee, newest first, with what is kept for this device. Two lookups instead of a join: see storage's door. */
   async #listed(actor: DeviceActor): Promise<ListedKey[]> {
-    const keys = await this.storage.all<ListedKey>('SELECT id, version, suite, state, mode, created FROM keys WHERE employee = ?', [actor.employee]);
+    const keys = await this.storage.all<ListedKey>('SELECT id, version, suite, state, mode, created FROM keys WHERE employee = ?', [
+      actor.employee,
+    ]);
     const kept = await this.storage.all<KeptDelivery>('SELECT key, delivery, signature FROM deliveries WHERE device = ?', [actor.id]);
     const byKey = new Map(kept.map((one) => [one.key, one]));
     const listed = keys.map((key) => ({ ...key, kept: byKey.get(key.id) }));
@@ -175,7 +197,12 @@ export class KeyVault {
   }
 
   /** The entry of one release, and the delivery to keep, in one unit; a device or key that ended meanwhile gets nothing. */
-  async #record(unit: Unit, actor: DeviceActor, key: ListedKey, sealed: { delivery: Buffer; signature: string; kept: boolean } | null): Promise<Receipt | null> {
+  async #record(
+    unit: Unit,
+    actor: DeviceActor,
+    key: ListedKey,
+    sealed: { delivery: Buffer; signature: string; kept: boolean } | null,
+  ): Promise<Receipt | null> {
     if (!sealed) return null;
     if (!sealed.kept) {
       const stored = await unit.run(
@@ -186,16 +213,38 @@ export class KeyVault {
       );
       if (stored === 0) throw new Fault('conflict', 'key-changed', 'key or device changed while the key was on its way; ask again');
     }
-    return this.audit.append(unit, { ...this.#event('key.deliver', actor, key.id), key: key.id, outcome: 'done', facts: { kept: sealed.kept } });
+    return this.audit.append(unit, {
+      ...this.#event('key.deliver', actor, key.id),
+      key: key.id,
+      outcome: 'done',
+      facts: { kept: sealed.kept },
+    });
   }
 
   #event(action: 'key.deliver' | 'key.decrypt', actor: DeviceActor, key: string) {
     const { id, employee, request } = actor;
-    return { action, actor: { kind: 'device', id }, device: id, employee, subject: key, request: request.id, personal: { network: request.network } } as const;
+    return {
+      action,
+      actor: { kind: 'device', id },
+      device: id,
+      employee,
+      subject: key,
+      request: request.id,
+      personal: { network: request.network },
+    } as const;
   }
 
   #pending(actor: DeviceActor): DeliveredKey {
-    return { id: actor.employee, suite: 'rsa', state: 'pending', mode: this.defaultMode, certificates: [], delivery: null, signature: null, receipt: null };
+    return {
+      id: actor.employee,
+      suite: 'rsa',
+      state: 'pending',
+      mode: this.defaultMode,
+      certificates: [],
+      delivery: null,
+      signature: null,
+      receipt: null,
+    };
   }
 }
 

@@ -35,12 +35,10 @@ export const decryptionRequest = z
 
 export const decryption = z
   .object({
-    wrapped: z
-      .string()
-      .meta({
-        contentEncoding: 'base64',
-        description: 'RSA-OAEP of the content-encryption key under the delivery key. A wrong key or padding gives a random one.',
-      }),
+    wrapped: z.string().meta({
+      contentEncoding: 'base64',
+      description: 'RSA-OAEP of the content-encryption key under the delivery key. A wrong key or padding gives a random one.',
+    }),
     hash: z.enum(['sha1', 'sha256']),
     receipt,
   })

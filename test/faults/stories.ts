@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { acceptKey } from '../../client/src/keys/index.js';
 import { readCertificate } from '../../client/src/x509/index.js';
 import type { ActName } from '../../src/commands/acts.js';
-import { askAppliance } from '../../src/commands/control.js';
+import { askAppliance } from '../../src/commands/ask-appliance.js';
 import { base64url, isFault, sha256 } from '../../src/foundation/index.js';
 import { refusal } from '../support/wire.js';
 import {

@@ -104,7 +104,7 @@ describe('against an appliance', () => {
     adapter.getInstance().addHook('onRoute', ({ method, url }) => {
       for (const one of [method].flat()) routes.push(`${one} ${url.replace(/:(\w+)/g, '{$1}')}`);
     });
-    const module = AppModule.of(doors.house.house, () => {});
+    const module = appModule(doors.house.house, () => {});
     const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { logger: false, abortOnError: false });
     await app.init();
     await app.close();

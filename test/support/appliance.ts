@@ -9,7 +9,7 @@ import pg from 'pg';
 import { type AppCredential, readAppCredential } from '../../client/src/sdk/index.js';
 import type { EntryBody } from '../../src/audit/index.js';
 import type { ActName } from '../../src/commands/acts.js';
-import { askAppliance } from '../../src/commands/control.js';
+import { askAppliance } from '../../src/commands/ask-appliance.js';
 import { freePorts, type Outcome, run } from '../../src/demo/programs.js';
 import { openStorage, type SqlStorage } from '../../src/storage/index.js';
 import type { Door } from './wire-device.js';

@@ -141,7 +141,12 @@ export class Pkcs11Module {
     try {
       ask('C_Initialize', () => this.#pkcs11.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK }));
     } catch (error) {
-      if (!(error instanceof TokenRefusal && error.ckr === 'CKR_CRYPTOKI_ALREADY_INITIALIZED')) throw error;
+      if (error instanceof TokenRefusal && error.ckr === 'CKR_CRYPTOKI_ALREADY_INITIALIZED') return;
+      const why = error instanceof TokenRefusal ? error.ckr : 'it failed';
+      throw new HsmError(
+        'token-down',
+        `the PKCS#11 module does not start (${why}): is the token's folder where its configuration file says?`,
+      );
     }
   }
 

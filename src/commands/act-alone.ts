@@ -1,0 +1,23 @@
+import { loadConfiguration } from '../configuration.js';
+import { type Installation, openHouse, placesOf } from '../house.js';
+import { ACTS, type ActName } from './acts.js';
+import { lockHome } from './lock.js';
+import { requireInitialised } from './serve.js';
+
+/** Opens the house for one act, under the lock; for when no appliance is up. */
+export async function actAlone(home: string, name: ActName, args: object, installation: Installation): Promise<unknown> {
+  const configuration = loadConfiguration(home);
+  requireInitialised(home, placesOf(configuration, installation).rootCertificate);
+  const unlock = lockHome(home);
+  try {
+    const house = await openHouse(configuration, installation);
+    try {
+      return await ACTS[name](house, args as never); // the command line makes the arguments of that very act
+    } finally {
+      await house.mail.flush();
+      await house.close();
+    }
+  } finally {
+    unlock();
+  }
+}

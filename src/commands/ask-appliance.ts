@@ -1,0 +1,30 @@
+import { existsSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Fault, parsedJson } from '../foundation/index.js';
+import type { ActName } from './acts.js';
+
+const reply = z.union([z.strictObject({ value: z.unknown() }), z.strictObject({ code: z.string(), message: z.string() })]);
+
+export const controlSocket = (home: string): string => join(home, 'run', 'control.sock');
+
+/** Asks the running appliance. Undefined when none is up. */
+export async function askAppliance(home: string, act: ActName, args: unknown): Promise<{ value: unknown } | undefined> {
+  const socketPath = controlSocket(home);
+  if (!existsSync(socketPath)) return undefined;
+  const text = await new Promise<string | undefined>((resolve, reject) => {
+    const asking = request({ socketPath, method: 'POST', path: '/' }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+    });
+    asking.on('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'ECONNREFUSED' || error.code === 'ENOENT' ? resolve(undefined) : reject(error),
+    );
+    asking.end(JSON.stringify({ act, args }));
+  });
+  if (text === undefined) return undefined;
+  const answer = parsedJson(reply, Buffer.from(text));
+  if ('code' in answer) throw new Fault('conflict', answer.code, answer.message);
+  return answer;
+}
