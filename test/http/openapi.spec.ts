@@ -7,7 +7,7 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
-import { AppModule, CONTROLLERS } from '../../src/app.module.js';
+import { appModule, CONTROLLERS } from '../../src/app.module.js';
 import { parseConfiguration } from '../../src/configuration.js';
 import { newId } from '../../src/foundation/index.js';
 import { type OpenApiDocument, openApi, openApiTypes } from '../../src/http/index.js';
