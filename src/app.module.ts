@@ -1,5 +1,5 @@
 import { type DynamicModule, Module, type Type } from '@nestjs/common';
-import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
+import { APP_FILTER, APP_GUARD } from '@nestjs/core';
 import { AppCredentials, DeviceGuard, RefusalEntries, RouteClassGuard } from './access/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import {
@@ -45,8 +45,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: DeviceGuard, useValue: house.deviceGuard },
       { provide: AppCredentials, useValue: house.apps },
       { provide: APP_GUARD, useClass: RouteClassGuard },
-      { provide: APP_INTERCEPTOR, useValue: new RefusalEntries(house) },
-      { provide: APP_FILTER, useValue: new ProblemFilter(defect) },
+      { provide: APP_FILTER, useValue: new ProblemFilter(new RefusalEntries(house), defect) },
     ],
   };
 }

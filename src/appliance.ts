@@ -1,5 +1,4 @@
 import type { ServerResponse } from 'node:http';
-import helmet from '@fastify/helmet';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -7,7 +6,7 @@ import { forgetExpired, type RouteClass } from './access/index.js';
 import { appModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
-import { answerProblem, Listeners, type Place } from './http/index.js';
+import { answerProblem, Listeners, type Place, securityHeaders } from './http/index.js';
 
 /** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
 const BODY_BYTES = 64 * 1024;
@@ -82,12 +81,10 @@ async function application(house: House, defect: (error: unknown, request: strin
   // JSON stays bytes until its route parses it: the app credential signs bytes.
   fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   fastify.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
-  await fastify.register(helmet, {
-    strictTransportSecurity: { includeSubDomains: false },
-    contentSecurityPolicy: {
-      useDefaults: false,
-      directives: { defaultSrc: ["'none'"], styleSrc: ["'unsafe-inline'"], formAction: ["'self'"], frameAncestors: ["'none'"] },
-    },
+  const headers = await securityHeaders();
+  fastify.addHook('onRequest', (_request, reply, done) => {
+    reply.headers(headers);
+    done();
   });
   fastify.addHook('onResponse', (request, reply, done) => {
     house.health.count(request.routeOptions.url ?? 'none', (reply as { raw: ServerResponse }).raw.statusCode);

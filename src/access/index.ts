@@ -9,4 +9,4 @@ export { type Binding, Employees } from './employees.js';
 export { type Network, NetworkPolicy, type RouteClass } from './network-policy.js';
 export { registerPeer } from './peer.js';
 export { RefusalEntries } from './refusal-entries.js';
-export { ForApps, ForDevices, RouteClassGuard, Who } from './routes.js';
+export { ForApps, ForDevices, type GuardedRequest, RouteClassGuard, Who } from './routes.js';

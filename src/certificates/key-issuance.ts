@@ -22,9 +22,14 @@ export interface KeyIssuanceSettings {
   urls: AuthorityUrls;
 }
 
+/** PEM texts kept, about 1.5 KiB each. */
+const KEPT_PEMS = 20_000;
+
 /** Gives a person an encryption key: a pair from the pool and the certificate for it, both or none. */
 export class KeyIssuance extends KeyCertificates {
   readonly #keys = new KeyStore();
+  readonly #pems = new Map<string, string>();
+  readonly #authorityPem: string;
   #round: Promise<void> = Promise.resolve();
 
   constructor(
@@ -34,10 +39,11 @@ export class KeyIssuance extends KeyCertificates {
     private readonly pool: ReadyPool,
     private readonly employees: Employees,
     private readonly clock: Clock,
-    private readonly peopleAuthority: Buffer,
+    peopleAuthority: Buffer,
     private readonly settings: KeyIssuanceSettings,
   ) {
     super();
+    this.#authorityPem = pem(peopleAuthority);
   }
 
   async hasActiveKey(employee: string): Promise<boolean> {
@@ -192,15 +198,26 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   override async ofEmployee(employee: string): Promise<Map<string, string[]>> {
-    const rows = await this.storage.all<{ subject_key: string; der: Buffer; not_before: number; serial: string }>(
-      "SELECT subject_key, der, not_before, serial FROM certificates WHERE employee = ? AND profile = 'person' AND subject_key IS NOT NULL",
+    const rows = await this.storage.all<{ serial: string; subject_key: string; not_before: number }>(
+      'SELECT serial, subject_key, not_before FROM certificates WHERE employee = ? AND subject_key IS NOT NULL',
       [employee],
     );
     rows.sort((a, b) => b.not_before - a.not_before || (a.serial < b.serial ? -1 : 1));
-    const authority = pem(this.peopleAuthority);
     const chains = new Map<string, string[]>();
-    for (const { subject_key: key, der } of rows) chains.set(key, [...(chains.get(key) ?? []), pem(der)]);
-    for (const chain of chains.values()) chain.push(authority);
+    for (const { serial, subject_key: key } of rows) chains.set(key, [...(chains.get(key) ?? []), await this.#pemOf(serial)]);
+    for (const chain of chains.values()) chain.push(this.#authorityPem);
     return chains;
+  }
+
+  /** A certificate never changes under its serial, so its PEM is kept; whose it is, and whether it is listed, is asked each time. */
+  async #pemOf(serial: string): Promise<string> {
+    let text = this.#pems.get(serial);
+    if (text === undefined) {
+      const row = await this.storage.one<{ der: Buffer }>('SELECT der FROM certificates WHERE serial = ?', [serial]);
+      text = pem(row?.der ?? Buffer.alloc(0));
+      if (this.#pems.size >= KEPT_PEMS) this.#pems.clear();
+      this.#pems.set(serial, text);
+    }
+    return text;
   }
 }

@@ -7,3 +7,4 @@ export type { JsonSchema } from './openapi-schemas.js';
 export { openApiTypes } from './openapi-types.js';
 export { OperationController } from './operation.controller.js';
 export { answerProblem, ProblemFilter } from './problem-filter.js';
+export { securityHeaders } from './security-headers.js';

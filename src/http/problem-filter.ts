@@ -1,6 +1,7 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import type { GuardedRequest, RefusalEntries } from '../access/index.js';
 import { Fault, type FaultKind } from '../foundation/index.js';
 
 const STATUS = {
@@ -28,11 +29,17 @@ const FRAMEWORK: Record<number, [FaultKind, string, string]> = {
 /** Every error as RFC 9457 `application/problem+json` with a stable `code`. What is no Fault is a defect: 500, no detail, told to the operator's log. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
-  constructor(private readonly defect: (error: unknown, request: string) => void) {}
+  constructor(
+    private readonly refusals: RefusalEntries,
+    private readonly defect: (error: unknown, request: string) => void,
+  ) {}
 
-  catch(error: unknown, host: ArgumentsHost): void {
+  async catch(error: unknown, host: ArgumentsHost): Promise<void> {
     const http = host.switchToHttp();
-    answerProblem(error, http.getRequest<FastifyRequest>(), http.getResponse<FastifyReply>(), this.defect);
+    const request = http.getRequest<GuardedRequest>();
+    const { fault } = read(error);
+    const told = fault ? await this.refusals.write(request, fault).catch((instead: unknown) => instead) : error;
+    answerProblem(told, request, http.getResponse<FastifyReply>(), this.defect);
   }
 }
 

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type BetterSqlite3 from 'better-sqlite3';
-import { DataSource, type QueryRunner } from 'typeorm';
+import { DataSource } from 'typeorm';
 import { isFault, type Row, type SqlValue } from '../foundation/index.js';
 import type { Answer, Engine } from './engine.js';
 import { migrations } from './migrations/index.js';
@@ -14,11 +14,10 @@ const BUSY = 50;
  * a reader would stand inside the writer's transaction (facts/stack.md).
  */
 export function sqliteSource(path: string, role: 'writer' | 'reader'): DataSource {
-  return new DataSource({
+  const source = new DataSource({
     type: 'better-sqlite3',
     database: path,
     timeout: BUSY,
-    statementCacheSize: 500,
     logging: false,
     migrations: role === 'writer' ? [...migrations] : [],
     prepareDatabase: (connection: BetterSqlite3.Database) => {
@@ -27,28 +26,64 @@ export function sqliteSource(path: string, role: 'writer' | 'reader'): DataSourc
       pragmas.push('wal_autocheckpoint = 4096', 'journal_size_limit = 67108864');
       if (role === 'reader') pragmas.push('query_only = ON');
       for (const pragma of pragmas) connection.pragma(pragma);
+      connections.set(source, new Statements(connection));
     },
   });
+  return source;
+}
+
+/** Of each open DataSource, its connection. */
+const connections = new WeakMap<DataSource, Statements>();
+
+/**
+ * Statements of one connection, prepared once. TypeORM opens the connection and migrates; what is asked often goes past its query runner,
+ * which costs as much again as SQLite itself (docs/adr/0002).
+ */
+class Statements {
+  readonly #prepared = new Map<string, BetterSqlite3.Statement>();
+
+  constructor(private readonly connection: BetterSqlite3.Database) {}
+
+  ask(sql: string, parameters: readonly SqlValue[]): Answer {
+    try {
+      let statement = this.#prepared.get(sql);
+      if (!statement) {
+        statement = this.connection.prepare(sql);
+        this.#prepared.set(sql, statement);
+      }
+      if (!statement.reader) return { rows: [], changed: statement.run(...parameters).changes };
+      const rows = statement.all(...parameters) as Row[]; // every column is a SqlValue: the tables are STRICT
+      return { rows, changed: rows.length };
+    } catch (error) {
+      throw sqlFault(error, sql);
+    }
+  }
+}
+
+function statementsOf(source: DataSource): Statements {
+  const statements = connections.get(source);
+  if (!statements) throw new Error('this database is not open');
+  return statements;
 }
 
 export class SqliteEngine implements Engine {
-  readonly #writer: QueryRunner;
-  readonly #reader: QueryRunner;
+  readonly #writer: Statements;
+  readonly #reader: Statements;
 
   constructor(
     private readonly writing: DataSource,
     private readonly reading: DataSource,
   ) {
-    this.#writer = writing.createQueryRunner();
-    this.#reader = reading.createQueryRunner();
+    this.#writer = statementsOf(writing);
+    this.#reader = statementsOf(reading);
   }
 
   async read(sql: string, parameters: readonly SqlValue[]): Promise<Row[]> {
-    return (await ask(this.#reader, sql, parameters)).rows;
+    return this.#reader.ask(sql, parameters).rows;
   }
 
-  query(sql: string, parameters: readonly SqlValue[] = []): Promise<Answer> {
-    return ask(this.#writer, sql, parameters);
+  async query(sql: string, parameters: readonly SqlValue[] = []): Promise<Answer> {
+    return this.#writer.ask(sql, parameters);
   }
 
   async begin(until: number): Promise<void> {
@@ -75,14 +110,5 @@ export class SqliteEngine implements Engine {
     // The writer goes last: the last connection brings the WAL home and removes it.
     await this.reading.destroy();
     await this.writing.destroy();
-  }
-}
-
-async function ask(runner: QueryRunner, sql: string, parameters: readonly SqlValue[]): Promise<Answer> {
-  try {
-    const result = await runner.query(sql, [...parameters], true);
-    return { rows: result.records as Row[], changed: result.affected ?? result.records.length };
-  } catch (error) {
-    throw sqlFault(error, sql);
   }
 }

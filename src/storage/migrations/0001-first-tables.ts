@@ -39,7 +39,7 @@ const certificates = ({ text, whole, bytes, table }: Columns) => [
      employee ${text}, address ${text}, der ${bytes} NOT NULL, not_before ${whole} NOT NULL, not_after ${whole} NOT NULL, revoked_at ${whole}, reason INT) ${table}`,
   'CREATE INDEX certificates_key ON certificates (subject_key) WHERE subject_key IS NOT NULL',
   'CREATE INDEX certificates_device ON certificates (device) WHERE device IS NOT NULL',
-  'CREATE INDEX certificates_employee ON certificates (employee) WHERE employee IS NOT NULL',
+  'CREATE INDEX certificates_employee ON certificates (employee, subject_key, not_before, serial) WHERE employee IS NOT NULL',
   'CREATE INDEX certificates_address ON certificates (address) WHERE address IS NOT NULL',
   'CREATE INDEX certificates_revoked ON certificates (authority) WHERE revoked_at IS NOT NULL',
   `CREATE TABLE crls (authority ${text} PRIMARY KEY, number INT NOT NULL, der ${bytes} NOT NULL, next_update ${whole} NOT NULL) ${table}`,
