@@ -40,12 +40,17 @@ const forbidden = (code: string, message: string) => new Fault('forbidden', code
  */
 export class Warden {
   readonly #devices = new Map<string, TrustedDevice>();
+  /** The JWS header of every delivery signature, encoded. */
+  readonly #deliveryHeader: string;
 
   constructor(
     private readonly hsm: Hsm,
     private readonly authorities: AuthorityCertificates,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    const x5c = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
+    this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c })));
+  }
 
   async run(op: string, args: unknown): Promise<Verdict> {
     const ask = parseAsk(op, args);
@@ -194,9 +199,7 @@ export class Warden {
 
   /** Compact JWS (RFC 7515 §7.1), ES256; the token's r ‖ s is JWS's own form. */
   #signDelivery(payload: Record<string, string | number>): string {
-    const x5c = [this.authorities.delivery, this.authorities.infrastructure].map((der) => der.toString('base64'));
-    const header = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c })));
-    const input = `${header}.${base64url(Buffer.from(canonicalJson(payload)))}`;
+    const input = `${this.#deliveryHeader}.${base64url(Buffer.from(canonicalJson(payload)))}`;
     return `${input}.${base64url(this.hsm.sign('delivery', Buffer.from(input)))}`;
   }
 
