@@ -84,6 +84,11 @@ const APPROVAL_TIME = 7 * 86_400_000;
 
 const spent = () => new Fault('conflict', 'enrolment-spent', 'this enrolment has been finished already; begin a new one');
 
+function valueOf<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === 'rejected') throw settled.reason;
+  return settled.value;
+}
+
 /** Enrolment of a device by control of the mailbox (design §5, docs/formats/enrolment.md). */
 export class EnrolmentDesk {
   readonly #byAddress = new OneAtATime();
@@ -330,18 +335,25 @@ export class EnrolmentDesk {
     await this.#begin(app, enrolment, found ? undefined : binding, begun);
     let prepared: PreparedKey | undefined;
     try {
-      const certificate = await token.issueDevice({
-        enrolment: enrolment.sealed,
-        answer,
-        binding: binding.sealed,
-        device: begun.device,
-        serial: begun.serial,
-        spki: enrolment.spki,
-        urls: this.settings.urls,
-        days: this.settings.deviceDays,
-      });
-      if (begun.keySerial) prepared = await issuance.prepare(binding, begun.keySerial);
-      const announcement = await announcements.prepareEnrolled(enrolment.shown, enrolment);
+      // Side by side, each waited for whatever becomes of the others: what was begun is settled below.
+      const [device, key, told] = await Promise.allSettled([
+        token.issueDevice({
+          enrolment: enrolment.sealed,
+          answer,
+          binding: binding.sealed,
+          device: begun.device,
+          serial: begun.serial,
+          spki: enrolment.spki,
+          urls: this.settings.urls,
+          days: this.settings.deviceDays,
+        }),
+        begun.keySerial ? issuance.prepare(binding, begun.keySerial) : undefined,
+        announcements.prepareEnrolled(enrolment.shown, enrolment),
+      ]);
+      if (key.status === 'fulfilled') prepared = key.value;
+      const certificate = valueOf(device);
+      const announcement = valueOf(told);
+      valueOf(key);
       await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared });
       return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(this.settings.deviceAuthority)] };
     } catch (error) {
