@@ -194,7 +194,7 @@ async function joinRooms(
     vault,
     pool,
     issuance,
-    replacement: new KeyReplacement(storage, audit, vault, issuance, revocations),
+    replacement: new KeyReplacement(storage, audit, vault, issuance, revocations, employees),
     revocations,
     directory: new CertificateDirectory(storage, authorities, clock),
     infrastructure: infrastructureCertificates,

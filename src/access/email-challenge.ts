@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type Address, base64url, type Clock, newId, type Storage, type Unit } from '../foundation/index.js';
+import { type Address, base64url, type Clock, isFault, newId, type Storage, type Unit } from '../foundation/index.js';
 import type { Mailer, PreparedMail } from '../mail/index.js';
 import type { Token } from '../tokens/index.js';
 
@@ -46,8 +46,8 @@ export class EmailChallenge {
     );
     // A challenge whose mail failed, or was in the hands of a process that died, is no challenge: nobody may ever read its half.
     if (live && (await this.mailer.isHopeful(this.storage, live.mail))) {
-      const half = (await this.token.openBytes(live.half, context(live.id))).toString('ascii');
-      return { id: live.id, half, expires: live.expires };
+      const half = await this.#open(live, address);
+      if (half) return { id: live.id, half, expires: live.expires };
     }
     const id = newId();
     const half = base64url(randomBytes(16));
@@ -64,7 +64,22 @@ export class EmailChallenge {
       text: challengeText(this.minutes),
       expires,
     });
-    return { id, half, expires, fresh: { mail, sealedHalf: await this.token.sealBytes(Buffer.from(half, 'ascii'), context(id)) } };
+    return {
+      id,
+      half,
+      expires,
+      fresh: { mail, sealedHalf: await this.token.sealBytes(Buffer.from(half, 'ascii'), context(id, address, expires)) },
+    };
+  }
+
+  /** Undefined for a row that was not sealed as it stands: it is passed over, and a fresh challenge goes out. */
+  async #open(live: ChallengeRow, address: Address): Promise<string | undefined> {
+    try {
+      return (await this.token.openBytes(live.half, context(live.id, address, live.expires))).toString('ascii');
+    } catch (error) {
+      if (isFault(error, 'seal-broken')) return undefined;
+      throw error;
+    }
   }
 
   /** Stores a new challenge and queues its mail, in the unit of the enrolment that it serves. */
@@ -100,7 +115,8 @@ export async function forgetExpired(storage: Storage, now: number): Promise<void
   });
 }
 
-const context = (id: string): string => `challenge:${id}`;
+/** A half is sealed to its address and its end: a row that was pointed elsewhere, or revived, does not open. */
+const context = (id: string, address: Address, expires: number): string => `challenge:${id}:${address.key}:${expires}`;
 
 const challengeText = (minutes: number): string =>
   `Your mail program asks to read your encrypted mail on a new device. It answers this message by itself within ${minutes} minutes; there is nothing to do.\r\n\r\nIf you are not setting up a device now, somebody else may be trying to. Without this message they get nothing: do not pass it on.\r\n`;

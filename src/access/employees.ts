@@ -103,7 +103,7 @@ export class Employees {
   }
 
   /** The address stops being this employee's. Keys stay theirs; whoever proves the mailbox next is somebody new. */
-  async endBinding(address: string, by: AuditActor): Promise<void> {
+  async endBinding(address: string, by: AuditActor, also: (unit: Unit, employee: string) => Promise<void> = async () => {}): Promise<void> {
     const current = await this.bindingOf(address);
     if (!current) throw new Fault('not-found', 'binding-unknown', 'this address is not bound to anybody');
     const { record } = current.sealed;
@@ -118,6 +118,10 @@ export class Employees {
       ]);
       if (changed === 0) throw new Fault('conflict', 'binding-changed', 'this binding was changed at the same time; look again');
       await forgetDeliveries(unit, record.employee);
+      // What was begun for this address under its former owner ends with it.
+      await unit.run("UPDATE enrolments SET state = 'denied' WHERE address = ? AND state IN ('open', 'waiting', 'approved')", [address]);
+      await unit.run('UPDATE challenges SET spent = 1 WHERE address = ?', [address]);
+      await also(unit, record.employee);
       await this.audit.append(unit, {
         action: 'binding.end',
         outcome: 'done',

@@ -48,8 +48,11 @@ export async function markRevoked(unit: Unit, serial: string, reason: Revocation
 /** Valid encrypting certificates of an address, newest first. */
 export async function validCertificatesOf(reader: Reader, address: string, now: number): Promise<Buffer[]> {
   const rows = await reader.all<{ der: Buffer }>(
-    "SELECT der FROM certificates WHERE address = ? AND profile = 'person' AND revoked_at IS NULL AND not_before <= ? AND not_after > ? ORDER BY not_before DESC, serial",
-    [address, now, now],
+    // The address's owner of now, with a key that mail may be encrypted to.
+    `SELECT der FROM certificates WHERE address = ? AND profile = 'person' AND revoked_at IS NULL AND not_before <= ? AND not_after > ?
+     AND employee = (SELECT employee FROM bindings WHERE address = ? AND to_time IS NULL)
+     AND EXISTS (SELECT 1 FROM keys WHERE keys.id = certificates.subject_key AND keys.state = 'active') ORDER BY not_before DESC, serial`,
+    [address, now, now, address],
   );
   return rows.map((row) => row.der);
 }

@@ -47,7 +47,9 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   async hasActiveKey(employee: string): Promise<boolean> {
-    return (await this.storage.one("SELECT id FROM keys WHERE employee = ? AND state = 'active'", [employee])) !== undefined;
+    return (
+      (await this.storage.one("SELECT id FROM keys WHERE employee = ? AND state IN ('active', 'suspended')", [employee])) !== undefined
+    );
   }
 
   /** Takes a pair and has its certificate signed under `serial`, which the caller wrote down as an intent before. Undefined: the pool is empty. */

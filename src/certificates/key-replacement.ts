@@ -1,10 +1,12 @@
-import { type AuditActor, type AuditLog, Fault, type Storage } from '../foundation/index.js';
+import type { Employees } from '../access/index.js';
+import { type AuditActor, type AuditLog, Fault, type Storage, type Unit } from '../foundation/index.js';
 import type { KeyVault } from '../keys/index.js';
-import type { KeyMode } from '../tokens/index.js';
+import type { KeyMode, KeyState } from '../tokens/index.js';
+import type { RevocationReason } from './certificate-store.js';
 import type { KeyIssuance } from './key-issuance.js';
 import type { RevocationLists } from './revocation-lists.js';
 
-/** A person's current key is followed by another: the old one stays for reading, its certificates are revoked, a new pair takes over. */
+/** The end of a key or an address as far as certificates go: what must no longer be encrypted to is revoked in the unit that ends it. */
 export class KeyReplacement {
   constructor(
     private readonly storage: Storage,
@@ -12,22 +14,43 @@ export class KeyReplacement {
     private readonly vault: KeyVault,
     private readonly issuance: KeyIssuance,
     private readonly revocations: RevocationLists,
+    private readonly employees: Employees,
   ) {}
 
-  /** Rejects with `key-unknown` for a person without an active key. With an empty pool the new key is pending. */
+  /**
+   * A person's current key is followed by another: the old one stays for reading, a new pair takes over. Rejects with `key-unknown` for a
+   * person without an active key. With an empty pool the new key is pending.
+   */
   async replace(employee: string, because: 'superseded' | 'compromised', by: AuditActor): Promise<void> {
-    const { id } = await this.#active(employee);
+    const active = await this.#active(employee);
+    if (!active) throw new Fault('not-found', 'key-unknown', 'this person has no active key');
     const [state, reason] =
       because === 'compromised' ? (['compromised', 'keyCompromise'] as const) : (['deactivated', 'superseded'] as const);
-    await this.vault.change(id, { state }, by, async (unit) => {
-      const serials = await unit.all<{ serial: string }>('SELECT serial FROM certificates WHERE subject_key = ? AND revoked_at IS NULL', [
-        id,
-      ]);
-      for (const { serial } of serials) await this.revocations.revoke(unit, serial, reason, by);
+    await this.vault.change(active.id, { state }, by, async (unit) => {
+      await this.#revokeOf(unit, active.id, reason, by);
       await this.issuance.wait(unit, employee);
     });
     await this.revocations.publish('people');
     await this.issuance.serveWaiting();
+  }
+
+  /** Any change of a key's state; one that ends its use for encrypting takes its certificates with it. */
+  async setState(id: string, state: KeyState, by: AuditActor): Promise<void> {
+    const ends = state === 'deactivated' || state === 'compromised' || state === 'destroyed';
+    await this.vault.change(id, { state }, by, async (unit) => {
+      if (ends) await this.#revokeOf(unit, id, state === 'compromised' ? 'keyCompromise' : 'cessationOfOperation', by);
+    });
+    if (ends) await this.revocations.publish('people');
+  }
+
+  /** An address ends for its owner, with every certificate that names it; whoever proves the mailbox next is somebody new. */
+  async releaseAddress(address: string, by: AuditActor): Promise<void> {
+    await this.employees.endBinding(address, by, async (unit, employee) => {
+      const sql = 'SELECT serial FROM certificates WHERE address = ? AND employee = ? AND revoked_at IS NULL';
+      for (const { serial } of await unit.all<{ serial: string }>(sql, [address, employee]))
+        await this.revocations.revoke(unit, serial, 'affiliationChanged', by);
+    });
+    await this.revocations.publish('people');
   }
 
   /**
@@ -39,17 +62,18 @@ export class KeyReplacement {
       if (changed === 0) throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
       await this.audit.append(unit, { action: 'policy.change', outcome: 'done', actor: by, employee, facts: { mode } });
     });
-    const key = await this.#active(employee);
-    if (key.mode === mode) return;
-    if (mode === 'deliver') await this.vault.change(key.id, { mode }, by);
+    const active = await this.#active(employee);
+    if (!active || active.mode === mode) return;
+    if (mode === 'deliver') await this.vault.change(active.id, { mode }, by);
     else await this.replace(employee, 'superseded', by);
   }
 
-  async #active(employee: string): Promise<{ id: string; mode: KeyMode }> {
-    const key = await this.storage.one<{ id: string; mode: KeyMode }>("SELECT id, mode FROM keys WHERE employee = ? AND state = 'active'", [
-      employee,
-    ]);
-    if (!key) throw new Fault('not-found', 'key-unknown', 'this person has no active key');
-    return key;
+  #active(employee: string): Promise<{ id: string; mode: KeyMode } | undefined> {
+    return this.storage.one<{ id: string; mode: KeyMode }>("SELECT id, mode FROM keys WHERE employee = ? AND state = 'active'", [employee]);
+  }
+
+  async #revokeOf(unit: Unit, key: string, reason: RevocationReason, by: AuditActor): Promise<void> {
+    const sql = 'SELECT serial FROM certificates WHERE subject_key = ? AND revoked_at IS NULL';
+    for (const { serial } of await unit.all<{ serial: string }>(sql, [key])) await this.revocations.revoke(unit, serial, reason, by);
   }
 }

@@ -4,6 +4,9 @@ import { markRevoked, type RevocationReason } from './certificate-store.js';
 
 /** Life of a CRL, and how old one may get before the next is made, in days. */
 const LIFE = 7;
+const DAY = 86_400_000;
+/** Tries at a list while others publish too. */
+const ATTEMPTS = 5;
 const RENEW = 1;
 export const AUTHORITIES: readonly AuthorityName[] = ['root', 'people', 'devices', 'infrastructure'];
 
@@ -22,8 +25,12 @@ export class RevocationLists {
       await this.audit.append(unit, { action: 'certificate.revoke', outcome: 'done', reason, actor: by, subject: serial });
   }
 
-  /** Signs and stores the next CRL of an authority. */
+  /** Signs and stores the next CRL of an authority; when another was stored meanwhile, once more: that one may not name what this one does. */
   async publish(authority: AuthorityName): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await this.#publish(authority)) return;
+  }
+
+  async #publish(authority: AuthorityName): Promise<boolean> {
     const now = this.clock.now().getTime();
     const entries = await this.storage.all<{ serial: string; revoked_at: number; reason: number }>(
       'SELECT serial, revoked_at, reason FROM certificates WHERE authority = ? AND revoked_at IS NOT NULL ORDER BY revoked_at, serial',
@@ -37,11 +44,11 @@ export class RevocationLists {
       entries: entries.map(({ serial, revoked_at, reason }) => ({ serial, revokedAt: revoked_at, reason })),
       days: LIFE,
     });
-    await this.storage.write(async (unit) => {
+    return this.storage.write(async (unit) => {
       const stored = await unit.run(
         `INSERT INTO crls (authority, number, der, next_update) VALUES (?, ?, ?, ?)
          ON CONFLICT (authority) DO UPDATE SET number = excluded.number, der = excluded.der, next_update = excluded.next_update WHERE crls.number < excluded.number`,
-        [authority, number, der, now + LIFE * 86_400_000],
+        [authority, number, der, now + LIFE * DAY],
       );
       if (stored > 0)
         await this.audit.append(unit, {
@@ -50,6 +57,7 @@ export class RevocationLists {
           actor: { kind: 'system' },
           facts: { authority, number, entries: entries.length },
         });
+      return stored > 0;
     });
   }
 
@@ -58,7 +66,9 @@ export class RevocationLists {
     const now = this.clock.now().getTime();
     for (const authority of AUTHORITIES) {
       const last = await this.storage.one<{ next_update: number }>('SELECT next_update FROM crls WHERE authority = ?', [authority]);
-      if (!last || last.next_update - now < (LIFE - RENEW) * 86_400_000) await this.publish(authority);
+      const made = (last?.next_update ?? 0) - LIFE * DAY;
+      const newer = await this.storage.one('SELECT serial FROM certificates WHERE authority = ? AND revoked_at >= ?', [authority, made]);
+      if (newer || made < now - RENEW * DAY) await this.publish(authority);
     }
   }
 

@@ -39,10 +39,11 @@ export const ACTS = {
     house.employees.stop(await employeeOf(house, address), operator()),
   'employee.resume': async (house: House, { address }: { address: string }) =>
     house.employees.resume(await employeeOf(house, address), operator()),
-  'binding.end': (house: House, { address }: { address: string }) => house.employees.endBinding(parseAddress(address).key, operator()),
+  'binding.end': (house: House, { address }: { address: string }) =>
+    house.replacement.releaseAddress(parseAddress(address).key, operator()),
   'device.list': async (house: House, { address }: { address: string }) => house.registry.ofEmployee(await employeeOf(house, address)),
   'device.revoke': (house: House, { id }: { id: string }) => house.registry.end(id, 'revoked', operator()),
-  'key.change': (house: House, { id, state }: { id: string; state: KeyState }) => house.vault.change(id, { state }, operator()),
+  'key.change': (house: House, { id, state }: { id: string; state: KeyState }) => house.replacement.setState(id, state, operator()),
   'key.replace': async (house: House, { address, because }: { address: string; because: 'superseded' | 'compromised' }) =>
     house.replacement.replace(await employeeOf(house, address), because, operator()),
   'employee.mode': async (house: House, { address, mode }: { address: string; mode: KeyMode }) =>

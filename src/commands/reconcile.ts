@@ -1,6 +1,7 @@
 import type { BegunEnrolment } from '../devices/index.js';
+import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { openIntents } from '../storage/index.js';
+import { type Intent, openIntents } from '../storage/index.js';
 
 /**
  * What a crash cut in half is finished or undone before anything is served (design §7, order). Resolves with how many intents there were.
@@ -9,28 +10,21 @@ import { openIntents } from '../storage/index.js';
 export async function reconcile(house: House, age = 0): Promise<number> {
   const before = house.clock.now().getTime() - age;
   const intents = (await openIntents(house.storage)).filter(({ created }) => created <= before);
-  for (const { id, kind, body } of intents) {
-    switch (kind) {
-      case 'enrol':
-        await house.desk.undo(body as unknown as BegunEnrolment); // the body is what EnrolmentDesk wrote with this kind
-        break;
-      case 'block-device':
-        await house.registry.settleBlock(id);
-        break;
-      case 'block-employee':
-        await house.employees.settleBlock(id);
-        break;
-      case 'raise-binding':
-        await house.employees.settleRaise(id);
-        break;
-      case 'change-key':
-        await house.vault.settleChange(id);
-        break;
-      case 'give-key':
-        // Not cut off but waiting: served below and whenever the pool has a pair.
-        break;
+  for (const intent of intents)
+    try {
+      await settle(house, intent);
+    } catch (error) {
+      if (!isFault(error) || error.kind === 'unavailable') throw error;
+      // One act that cannot be finished (an old database under a newer journal) must not keep the appliance from everybody; doctor names it.
+      const event = {
+        action: 'appliance.reconcile',
+        outcome: 'refused',
+        reason: error.code,
+        actor: { kind: 'system' },
+        subject: intent.id,
+      } as const;
+      await house.storage.write((unit) => house.audit.append(unit, event));
     }
-  }
   await house.issuance.serveWaiting();
   const cut = intents.filter(({ kind }) => kind !== 'give-key').length;
   if (cut > 0)
@@ -38,4 +32,27 @@ export async function reconcile(house: House, age = 0): Promise<number> {
       house.audit.append(unit, { action: 'appliance.reconcile', outcome: 'done', actor: { kind: 'system' }, facts: { intents: cut } }),
     );
   return cut;
+}
+
+async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
+  switch (kind) {
+    case 'enrol':
+      await house.desk.undo(body as unknown as BegunEnrolment); // the body is what EnrolmentDesk wrote with this kind
+      break;
+    case 'block-device':
+      await house.registry.settleBlock(id);
+      break;
+    case 'block-employee':
+      await house.employees.settleBlock(id);
+      break;
+    case 'raise-binding':
+      await house.employees.settleRaise(id);
+      break;
+    case 'change-key':
+      await house.vault.settleChange(id);
+      break;
+    case 'give-key':
+      // Not cut off but waiting: served below and whenever the pool has a pair.
+      break;
+  }
 }

@@ -84,7 +84,7 @@ const APPROVAL_TIME = 7 * 86_400_000;
 
 const spent = () => new Fault('conflict', 'enrolment-spent', 'this enrolment has been finished already; begin a new one');
 
-function valueOf<T>(settled: PromiseSettledResult<T>): T {
+function fulfilled<T>(settled: PromiseSettledResult<T>): T {
   if (settled.status === 'rejected') throw settled.reason;
   return settled.value;
 }
@@ -203,11 +203,14 @@ export class EnrolmentDesk {
     } as const;
     return orRefused({ storage, audit }, event, async () => {
       const enrolment = await this.#require(app, id, given);
-      const waitsFor =
-        enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
-      if (!waitsFor) return this.#byAddress.run(enrolment.sealed.record.address, () => this.#finish(app, enrolment, given.answer));
-      if (enrolment.state === 'open') await this.#wait(app, enrolment, waitsFor);
-      return { state: 'waiting', for: waitsFor };
+      // One answer at a time per address: whether a device is a person's first is judged where no other can become it meanwhile.
+      return this.#byAddress.run<AnswerOutcome>(enrolment.sealed.record.address, async () => {
+        const waitsFor =
+          enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
+        if (!waitsFor) return this.#finish(app, enrolment, given.answer);
+        if (enrolment.state === 'open') await this.#wait(app, enrolment, waitsFor);
+        return { state: 'waiting', for: waitsFor };
+      });
     });
   }
 
@@ -351,9 +354,9 @@ export class EnrolmentDesk {
         announcements.prepareEnrolled(enrolment.shown, enrolment),
       ]);
       if (key.status === 'fulfilled') prepared = key.value;
-      const certificate = valueOf(device);
-      const announcement = valueOf(told);
-      valueOf(key);
+      const certificate = fulfilled(device);
+      const announcement = fulfilled(told);
+      fulfilled(key);
       await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared });
       return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(this.settings.deviceAuthority)] };
     } catch (error) {

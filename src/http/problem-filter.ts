@@ -39,7 +39,8 @@ export class ProblemFilter implements ExceptionFilter {
     const request = http.getRequest<GuardedRequest>();
     const { fault } = read(error);
     const told = fault ? await this.refusals.write(request, fault).catch((instead: unknown) => instead) : error;
-    answerProblem(told, request, http.getResponse<FastifyReply>(), this.defect);
+    // Of what the framework refused the error itself knows the status.
+    answerProblem(told === fault ? error : told, request, http.getResponse<FastifyReply>(), this.defect);
   }
 }
 

@@ -151,6 +151,7 @@ export class KeyVault {
         facts: { version: next.record.version, state: next.record.state, mode: next.record.mode },
       });
       await also(unit);
+      await fulfil(unit, id);
       await intend(unit, id, 'change-key', {}, this.clock);
     });
     await this.settleChange(id);

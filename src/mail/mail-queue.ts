@@ -55,7 +55,7 @@ export class MailQueue extends Mailer {
     const checked = checkMail(mail);
     const id = newId();
     const bytes = await compose(checked, { from: this.#from, id, date: this.parts.clock.now() }, this.parts.signer);
-    const sealed = await this.parts.sealer.sealBytes(bytes, context(id));
+    const sealed = await this.parts.sealer.sealBytes(bytes, context(id, checked.to));
     return { id, recipient: checked.to, kind: checked.kind, expires: checked.expires, sealed };
   }
 
@@ -155,7 +155,7 @@ export class MailQueue extends Mailer {
 
   async #deliver(mail: ClaimedMail): Promise<Outcome> {
     try {
-      const bytes = await this.parts.sealer.openBytes(mail.sealed, context(mail.id));
+      const bytes = await this.parts.sealer.openBytes(mail.sealed, context(mail.id, mail.recipient));
       const now = this.#now();
       if (now >= mail.expires) return { state: 'failed', reason: 'expired' };
       // Unsealing took so long (or this process slept) that another node might call the mail orphaned while we still send it.
@@ -213,4 +213,5 @@ export class MailQueue extends Mailer {
   }
 }
 
-const context = (id: string): string => `mail:${id}`;
+/** A mail is sealed to its recipient: a row that was pointed elsewhere does not open. */
+const context = (id: string, recipient: string): string => `mail:${id}:${recipient}`;

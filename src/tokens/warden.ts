@@ -30,6 +30,9 @@ export interface Verdict {
   value: unknown;
 }
 
+/** Longest life by profile, in days: what a stolen moment of asking may leave behind. */
+const INFRASTRUCTURE_DAYS = { 'tls-server': 8, 'mail-signing': 400 } as const;
+
 /** Verified certificates that are kept, so that a device's signature is not computed anew at each release. */
 const KEPT_DEVICES = 20_000;
 const forbidden = (code: string, message: string) => new Fault('forbidden', code, message);
@@ -255,7 +258,12 @@ export class Warden {
     );
   }
 
-  #issueInfrastructure(ask: Asks['issueInfrastructure']): Promise<Buffer> {
+  async #issueInfrastructure(ask: Asks['issueInfrastructure']): Promise<Buffer> {
+    const most = INFRASTRUCTURE_DAYS[ask.profile];
+    if (ask.days > most) throw forbidden('infrastructure-refused', `a ${ask.profile} certificate lives no longer than ${most} days`);
+    // EKMS's mail is signed by the token's own mail key, so nothing else is ever certified for it.
+    if (ask.profile === 'mail-signing' && !sameBytes(ask.spki, this.hsm.publicKey('mail')))
+      throw forbidden('infrastructure-refused', 'a mail-signing certificate is for the token’s mail key only');
     const issuer = this.#issuer('infrastructure', ask.urls);
     const subject = { serial: ask.serial, publicKey: ask.spki, ...validity(this.clock.now(), ask.days) };
     return ask.profile === 'tls-server'
