@@ -4,7 +4,7 @@ const MAY_ENTER = {
   codec: ['foundation'],
   storage: ['foundation'],
   tokens: ['foundation', 'codec'],
-  mail: ['foundation', 'codec', 'storage', 'tokens'],
+  mail: ['foundation', 'codec', 'storage'],
   timestamp: ['foundation', 'codec', 'tokens'],
   access: ['foundation', 'codec', 'storage', 'tokens', 'mail'],
   audit: ['foundation', 'codec', 'storage'],
