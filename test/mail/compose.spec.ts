@@ -9,7 +9,8 @@ import { checkMail, type OutgoingMail } from '../../src/mail/outgoing-mail.js';
 import { type MailAuthority, mailAuthority } from './mail-authority.js';
 
 const FROM = 'ekms@corp.example';
-const noon = new Date('2026-11-24T12:00:00Z');
+/** An hour from now, since NSS judges certificates at the signing time: within the life of those made for this test. To the second, as a Date header is. */
+const soon = new Date(Math.floor(Date.now() / 1000) * 1000 + 3_600_000);
 const challenge: OutgoingMail = {
   kind: 'challenge',
   to: 'Alice@Corp.Example',
@@ -18,9 +19,9 @@ const challenge: OutgoingMail = {
   headers: {
     'Auto-Submitted': 'auto-generated; type=acme',
     'EKMS-Enrolment': '6f1c9f8e-3c1e-4f5b-9c57-3f2b1a0d9e8c',
-    'EKMS-Expires': '2026-11-24T12:10:00.000Z',
+    'EKMS-Expires': new Date(soon.getTime() + 600_000).toISOString(),
   },
-  expires: noon.getTime() + 600_000,
+  expires: soon.getTime() + 600_000,
 };
 
 describe('a composed mail', () => {
@@ -28,7 +29,7 @@ describe('a composed mail', () => {
   const write = async (mail: Partial<OutgoingMail> = {}): Promise<Buffer> => {
     const bytes = await compose(
       checkMail({ ...challenge, ...mail }),
-      { from: FROM, id: 'b7a4', date: noon },
+      { from: FROM, id: 'b7a4', date: soon },
       { certificates: async () => authority.certificates, signMail: authority.sign },
     );
     writeFileSync(join(authority.folder, 'mail.eml'), bytes);
@@ -56,7 +57,7 @@ describe('a composed mail', () => {
     expect(inside.text).toBe(challenge.text);
     expect(inside.headers.get('auto-submitted')).toBe('auto-generated; type=acme');
     expect(inside.headers.get('to')).toMatchObject({ text: 'Alice@corp.example' });
-    expect(inside.date).toEqual(noon);
+    expect(inside.date).toEqual(soon);
     expect(signed).toContain('Content-Type: text/plain; charset=utf-8; hp="clear"\r\n');
   });
 
