@@ -1,6 +1,6 @@
 import { type DynamicModule, Module, type Type } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
-import { AppCredentials, DeviceGuard, RefusalEntries, RouteClassGuard } from './access/index.js';
+import { AppCredentials, DeviceGuard, Origins, RefusalEntries, RouteClassGuard, SessionGuard } from './access/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import {
   Announcements,
@@ -44,6 +44,8 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: OPEN_API, useValue: openApi(CONTROLLERS) },
       { provide: DeviceGuard, useValue: house.deviceGuard },
       { provide: AppCredentials, useValue: house.apps },
+      { provide: SessionGuard, useValue: house.sessionGuard },
+      { provide: Origins, useValue: house.origins },
       { provide: APP_GUARD, useClass: RouteClassGuard },
       { provide: APP_FILTER, useValue: new ProblemFilter(new RefusalEntries(house), defect) },
     ],

@@ -6,7 +6,7 @@ import { forgetExpired, type RouteClass } from './access/index.js';
 import { appModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
-import { answerProblem, Listeners, type Place, securityHeaders } from './http/index.js';
+import { answerProblem, Listeners, type Place, securityHeaders, servePages } from './http/index.js';
 
 /** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
 const BODY_BYTES = 64 * 1024;
@@ -90,6 +90,7 @@ async function application(house: House, defect: (error: unknown, request: strin
     house.health.count(request.routeOptions.url ?? 'none', (reply as { raw: ServerResponse }).raw.statusCode);
     done();
   });
+  servePages(fastify, house.pages, defect);
   await app.init();
   await fastify.ready();
   return app;

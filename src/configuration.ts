@@ -89,6 +89,17 @@ const smtp = z
     message: 'a password does not go over a connection without TLS',
   });
 
+const https = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && new URL(text).protocol === 'https:' && new URL(text).origin === text,
+    'must be an origin such as https://keys.corp.example',
+  )
+  .optional();
+/** Minutes of idleness and hours in all after which a browser's session is over. */
+const session = (idle: number, hours: number) =>
+  z.strictObject({ idleMinutes: z.int().min(1).max(240).default(idle), hours: z.int().min(1).max(24).default(hours) }).prefault({});
+
 const databaseUrl = z
   .string()
   .refine(
@@ -146,6 +157,9 @@ const schema = z.strictObject({
       keepDeliveriesDays: z.int().min(0).max(3_650).default(30),
     })
     .prefault({}),
+  // Where another name or port leads to the listener, browsers see that one; its host must be publicName, which passkeys are bound to.
+  origins: z.strictObject({ administration: https, staff: https }).prefault({}),
+  sessions: z.strictObject({ administration: session(15, 8), staff: session(60, 12) }).prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
 });
@@ -279,6 +293,8 @@ mail: { transport: maildir, directory: mail }
 # database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }
 # enrolment: { minutes: 10 }                      # second: none | device | approval; device, unless mail goes to a Maildir
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
+# sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
+# origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
 # authorities: p384                               # or rsa4096; counts at init
 # certificates: { personDays: 730, deviceDays: 365 }
 `;

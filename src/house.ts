@@ -1,12 +1,25 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { AppCredentials, DeviceGuard, EmailChallenge, Employees, NetworkPolicy } from './access/index.js';
+import {
+  Administrators,
+  AppCredentials,
+  type Audience,
+  DeviceGuard,
+  EmailChallenge,
+  Employees,
+  NetworkPolicy,
+  Origins,
+  RowSeal,
+  SessionGuard,
+  type SessionLife,
+  Sessions,
+} from './access/index.js';
 import { AuditReader, DurableAuditLog } from './audit/index.js';
 import { CertificateDirectory, InfrastructureCertificates, KeyIssuance, KeyReplacement, RevocationLists } from './certificates/index.js';
 import type { Configuration } from './configuration.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
-import { Health } from './http/index.js';
+import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, ReadyPool } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
 import { openStorage } from './storage/index.js';
@@ -30,6 +43,11 @@ export interface House {
   employees: Employees;
   deviceGuard: DeviceGuard;
   networks: NetworkPolicy;
+  origins: Origins;
+  sessions: Sessions;
+  administrators: Administrators;
+  sessionGuard: SessionGuard;
+  pages: Pages;
   registry: DeviceRegistry;
   announcements: Announcements;
   desk: EnrolmentDesk;
@@ -103,9 +121,11 @@ export async function openHouse(configuration: Configuration, installation: Inst
       await process.start();
       token = process;
     }
+    const pages = readPages(installation.root, ['administration', 'staff']);
     const house = await joinRooms(configuration, { clock, storage, token, ...(parts.transport ? { transport: parts.transport } : {}) });
     return {
       ...house,
+      pages,
       close: async () => {
         await house.pool.stop();
         await house.mail.stop();
@@ -123,7 +143,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
 async function joinRooms(
   configuration: Configuration,
   { clock, storage, token, transport }: { clock: Clock; storage: Storage; token: Token; transport?: MailTransport },
-): Promise<Omit<House, 'close'>> {
+): Promise<Omit<House, 'close' | 'pages'>> {
   const audit = new DurableAuditLog(clock);
   const log = { storage, audit };
   const certificates = await token.certificates();
@@ -147,6 +167,9 @@ async function joinRooms(
   const employees = new Employees(storage, audit, token, clock);
   const apps = new AppCredentials(storage, audit, clock, { publicName: configuration.publicName, rootDigest });
   const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
+  const seal = await RowSeal.open(storage, token);
+  const administrators = new Administrators(storage, seal);
+  const sessions = new Sessions(storage, audit, seal, clock, sessionLives(configuration));
   const revocations = new RevocationLists(storage, audit, token, clock);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
@@ -188,6 +211,10 @@ async function joinRooms(
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock),
     networks: new NetworkPolicy(configuration.networks),
+    origins: new Origins(configuration.publicName, configuration.origins),
+    sessions,
+    administrators,
+    sessionGuard: new SessionGuard(sessions, administrators, log),
     registry,
     announcements,
     desk,
@@ -201,6 +228,11 @@ async function joinRooms(
     mail,
     health: new Health(storage, token, pool),
   };
+}
+
+function sessionLives({ sessions }: Configuration): Record<Audience, SessionLife> {
+  const life = (of: { idleMinutes: number; hours: number }) => ({ idle: of.idleMinutes * 60_000, absolute: of.hours * 3_600_000 });
+  return { administration: life(sessions.administration), staff: life(sessions.staff) };
 }
 
 function mailTransport({ mail }: Configuration): MailTransport {

@@ -1,4 +1,7 @@
 import type { AuditActor } from '../foundation/index.js';
+import type { Role } from './administrators.js';
+import type { Request } from './request.js';
+import type { Session } from './sessions.js';
 
 /** An enrolled device that has passed the guard: its certificate is ours, known, unrevoked, and its person is active. Only `access` makes one. */
 export interface DeviceActor {
@@ -21,11 +24,25 @@ export interface AppActor {
   readonly request: Request;
 }
 
-/** Where a request came from. */
-export interface Request {
+/** An administrator who signed in with a passkey, at the administration listener. */
+export interface AdministratorActor {
+  readonly kind: 'administrator';
   readonly id: string;
-  /** Remote address as the socket says; IPv4-mapped IPv6 is IPv4. */
-  readonly network: string;
+  /** One or none. */
+  readonly role: Role | null;
+  readonly session: Session;
+  readonly request: Request;
+}
+
+/** An employee who signed in at the staff listener. */
+export interface StaffActor {
+  readonly kind: 'staff';
+  /** The session's id: who it is stands in the session's first entry. */
+  readonly id: string;
+  /** The mailbox that the sign-in proved, as `parseAddress` keys it. */
+  readonly address: string;
+  readonly session: Session;
+  readonly request: Request;
 }
 
 export const auditActor = (actor: { kind: AuditActor['kind']; id?: string }): AuditActor => ({

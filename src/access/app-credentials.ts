@@ -1,7 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { type SignedRequest, signatureHolds, signatureParameters } from '../codec/http-signature.js';
 import { type AuditActor, type AuditLog, type Clock, Fault, newId, orRefused, type Storage, type Unit } from '../foundation/index.js';
-import type { AppActor, Request } from './actor.js';
+import type { AppActor } from './actor.js';
+import type { Request } from './request.js';
 
 /** The file that IT ships with the managed app (docs/formats/enrolment.md). It holds a private key; EKMS keeps the public one only. */
 export interface AppCredentialFile {

@@ -1,6 +1,7 @@
 import { SetMetadata, type Type } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { z } from 'zod';
+import type { Role } from './administrators.js';
 import type { RouteClass } from './network-policy.js';
 
 /** One answer of a route, and how it looks. */
@@ -32,7 +33,7 @@ export interface RouteContract {
 }
 
 /** Who a route's guard admits. */
-export type Admitted = 'device' | 'app';
+export type Admitted = 'device' | 'app' | 'administrator' | 'staff';
 
 /** Codes by status, for contracts. */
 export const REFUSALS = {
@@ -45,6 +46,18 @@ export const REFUSALS = {
     401: ['app-signature-malformed', 'app-signature-wrong', 'app-unknown', 'app-clock', 'app-replayed'],
     503: ['storage-unavailable', 'storage-busy', 'audit-unavailable'],
   },
+  administrator: {
+    401: ['session-missing', 'session-ended', 'session-elsewhere'],
+    403: ['cross-site', 'role-missing'],
+    503: ['storage-unavailable', 'storage-busy', 'audit-unavailable'],
+  },
+  staff: {
+    401: ['session-missing', 'session-ended', 'session-elsewhere'],
+    403: ['cross-site'],
+    503: ['storage-unavailable', 'storage-busy', 'audit-unavailable'],
+  },
+  /** Of routes that only a listener's own pages may call. */
+  ownPages: { 403: ['cross-site'] },
   storage: { 503: ['storage-unavailable', 'storage-busy'] },
   audit: { 503: ['audit-unavailable'] },
   /** The token process is away, full, locked out, or has a defect. */
@@ -54,10 +67,13 @@ export const REFUSALS = {
 const CLASS = 'ekms:route-class';
 const ADMITTED = 'ekms:admitted';
 const CONTRACT = 'ekms:contract';
+const ROLES = 'ekms:roles';
 
 /** Routes of these classes' listeners, open to whoever the network policy lets in. */
 export const On = (...kinds: RouteClass[]) => SetMetadata(CLASS, kinds);
 export const Admits = (who: Admitted) => SetMetadata(ADMITTED, who);
+/** Which administrators; none named means every one. */
+export const WithRoles = (...roles: Role[]) => SetMetadata(ROLES, roles);
 export const Contract = (contract: RouteContract) => SetMetadata(CONTRACT, contract);
 
 const reflector = new Reflector();
@@ -67,7 +83,12 @@ type Handler = (...args: never[]) => unknown;
 export function declared(
   handler: Handler,
   controller: Type,
-): { kinds: readonly RouteClass[]; admits: Admitted | undefined; contract: RouteContract | undefined } {
+): { kinds: readonly RouteClass[]; admits: Admitted | undefined; roles: readonly Role[]; contract: RouteContract | undefined } {
   const read = <T>(key: string) => reflector.getAllAndOverride<T | undefined>(key, [handler, controller]);
-  return { kinds: read<RouteClass[]>(CLASS) ?? [], admits: read<Admitted>(ADMITTED), contract: read<RouteContract>(CONTRACT) };
+  return {
+    kinds: read<RouteClass[]>(CLASS) ?? [],
+    admits: read<Admitted>(ADMITTED),
+    roles: read<Role[]>(ROLES) ?? [],
+    contract: read<RouteContract>(CONTRACT),
+  };
 }

@@ -1,7 +1,8 @@
 import { readDeviceCertificate, type TrustedDevice } from '../codec/x509/index.js';
 import { type AuditLog, base64url, type Clock, Fault, orRefused, type Storage, sha256 } from '../foundation/index.js';
-import type { DeviceActor, Request } from './actor.js';
+import type { DeviceActor } from './actor.js';
 import type { DeviceTrust } from './device-trust.js';
+import type { Request } from './request.js';
 
 /** Turns a TLS client certificate into a `DeviceActor`, or refuses and writes the refusal down. */
 export class DeviceGuard {

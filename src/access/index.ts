@@ -1,5 +1,6 @@
 /** Access: who may ask. Only this room makes an `Actor`; whoever holds one has passed the guard. */
-export { type AppActor, auditActor, type DeviceActor, type Request } from './actor.js';
+export { type AdministratorActor, type AppActor, auditActor, type DeviceActor, type StaffActor } from './actor.js';
+export { type Administrator, Administrators, ROLES, type Role } from './administrators.js';
 export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
 export { type Admitted, type Answer, Contract, declared, On, REFUSALS, type RouteContract } from './contract.js';
 export { DeviceGuard } from './device-guard.js';
@@ -7,6 +8,21 @@ export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
 export { type Network, NetworkPolicy, type RouteClass } from './network-policy.js';
-export { registerPeer } from './peer.js';
+export { type Audience, Origins } from './origins.js';
+export { peerOf, registerPeer } from './peer.js';
 export { RefusalEntries } from './refusal-entries.js';
-export { ForApps, ForDevices, type GuardedRequest, RouteClassGuard, Who } from './routes.js';
+export type { Request } from './request.js';
+export {
+  ForAdministrators,
+  ForApps,
+  ForDevices,
+  ForOwnPages,
+  ForStaff,
+  type GuardedRequest,
+  provenance,
+  RouteClassGuard,
+  Who,
+} from './routes.js';
+export { RowSeal } from './row-seal.js';
+export { SessionGuard } from './session-guard.js';
+export { type Session, type SessionLife, Sessions } from './sessions.js';

@@ -9,17 +9,22 @@ import {
 } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { Fault } from '../foundation/index.js';
-import type { AppActor, DeviceActor, Request } from './actor.js';
+import type { AdministratorActor, AppActor, DeviceActor, StaffActor } from './actor.js';
+import type { Role } from './administrators.js';
 import { AppCredentials } from './app-credentials.js';
-import { Admits, declared, On } from './contract.js';
+import { Admits, declared, On, WithRoles } from './contract.js';
 import { DeviceGuard } from './device-guard.js';
+import { type Audience, Origins } from './origins.js';
 import { peerOf } from './peer.js';
+import type { Request } from './request.js';
+import { SessionGuard } from './session-guard.js';
 
 /** Fastify's request with what the guards put on it. The body of JSON requests is its bytes: signatures cover bytes, and each route parses them itself. */
-export type GuardedRequest = FastifyRequest & { actor?: AppActor | DeviceActor };
+export type GuardedRequest = FastifyRequest & { actor?: AppActor | DeviceActor | AdministratorActor | StaffActor };
 
 const requestOf = (context: ExecutionContext): GuardedRequest => context.switchToHttp().getRequest<GuardedRequest>();
-const origin = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw.socket).network });
+/** Where a request came from, for routes that nobody is admitted to yet. */
+export const provenance = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw.socket).network });
 
 /** The first guard of every route: a route answers only on the listener of its class; elsewhere it does not exist. Routes without a class answer nowhere. */
 @Injectable()
@@ -37,7 +42,7 @@ class DeviceRouteGuard implements CanActivate {
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = requestOf(context);
-    request.actor = await this.guard.admit(peerOf(request.raw.socket).certificate(), origin(request));
+    request.actor = await this.guard.admit(peerOf(request.raw.socket).certificate(), provenance(request));
     return true;
   }
 }
@@ -58,7 +63,42 @@ class AppRouteGuard implements CanActivate {
       headers: { contentDigest: header('content-digest'), signatureInput: header('signature-input'), signature: header('signature') },
       body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
     };
-    request.actor = await this.apps.admit(signed, origin(request));
+    request.actor = await this.apps.admit(signed, provenance(request));
+    return true;
+  }
+}
+
+/** Lets a route be called by its own listener's pages alone. A session is asked for first, so that nobody learns more than that one is missing. */
+@Injectable()
+class OwnPagesGuard implements CanActivate {
+  constructor(@Inject(Origins) private readonly origins: Origins) {}
+
+  canActivate(context: ExecutionContext): boolean {
+    const request = requestOf(context);
+    this.origins.requireOwn(peerOf(request.raw.socket).kind as Audience, request.method, request.headers); // its decorators below name no other class
+    return true;
+  }
+}
+
+@Injectable()
+class AdministratorRouteGuard implements CanActivate {
+  constructor(@Inject(SessionGuard) private readonly guard: SessionGuard) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const request = requestOf(context);
+    const { roles } = declared(context.getHandler() as () => unknown, context.getClass()); // as above
+    request.actor = await this.guard.administrator(request.headers.cookie, roles, provenance(request));
+    return true;
+  }
+}
+
+@Injectable()
+class StaffRouteGuard implements CanActivate {
+  constructor(@Inject(SessionGuard) private readonly guard: SessionGuard) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const request = requestOf(context);
+    request.actor = await this.guard.staff(request.headers.cookie, provenance(request));
     return true;
   }
 }
@@ -67,6 +107,13 @@ class AppRouteGuard implements CanActivate {
 export const ForDevices = () => applyDecorators(On('client'), Admits('device'), UseGuards(DeviceRouteGuard));
 /** Client routes for requests that an app credential signed. */
 export const ForApps = () => applyDecorators(On('client'), Admits('app'), UseGuards(AppRouteGuard));
+/** Administration routes for whoever signed in and has one of these roles; none named: every administrator. */
+export const ForAdministrators = (...roles: Role[]) =>
+  applyDecorators(On('administration'), Admits('administrator'), WithRoles(...roles), UseGuards(AdministratorRouteGuard, OwnPagesGuard));
+/** Staff routes for whoever signed in. */
+export const ForStaff = () => applyDecorators(On('staff'), Admits('staff'), UseGuards(StaffRouteGuard, OwnPagesGuard));
+/** Routes of a listener's own pages before anybody has signed in. */
+export const ForOwnPages = (audience: Audience) => applyDecorators(On(audience), UseGuards(OwnPagesGuard));
 
 /** The actor that the route's guard admitted. */
 export const Who = createParamDecorator((_: unknown, context: ExecutionContext) => requestOf(context).actor);

@@ -1,6 +1,6 @@
 import { loadConfiguration } from '../configuration.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
-import { ACTS, type ActName } from './acts.js';
+import { type ActName, operator, perform } from './acts.js';
 import { lockHome } from './lock.js';
 import { requireInitialised } from './serve.js';
 
@@ -12,7 +12,7 @@ export async function actAlone(home: string, name: ActName, args: object, instal
   try {
     const house = await openHouse(configuration, installation);
     try {
-      return await ACTS[name](house, args as never); // the command line makes the arguments of that very act
+      return await perform(house, name, args, operator());
     } finally {
       await house.mail.flush();
       await house.close();

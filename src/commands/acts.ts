@@ -1,56 +1,141 @@
 import { userInfo } from 'node:os';
-import { type AuditActor, Fault, parseAddress } from '../foundation/index.js';
+import { z } from 'zod';
+import type { Role } from '../access/index.js';
+import { type AuditActor, Fault, parseAddress, parsed } from '../foundation/index.js';
 import type { House } from '../house.js';
-import type { KeyMode, KeyState } from '../tokens/index.js';
 import { examine } from './doctor.js';
 
-/** Whoever may enter the home folder is the operator; until officers exist (bootstrap) single acts are allowed and marked by this actor. */
-const operator = (): AuditActor => ({ kind: 'operator', id: userInfo().username });
+/** What an operator or administrator can have done. Arguments and results are JSON. */
+export interface Act<S extends z.ZodType = z.ZodType> {
+  args: S;
+  /** Administrators of these roles may have it done at the administration listener. The operator, who may enter the home folder, asks for any. */
+  roles: readonly Role[];
+  /** Once bootstrap has ended, asking for it only files a request, which another person approves. */
+  danger?: 'two-persons';
+  perform(house: House, args: z.output<S>, by: AuditActor): Promise<unknown>;
+}
 
-async function employeeOf(house: House, address: string): Promise<string> {
-  const binding = await house.employees.bindingOf(parseAddress(address).key);
-  if (!binding) throw new Fault('not-found', 'binding-unknown', `${address} is not bound to anybody here`);
+/** Lets each row's `perform` see the type that its own `args` parse to. */
+const act = <S extends z.ZodType>(row: Act<S>): Act<S> => row;
+
+const address = z.string().max(254);
+/** Looked up as it is: what is no id names nothing. */
+const id = z.string().max(64);
+const nothing = z.strictObject({});
+
+async function employeeOf(house: House, text: string): Promise<string> {
+  const binding = await house.employees.bindingOf(parseAddress(text).key);
+  if (!binding) throw new Fault('not-found', 'binding-unknown', `${text} is not bound to anybody here`);
   return binding.sealed.record.employee;
 }
 
-/** What the operator can have done, by the running appliance or, when none is up, by the command itself. Arguments and results are JSON. */
+/** The one table of operator acts. The control socket, the command line and the administration listener all go by it. */
 export const ACTS = {
-  'app.issue': (house: House, { platform }: { platform: string }) => house.apps.issue(platform, operator()),
-  'app.revoke': (house: House, { id }: { id: string }) => house.apps.revoke(id, operator()),
-  'app.list': (house: House) => house.apps.list(),
-  'pool.fill': async (house: House, { count }: { count: number }) => {
-    const level = await house.pool.fill(count);
-    await house.storage.write((unit) =>
-      house.audit.append(unit, { action: 'pool.fill', outcome: 'done', actor: operator(), facts: { level } }),
-    );
-    await house.issuance.serveWaiting();
-    return { level };
-  },
-  'enrolment.list': async (house: House) =>
-    (await house.desk.waiting()).map(({ sealed, shown, platform, name, waitsFor }) => ({
-      id: sealed.record.id,
-      address: shown,
-      platform,
-      name,
-      waitsFor,
-    })),
-  'enrolment.decide': (house: House, { id, approve }: { id: string; approve: boolean }) => house.desk.approve(id, approve, operator()),
-  'employee.stop': async (house: House, { address }: { address: string }) =>
-    house.employees.stop(await employeeOf(house, address), operator()),
-  'employee.resume': async (house: House, { address }: { address: string }) =>
-    house.employees.resume(await employeeOf(house, address), operator()),
-  'binding.end': (house: House, { address }: { address: string }) =>
-    house.replacement.releaseAddress(parseAddress(address).key, operator()),
-  'device.list': async (house: House, { address }: { address: string }) => house.registry.ofEmployee(await employeeOf(house, address)),
-  'device.revoke': (house: House, { id }: { id: string }) => house.registry.end(id, 'revoked', operator()),
-  'key.change': (house: House, { id, state }: { id: string; state: KeyState }) => house.replacement.setState(id, state, operator()),
-  'key.replace': async (house: House, { address, because }: { address: string; because: 'superseded' | 'compromised' }) =>
-    house.replacement.replace(await employeeOf(house, address), because, operator()),
-  'employee.mode': async (house: House, { address, mode }: { address: string; mode: KeyMode }) =>
-    house.replacement.setMode(await employeeOf(house, address), mode, operator()),
-  'audit.tail': async (house: House, { count }: { count: number }) =>
-    (await house.auditReader.latest(count)).map(({ body, personal }) => ({ ...body, personal })),
-  doctor: (house: House, args: { data: boolean }) => examine(house, args),
-  health: (house: House) => house.health.report(),
+  'app.issue': act({
+    args: z.strictObject({ platform: z.string().max(64) }),
+    roles: ['operator'],
+    danger: 'two-persons',
+    perform: (house, { platform }, by) => house.apps.issue(platform, by),
+  }),
+  // Taking away is done at once: a credential that leaked does not wait for a second person.
+  'app.revoke': act({
+    args: z.strictObject({ id }),
+    roles: ['operator', 'security-officer'],
+    perform: (house, { id }, by) => house.apps.revoke(id, by),
+  }),
+  'app.list': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: (house) => house.apps.list() }),
+  'pool.fill': act({
+    args: z.strictObject({ count: z.int().min(0).max(9_999_999) }),
+    roles: ['operator'],
+    perform: async (house, { count }, by) => {
+      const level = await house.pool.fill(count);
+      await house.storage.write((unit) => house.audit.append(unit, { action: 'pool.fill', outcome: 'done', actor: by, facts: { level } }));
+      await house.issuance.serveWaiting();
+      return { level };
+    },
+  }),
+  'enrolment.list': act({
+    args: nothing,
+    roles: ['operator', 'security-officer'],
+    perform: async (house) =>
+      (await house.desk.waiting()).map(({ sealed, shown, platform, name, waitsFor }) => ({
+        id: sealed.record.id,
+        address: shown,
+        platform,
+        name,
+        waitsFor,
+      })),
+  }),
+  'enrolment.decide': act({
+    args: z.strictObject({ id, approve: z.boolean() }),
+    roles: ['operator', 'security-officer'],
+    perform: (house, { id, approve }, by) => house.desk.approve(id, approve, by),
+  }),
+  'employee.stop': act({
+    args: z.strictObject({ address }),
+    roles: ['operator', 'security-officer'],
+    perform: async (house, args, by) => house.employees.stop(await employeeOf(house, args.address), by),
+  }),
+  'employee.resume': act({
+    args: z.strictObject({ address }),
+    roles: ['operator'],
+    perform: async (house, args, by) => house.employees.resume(await employeeOf(house, args.address), by),
+  }),
+  'binding.end': act({
+    args: z.strictObject({ address }),
+    roles: ['operator'],
+    perform: (house, args, by) => house.replacement.releaseAddress(parseAddress(args.address).key, by),
+  }),
+  'device.list': act({
+    args: z.strictObject({ address }),
+    roles: ['operator', 'security-officer', 'auditor'],
+    perform: async (house, args) => house.registry.ofEmployee(await employeeOf(house, args.address)),
+  }),
+  'device.revoke': act({
+    args: z.strictObject({ id }),
+    roles: ['operator', 'security-officer'],
+    perform: (house, { id }, by) => house.registry.end(id, 'revoked', by),
+  }),
+  'key.change': act({
+    args: z.strictObject({ id, state: z.enum(['active', 'suspended', 'deactivated', 'compromised', 'destroyed']) }),
+    roles: ['operator'],
+    perform: (house, { id, state }, by) => house.replacement.setState(id, state, by),
+  }),
+  'key.replace': act({
+    args: z.strictObject({ address, because: z.enum(['superseded', 'compromised']) }),
+    roles: ['operator'],
+    perform: async (house, args, by) => house.replacement.replace(await employeeOf(house, args.address), args.because, by),
+  }),
+  'employee.mode': act({
+    args: z.strictObject({ address, mode: z.enum(['deliver', 'remote']) }),
+    roles: ['operator'],
+    perform: async (house, args, by) => house.replacement.setMode(await employeeOf(house, args.address), args.mode, by),
+  }),
+  'audit.tail': act({
+    args: z.strictObject({ count: z.int().min(0).max(9_999_999) }),
+    roles: ['auditor'],
+    perform: async (house, { count }) => (await house.auditReader.latest(count)).map(({ body, personal }) => ({ ...body, personal })),
+  }),
+  doctor: act({
+    args: z.strictObject({ data: z.boolean() }),
+    roles: ['operator', 'auditor'],
+    perform: (house, args) => examine(house, args),
+  }),
+  health: act({
+    args: nothing,
+    roles: ['operator', 'security-officer', 'auditor', 'recovery-agent'],
+    perform: (house) => house.health.report(),
+  }),
 } as const;
 export type ActName = keyof typeof ACTS;
+
+/** Whoever may enter the home folder. */
+export const operator = (): AuditActor => ({ kind: 'operator', id: userInfo().username });
+
+/** Has an act done by its name. Rejects with `act-unknown` or `arguments-malformed`, or with the act's own refusal. */
+export async function perform(house: House, name: string, args: unknown, by: AuditActor): Promise<unknown> {
+  if (!Object.hasOwn(ACTS, name))
+    throw new Fault('not-found', 'act-unknown', `the running appliance does not know "${name}"; is it of the same version?`);
+  const row = ACTS[name as ActName] as Act; // each row's own `perform` gets what its own shape made
+  return row.perform(house, parsed(row.args, args, 'the arguments'), by);
+}

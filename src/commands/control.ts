@@ -1,9 +1,9 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { z } from 'zod';
-import { Fault, isFault, parsedJson } from '../foundation/index.js';
+import { isFault, parsedJson } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { ACTS, type ActName } from './acts.js';
+import { operator, perform } from './acts.js';
 import { controlSocket } from './ask-appliance.js';
 
 const call = z.strictObject({ act: z.string().max(40), args: z.unknown() });
@@ -26,9 +26,7 @@ export async function serveControl(house: House, home: string): Promise<() => Pr
     incoming.on('end', async () => {
       try {
         const { act, args } = parsedJson(call, Buffer.concat(chunks));
-        if (!Object.hasOwn(ACTS, act))
-          throw new Fault('not-found', 'act-unknown', `the running appliance does not know "${act}"; is it of the same version?`);
-        const value = await ACTS[act as ActName](house, args as never);
+        const value = await perform(house, act, args, operator());
         outgoing.end(JSON.stringify({ value: value ?? null }));
       } catch (error) {
         const { code, message } = isFault(error)

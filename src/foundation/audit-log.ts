@@ -3,8 +3,8 @@ import type { Storage, Unit } from './unit.js';
 
 /** Who asked. Only `access` makes one for people and devices. */
 export interface AuditActor {
-  kind: 'device' | 'app' | 'operator' | 'system' | 'stranger';
-  /** Id of the device or app credential; the Unix user of an operator at the control socket. */
+  kind: 'device' | 'app' | 'operator' | 'administrator' | 'staff' | 'system' | 'stranger';
+  /** Id of the device, app credential, administrator or staff session; the Unix user of an operator at the control socket. */
   id?: string;
 }
 
@@ -43,6 +43,9 @@ export type AuditAction =
   | 'crl.issue'
   | 'mail.send'
   | 'request.refuse'
+  | 'session.begin'
+  | 'session.end'
+  | 'session.admit'
   | 'pool.fill'
   | 'pool.destroy'
   | 'policy.change';

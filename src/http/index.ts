@@ -6,5 +6,6 @@ export { type OpenApiDocument, openApi } from './openapi.js';
 export type { JsonSchema } from './openapi-schemas.js';
 export { openApiTypes } from './openapi-types.js';
 export { OperationController } from './operation.controller.js';
+export { type Pages, readPages, servePages } from './pages.js';
 export { answerProblem, ProblemFilter } from './problem-filter.js';
 export { securityHeaders } from './security-headers.js';

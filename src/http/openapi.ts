@@ -64,6 +64,20 @@ const SECURITY = {
     description:
       'No key in itself but a signature of this one request by the app credential: RFC 9421, label `ekms`, over "@method" "@path" "content-digest" (docs/formats/enrolment.md).',
   },
+  administrator: {
+    type: 'apiKey',
+    in: 'cookie',
+    name: '__Host-ekms-administration',
+    description:
+      'The session of an administrator, begun by a passkey; it counts from one address, and for the listener’s own pages (Origin, Sec-Fetch-Site).',
+  },
+  staff: {
+    type: 'apiKey',
+    in: 'cookie',
+    name: '__Host-ekms-staff',
+    description:
+      'The session of an employee’s browser; it counts from one address, and for the listener’s own pages (Origin, Sec-Fetch-Site).',
+  },
 } as const satisfies Record<Admitted, object>;
 
 /** RFC 9421 §4.1, RFC 9530 §2: what the signature in `Signature` is about. */

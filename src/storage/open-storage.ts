@@ -76,7 +76,7 @@ async function connect(source: DataSource, name: string): Promise<void> {
 }
 
 async function migrate(source: DataSource): Promise<void> {
-  const known = new Set(migrations.map((Migration) => new Migration().name));
+  const known = new Set<string>(migrations.map((Migration) => new Migration().name));
   try {
     const runner = source.createQueryRunner();
     const done = (await runner.hasTable('migrations')) ? ((await runner.query('SELECT name FROM migrations')) as { name: string }[]) : [];

@@ -1,4 +1,5 @@
 import { FirstTables1795500000000 } from './0001-first-tables.js';
+import { Administrators1795520000000 } from './0020-administrators.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
-export const migrations = [FirstTables1795500000000] as const;
+export const migrations = [FirstTables1795500000000, Administrators1795520000000] as const;

@@ -1,0 +1,45 @@
+import { type AuditLog, Fault, orRefused, type Storage } from '../foundation/index.js';
+import type { AdministratorActor, StaffActor } from './actor.js';
+import type { Administrators, Role } from './administrators.js';
+import type { Audience } from './origins.js';
+import type { Request } from './request.js';
+import type { Session, Sessions } from './sessions.js';
+
+/** Turns a session's cookie into an actor, or refuses and writes the refusal down. */
+export class SessionGuard {
+  constructor(
+    private readonly sessions: Sessions,
+    private readonly administrators: Administrators,
+    private readonly log: { storage: Storage; audit: AuditLog },
+  ) {}
+
+  /** @param roles any of them will do; none named: every administrator. Rejects as `Sessions.admit`, or with `role-missing`. */
+  async administrator(cookies: string | undefined, roles: readonly Role[], request: Request): Promise<AdministratorActor> {
+    return this.#orRefused('administration', request, async () => {
+      const session = await this.sessions.admit('administration', cookies, request);
+      const known = await this.administrators.find(session.subject);
+      if (known?.state !== 'active') throw new Fault('unauthenticated', 'session-ended', 'this session is over: sign in again');
+      if (roles.length > 0 && !(known.role && roles.includes(known.role)))
+        throw new Fault('forbidden', 'role-missing', `this is for ${roles.join(' or ')} only`);
+      return { kind: 'administrator', id: known.id, role: known.role, session, request };
+    });
+  }
+
+  async staff(cookies: string | undefined, request: Request): Promise<StaffActor> {
+    return this.#orRefused('staff', request, async () => staffActor(await this.sessions.admit('staff', cookies, request), request));
+  }
+
+  #orRefused<T>(audience: Audience, request: Request, admit: () => Promise<T>): Promise<T> {
+    const personal = { network: request.network };
+    const event = { action: 'session.admit', actor: { kind: 'stranger' }, request: request.id, facts: { audience }, personal } as const;
+    return orRefused(this.log, event, admit);
+  }
+}
+
+const staffActor = (session: Session, request: Request): StaffActor => ({
+  kind: 'staff',
+  id: session.id,
+  address: session.subject,
+  session,
+  request,
+});
