@@ -58,9 +58,31 @@ export function validity(now: Date, days: number): { notBefore: Date; notAfter: 
   return { notBefore: new Date(second - 300_000), notAfter: new Date(second + days * 86_400_000) };
 }
 
+interface Parent {
+  name: Name;
+  keyIdentifier: AuthorityKeyIdentifierExtension;
+}
+
+/** By the authority's certificate, which lives as long as the process: read once, not at each of its leaves. */
+const parents = new WeakMap<Uint8Array, Promise<Parent>>();
+
+function parentOf(certificate: Uint8Array): Promise<Parent> {
+  let parent = parents.get(certificate);
+  if (!parent) {
+    parent = readParent(certificate);
+    parents.set(certificate, parent);
+  }
+  return parent;
+}
+
+async function readParent(der: Uint8Array): Promise<Parent> {
+  const { subjectName, publicKey } = new X509Certificate(der);
+  return { name: subjectName, keyIdentifier: await AuthorityKeyIdentifierExtension.create(publicKey) };
+}
+
 async function issue(issuer: Issuer | { self: Signer }, name: string | Name, subject: Subject, extensions: Extension[]): Promise<Buffer> {
   const signer = 'self' in issuer ? issuer.self : issuer.signer;
-  const parent = 'self' in issuer ? undefined : new X509Certificate(issuer.certificate);
+  const parent = 'self' in issuer ? undefined : await parentOf(issuer.certificate);
   const { signingKey, signingAlgorithm, crypto } = signingWith(signer);
   const links =
     'self' in issuer || !issuer.urls
@@ -70,7 +92,7 @@ async function issue(issuer: Issuer | { self: Signer }, name: string | Name, sub
     {
       serialNumber: subject.serial,
       subject: name,
-      issuer: parent ? parent.subjectName : name,
+      issuer: parent ? parent.name : name,
       notBefore: subject.notBefore,
       notAfter: subject.notAfter,
       publicKey: subject.publicKey,
@@ -79,7 +101,7 @@ async function issue(issuer: Issuer | { self: Signer }, name: string | Name, sub
       extensions: [
         ...extensions,
         await SubjectKeyIdentifierExtension.create(subject.publicKey),
-        await AuthorityKeyIdentifierExtension.create(parent ? parent.publicKey : subject.publicKey),
+        parent ? parent.keyIdentifier : await AuthorityKeyIdentifierExtension.create(subject.publicKey),
         ...links,
       ],
     },
