@@ -13,7 +13,7 @@ const BODY_BYTES = 64 * 1024;
 const HOUR = 3_600_000;
 
 export interface Appliance {
-  places: Partial<Record<RouteClass, Place>>;
+  places: Record<RouteClass, Place>;
   /** Ends listeners and timers; the house stays open. */
   close(): Promise<void>;
 }
@@ -24,17 +24,20 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   const app = await application(house, defect);
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // Nest's own type names another copy of the same Fastify
   const listeners = new Listeners(fastify, house.networks, (kind) => health.refusedConnection(kind));
+  const hosts = (['client', 'administration', 'staff'] as const).map((kind) => configuration.listen[kind].host);
   const names = [
-    configuration.publicName,
-    ...(isLoopback(configuration.listen.client.host) ? ['localhost', '127.0.0.1'] : [configuration.listen.client.host]),
+    ...new Set([configuration.publicName, ...hosts.flatMap((host) => (isLoopback(host) ? ['localhost', '127.0.0.1'] : [host]))]),
   ];
-  let tls = await infrastructure.tlsServer([...new Set(names)]);
-  const devices = [authorities.devices];
-  const places: Appliance['places'] = {};
+  let tls = await infrastructure.tlsServer(names);
+  let places: Appliance['places'];
   try {
-    places.client = await listeners.openTls('client', configuration.listen.client, tls, devices);
-    places.public = await listeners.openPlain('public', configuration.listen.public);
-    places.operation = await listeners.openPlain('operation', configuration.listen.operation);
+    places = {
+      client: await listeners.openTls('client', configuration.listen.client, tls, [authorities.devices]),
+      administration: await listeners.openTls('administration', configuration.listen.administration, tls),
+      staff: await listeners.openTls('staff', configuration.listen.staff, tls),
+      public: await listeners.openPlain('public', configuration.listen.public),
+      operation: await listeners.openPlain('operation', configuration.listen.operation),
+    };
   } catch (error) {
     await listeners.close(0);
     await app.close();
@@ -42,8 +45,8 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   }
   const upkeep = async () => {
     if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) {
-      tls = await infrastructure.tlsServer([...new Set(names)]);
-      listeners.renew(tls, devices);
+      tls = await infrastructure.tlsServer(names);
+      listeners.renew(tls);
     }
     await house.revocations.publishDue();
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
-import { startAppliance } from '../appliance.js';
-import { loadConfiguration } from '../configuration.js';
+import { isIPv6 } from 'node:net';
+import { type Appliance, startAppliance } from '../appliance.js';
+import { loadConfiguration, REACHES } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
 import { serveControl } from './control.js';
@@ -34,10 +35,7 @@ export async function serve(home: string, installation: Installation, say: (line
           house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }),
         );
         if (configuration.mail.transport === 'maildir') say('mail goes to Maildir folders: for evaluation only, not for production');
-        const { client, public: open, operation } = appliance.places;
-        say(
-          `ready client=https://${configuration.publicName}:${client?.port} public=http://${configuration.publicName}:${open?.port} operation=http://${operation?.host}:${operation?.port}`,
-        );
+        say(`ready ${placesInWords(appliance.places, configuration.publicName)}`);
         await new Promise<void>((resolve) => {
           for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
         });
@@ -55,4 +53,13 @@ export async function serve(home: string, installation: Installation, say: (line
   } finally {
     unlock();
   }
+}
+
+/** `client=https://… administration=https://… …`: by the public name, but operation, which is asked on this machine, by its address. */
+function placesInWords(places: Appliance['places'], publicName: string): string {
+  return REACHES.map((kind) => {
+    const { host, port } = places[kind];
+    const scheme = kind === 'public' || kind === 'operation' ? 'http' : 'https';
+    return `${kind}=${scheme}://${kind !== 'operation' ? publicName : isIPv6(host) ? `[${host}]` : host}:${port}`;
+  }).join(' ');
 }

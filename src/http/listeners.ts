@@ -37,7 +37,7 @@ const options = {
 
 /** The appliance's doors: one server per route class, all into one application. Addresses are judged when a connection is accepted, before TLS. */
 export class Listeners {
-  readonly #servers: { server: HttpServer | HttpsServer; kind: RouteClass }[] = [];
+  readonly #servers: { server: HttpServer | HttpsServer; clientAuthorities: readonly Buffer[] }[] = [];
   readonly #open = new Set<Socket>();
   /** The answer under way on a connection. */
   readonly #answers = new WeakMap<Duplex, ServerResponse>();
@@ -48,13 +48,16 @@ export class Listeners {
     private readonly refused: (kind: RouteClass, address: string) => void,
   ) {}
 
-  /** Client listener: TLS 1.3, a client certificate asked for; each route that needs one demands it. */
-  async openTls(kind: RouteClass, place: Place, credentials: TlsCredentials, clientAuthorities: readonly Buffer[]): Promise<Place> {
+  /**
+   * TLS 1.3. With `clientAuthorities` a client certificate is asked for, and each route that needs one demands it; without, none is: a browser
+   * would ask its person for one.
+   */
+  async openTls(kind: RouteClass, place: Place, credentials: TlsCredentials, clientAuthorities: readonly Buffer[] = []): Promise<Place> {
     const server = createHttpsServer(
       {
         ...options,
         ...secureContext(credentials, clientAuthorities),
-        requestCert: true,
+        requestCert: clientAuthorities.length > 0,
         rejectUnauthorized: false,
         handshakeTimeout: LIMITS.header,
       },
@@ -62,7 +65,7 @@ export class Listeners {
     );
     server.on('secureConnection', (socket) => registerPeer(socket, kind));
     server.on('tlsClientError', (_, socket) => socket.destroy());
-    return this.#listen(kind, server, place);
+    return this.#listen(kind, server, place, clientAuthorities);
   }
 
   async openPlain(kind: RouteClass, place: Place): Promise<Place> {
@@ -72,8 +75,8 @@ export class Listeners {
   }
 
   /** New credentials for connections from now on. */
-  renew(credentials: TlsCredentials, clientAuthorities: readonly Buffer[]): void {
-    for (const { server } of this.#servers)
+  renew(credentials: TlsCredentials): void {
+    for (const { server, clientAuthorities } of this.#servers)
       if ('setSecureContext' in server) server.setSecureContext(secureContext(credentials, clientAuthorities));
   }
 
@@ -93,7 +96,7 @@ export class Listeners {
     if (!refusedByHost(request, response)) this.app.routing(request, response);
   }
 
-  #listen(kind: RouteClass, server: HttpServer | HttpsServer, place: Place): Promise<Place> {
+  #listen(kind: RouteClass, server: HttpServer | HttpsServer, place: Place, clientAuthorities: readonly Buffer[] = []): Promise<Place> {
     server.maxConnections = LIMITS.connections;
     // The first listener on `connection`, before TLS or HTTP sees a byte.
     server.prependListener('connection', (socket: Socket) => {
@@ -108,7 +111,7 @@ export class Listeners {
     server.on('clientError', (error, socket) => refuseBytes(error, socket, this.#answers.get(socket)));
     server.on('checkExpectation', (_request, response) => refuseExpectation(response));
     server.on('connect', (_request, socket) => refuseTunnel(socket));
-    this.#servers.push({ server, kind });
+    this.#servers.push({ server, clientAuthorities });
     return bind(server, kind, place);
   }
 }
@@ -139,6 +142,6 @@ function bind(server: NetServer, kind: RouteClass, place: Place): Promise<Place>
 const secureContext = ({ key, certificate, authority }: TlsCredentials, clientAuthorities: readonly Buffer[]) => ({
   key: key.export({ type: 'pkcs8', format: 'pem' }),
   cert: pem(certificate) + pem(authority),
-  ca: clientAuthorities.map(pem),
+  ...(clientAuthorities.length > 0 ? { ca: clientAuthorities.map(pem) } : {}),
   minVersion: 'TLSv1.3' as const,
 });

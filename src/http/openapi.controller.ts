@@ -16,7 +16,7 @@ const openApiDocument = z
 /** The key under which the module gives the document to its controller. */
 export const OPEN_API = Symbol('OpenApiDocument');
 
-@On('client', 'public', 'operation')
+@On('client', 'administration', 'staff', 'public', 'operation')
 @Controller('api')
 export class OpenApiController {
   constructor(@Inject(OPEN_API) private readonly document: OpenApiDocument) {}

@@ -1,11 +1,12 @@
+import { REACHES, type Reach } from '../../src/configuration.js';
 import { freePorts } from '../../src/demo/programs.js';
 import { HouseInProcess, type HouseOptions } from '../support/house-in-process.js';
 import { send, type WireReply } from '../support/wire.js';
 import { asDevice, postSigned, type WireDevice } from '../support/wire-device.js';
 import type { ContractCheck } from './contract-check.js';
 
-export type Listener = 'client' | 'public' | 'operation';
-export const LISTENERS: readonly Listener[] = ['client', 'public', 'operation'];
+export type Listener = Reach;
+export const LISTENERS: readonly Listener[] = REACHES;
 
 export interface Ask {
   method?: string;
@@ -23,15 +24,17 @@ export class Doors {
   ) {}
 
   static async open(check: ContractCheck, { settings = {}, ...options }: HouseOptions = {}): Promise<Doors> {
-    const [client = 0, open = 0, operation = 0] = await freePorts(3);
-    const listen = { client: `127.0.0.1:${client}`, public: `127.0.0.1:${open}`, operation: `127.0.0.1:${operation}` };
+    const free = await freePorts(LISTENERS.length);
+    const ports = Object.fromEntries(LISTENERS.map((name, at) => [name, free[at]])) as Record<Listener, number>; // as many as names
+    const listen = Object.fromEntries(LISTENERS.map((name) => [name, `127.0.0.1:${ports[name]}`]));
     const house = await HouseInProcess.open({ settings: { listen, ...settings }, ...options });
-    return new Doors(house, { client, public: open, operation }, check);
+    return new Doors(house, ports, check);
   }
 
   /** As anybody, at any listener; nothing is checked. */
   async ask(listener: Listener, { method = 'GET', path, body, headers = {} }: Ask): Promise<WireReply> {
-    if (listener === 'client') return send({ port: this.ports.client, root: this.house.root, method, path, body, headers });
+    if (listener !== 'public' && listener !== 'operation')
+      return send({ port: this.ports[listener], root: this.house.root, method, path, body, headers });
     const type: Record<string, string> = body === undefined ? {} : { 'content-type': 'application/json' };
     const answer = await fetch(`http://127.0.0.1:${this.ports[listener]}${path}`, {
       method,

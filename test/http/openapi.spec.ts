@@ -131,7 +131,7 @@ describe('against an appliance', () => {
 
   test('who may ask is as the document says: each route refuses whoever lacks its proof, by name', async () => {
     for (const { method, path, operation } of operations) {
-      const listener = listenersOf(operation)[0] as Listener; // one of three, as the test before shows
+      const listener = listenersOf(operation)[0] as Listener; // one of five, as the test before shows
       const reply = await doors.anybody(listener, { method, path: concrete(path), ...(method === 'POST' ? { body: '{}' } : {}) });
       const [proof] = operation.security.flatMap((one) => Object.keys(one));
       const expected = proof === 'device' ? '401 device-certificate-missing' : proof === 'app' ? '401 app-signature-malformed' : undefined;
