@@ -54,12 +54,16 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   };
   await house.revocations.publishDue();
   const timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
+  const sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) =>
+    defect(error, 'directory sync'),
+  );
   house.mail.start();
   house.pool.start();
   return {
     places,
     close: async () => {
       clearInterval(timer);
+      await sync?.stop();
       await listeners.close(5_000);
       await app.close();
     },

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
 
 /** Which route class a listener serves and a network may reach. */
@@ -160,6 +161,7 @@ const schema = z.strictObject({
   // Where another name or port leads to the listener, browsers see that one; its host must be publicName, which passkeys are bound to.
   origins: z.strictObject({ administration: https, staff: https }).prefault({}),
   sessions: z.strictObject({ administration: session(15, 8), staff: session(60, 12) }).prefault({}),
+  directory: directoryShape.optional(),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
 });
@@ -193,7 +195,7 @@ export function parseConfiguration(text: string, home: string): Configuration {
 
 function settled(given: Parsed, home: string): Configuration {
   const absolute = (file: string) => resolve(home, file);
-  const { mail, token, database, enrolment } = given;
+  const { mail, token, database, enrolment, directory } = given;
   const from = mail.from ?? `ekms@${given.domains[0] ?? 'appliance.invalid'}`; // RFC 2606: nobody's
   return {
     ...given,
@@ -210,10 +212,14 @@ function settled(given: Parsed, home: string): Configuration {
           },
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
+    ...(directory ? { directory: { ...directory, ...filesOfDirectory(directory, absolute) } } : {}),
     // Who reads a Maildir on this very machine proves nothing more by a second device.
     enrolment: { second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device'), minutes: enrolment.minutes },
   };
 }
+
+const filesOfDirectory = (directory: DirectoryConfiguration, absolute: (file: string) => string) =>
+  directory.source === 'ldap' ? files(directory, ['passwordFile', 'caFile'], absolute) : files(directory, ['csvFile'], absolute);
 
 function files<T extends object, N extends keyof T>(from: T, names: readonly N[], absolute: (file: string) => string): Partial<Pick<T, N>> {
   const found = names.filter((name) => from[name] !== undefined);
@@ -295,6 +301,7 @@ mail: { transport: maildir, directory: mail }
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
+# directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
 # authorities: p384                               # or rsa4096; counts at init
 # certificates: { personDays: 730, deviceDays: 365 }
 `;

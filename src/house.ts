@@ -15,9 +15,18 @@ import {
   Sessions,
 } from './access/index.js';
 import { AuditReader, DurableAuditLog } from './audit/index.js';
-import { CertificateDirectory, InfrastructureCertificates, KeyIssuance, KeyReplacement, RevocationLists } from './certificates/index.js';
+import {
+  AddressCertificates,
+  CertificateDirectory,
+  InfrastructureCertificates,
+  KeyIssuance,
+  KeyReplacement,
+  PremadeKeys,
+  RevocationLists,
+} from './certificates/index.js';
 import type { Configuration } from './configuration.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
+import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, ReadyPool } from './keys/index.js';
@@ -57,6 +66,10 @@ export interface House {
   replacement: KeyReplacement;
   revocations: RevocationLists;
   directory: CertificateDirectory;
+  addressCertificates: AddressCertificates;
+  premade: PremadeKeys;
+  /** Where the organisation's own directory is configured. */
+  directorySync: DirectorySync | undefined;
   infrastructure: InfrastructureCertificates;
   mail: MailQueue;
   health: Health;
@@ -69,6 +82,8 @@ export interface Parts {
   token?: Token;
   clock?: Clock;
   transport?: MailTransport;
+  /** Instead of the one that ekms.yaml names. */
+  people?: Directory;
 }
 
 export const placesOf = (configuration: Configuration, { root }: Installation) => ({
@@ -122,7 +137,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
       token = process;
     }
     const pages = readPages(installation.root, ['administration', 'staff']);
-    const house = await joinRooms(configuration, { clock, storage, token, ...(parts.transport ? { transport: parts.transport } : {}) });
+    const house = await joinRooms(configuration, { ...parts, clock, storage, token });
     return {
       ...house,
       pages,
@@ -142,7 +157,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
 
 async function joinRooms(
   configuration: Configuration,
-  { clock, storage, token, transport }: { clock: Clock; storage: Storage; token: Token; transport?: MailTransport },
+  { clock, storage, token, transport, people: directoryOfPeople }: Parts & { clock: Clock; storage: Storage; token: Token },
 ): Promise<Omit<House, 'close' | 'pages'>> {
   const audit = new DurableAuditLog(clock);
   const log = { storage, audit };
@@ -178,18 +193,39 @@ async function joinRooms(
     audit,
     token,
     { kind: { suite: 'rsa', bits: configuration.keys.bits }, target: configuration.keys.pool.target },
-    () => void issuance.serveWaiting().catch(() => {}),
+    () =>
+      void issuance
+        .serveWaiting()
+        .then(() => premade.serve())
+        .catch(() => {}),
   );
   const issuance: KeyIssuance = new KeyIssuance(storage, audit, token, pool, employees, clock, people, {
     mode: configuration.keys.mode,
     personDays: configuration.certificates.personDays,
     urls: urls.people,
   });
+  const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
   const vault = new KeyVault(storage, audit, token, issuance, clock, configuration.keys.mode);
+  const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
+  const addressCertificates = new AddressCertificates(storage, audit, token, employees, issuance, clock, {
+    personDays: configuration.certificates.personDays,
+    urls: urls.people,
+  });
+  const directory = directoryOfPeople ?? directoryOf(configuration);
+  const directorySync =
+    directory &&
+    new DirectorySync(
+      { storage, audit, clock, directory, employees, endings: replacement, certificates: addressCertificates, premade },
+      {
+        domains: configuration.domains,
+        leaversPercent: configuration.directory?.leaversPercent ?? 10,
+        unlisted: configuration.directory?.unlisted ?? 'refuse',
+      },
+    );
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
   const announcements = new Announcements(storage, audit, mail, registry, clock, base);
   const desk = new EnrolmentDesk(
-    { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, clock },
+    { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, clock, owners: directorySync },
     {
       second: configuration.enrolment.second,
       domains: configuration.domains,
@@ -221,7 +257,10 @@ async function joinRooms(
     vault,
     pool,
     issuance,
-    replacement: new KeyReplacement(storage, audit, vault, issuance, revocations, employees),
+    replacement,
+    addressCertificates,
+    premade,
+    directorySync,
     revocations,
     directory: new CertificateDirectory(storage, authorities, clock),
     infrastructure: infrastructureCertificates,
@@ -233,6 +272,13 @@ async function joinRooms(
 function sessionLives({ sessions }: Configuration): Record<Audience, SessionLife> {
   const life = (of: { idleMinutes: number; hours: number }) => ({ idle: of.idleMinutes * 60_000, absolute: of.hours * 3_600_000 });
   return { administration: life(sessions.administration), staff: life(sessions.staff) };
+}
+
+function directoryOf({ directory }: Configuration): Directory | undefined {
+  if (!directory) return undefined;
+  if (directory.source === 'csv') return new CsvDirectory(directory.csvFile);
+  const { caFile, ...settings } = directory;
+  return new LdapDirectory({ ...settings, ...(caFile ? { caFile } : {}) });
 }
 
 function mailTransport({ mail }: Configuration): MailTransport {

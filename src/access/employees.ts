@@ -26,6 +26,7 @@ interface BindingRow {
   shown: string;
   from_time: number;
   to_time: number | null;
+  directory: string | null;
   mac: Buffer;
 }
 
@@ -39,6 +40,7 @@ const binding = (row: BindingRow): Binding => ({
       address: row.address,
       from: row.from_time,
       to: row.to_time,
+      ...(row.directory === null ? {} : { directory: row.directory }),
     },
     mac: row.mac,
   },
@@ -71,27 +73,37 @@ export class Employees {
   }
 
   /** A sealed binding of a new employee, not stored yet: `insert` does that, in the unit of what makes the employee real. */
-  async propose(address: Pick<Address, 'key' | 'shown'>): Promise<Binding> {
+  async propose(address: Pick<Address, 'key' | 'shown'>, directory?: string): Promise<Binding> {
+    return this.#bound(newId(), address, directory);
+  }
+
+  async #bound(employee: string, address: Pick<Address, 'key' | 'shown'>, directory: string | undefined): Promise<Binding> {
     const record: BindingRecord = {
       type: 'binding',
       id: newId(),
       version: 1,
-      employee: newId(),
+      employee,
       address: address.key,
       from: this.clock.now().getTime(),
       to: null,
+      ...(directory === undefined ? {} : { directory }),
     };
     return { sealed: await this.token.seal(record), shown: address.shown };
   }
 
-  /** Rejects with `duplicate` when the address got bound meanwhile. */
-  async insert(unit: Unit, { sealed: { record, mac }, shown }: Binding, by: AuditActor): Promise<void> {
-    await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', ?)", [record.employee, record.from]);
+  /** Rejects with `duplicate` when the address got bound meanwhile, or the directory's id did. */
+  async insert(unit: Unit, binding: Binding, by: AuditActor): Promise<void> {
+    const { employee, from, directory = null } = binding.sealed.record;
+    await unit.run("INSERT INTO employees (id, directory_id, state, created) VALUES (?, ?, 'active', ?)", [employee, directory, from]);
+    await this.audit.append(unit, { action: 'employee.create', outcome: 'done', actor: by, employee });
+    await this.#insertBinding(unit, binding, by);
+  }
+
+  async #insertBinding(unit: Unit, { sealed: { record, mac }, shown }: Binding, by: AuditActor): Promise<void> {
     await unit.run(
-      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)',
-      [record.id, record.version, record.employee, record.address, shown, record.from, mac],
+      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, directory, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)',
+      [record.id, record.version, record.employee, record.address, shown, record.from, record.directory ?? null, mac],
     );
-    await this.audit.append(unit, { action: 'employee.create', outcome: 'done', actor: by, employee: record.employee });
     await this.audit.append(unit, {
       action: 'binding.begin',
       outcome: 'done',
@@ -102,21 +114,86 @@ export class Employees {
     });
   }
 
-  /** The address stops being this employee's. Keys stay theirs; whoever proves the mailbox next is somebody new. */
-  async endBinding(address: string, by: AuditActor, also: (unit: Unit, employee: string) => Promise<void> = async () => {}): Promise<void> {
+  /** The employee whom the directory knows by this id, by the word of a binding that the token sealed; undefined for nobody's. */
+  async ofDirectory(directory: string): Promise<string | undefined> {
+    const row = await this.storage.one<BindingRow>('SELECT * FROM bindings WHERE directory = ? ORDER BY from_time DESC, id LIMIT 1', [
+      directory,
+    ]);
+    if (!row) return undefined;
+    // Who writes the database must not make one person another: the token looks at the seal, and that it is the latest.
+    await this.token.raise(binding(row).sealed);
+    return row.employee;
+  }
+
+  /** A further address of a person whom the directory knows. Rejects with `directory-id-unknown`, `address-bound`. */
+  async addAddress(directory: string, address: Pick<Address, 'key' | 'shown'>, by: AuditActor): Promise<void> {
+    const employee = await this.ofDirectory(directory);
+    if (!employee) throw new Fault('not-found', 'directory-id-unknown', 'the directory’s id belongs to no employee here');
+    const further = await this.#bound(employee, address, directory);
+    await this.storage.write(async (unit) => {
+      if (await this.bindingOf(address.key, unit))
+        throw new Fault('conflict', 'address-bound', 'this address is bound to somebody already');
+      await this.#insertBinding(unit, further, by);
+    });
+  }
+
+  /** From now on this owner of this address is whom the directory knows by this id. Rejects with `binding-unknown`, `binding-changed`, `directory-id-taken`. */
+  async link({ employee, address, directory }: { employee: string; address: string; directory: string }, by: AuditActor): Promise<void> {
+    const current = await this.#require(address);
+    const { record } = current.sealed;
+    if (record.employee !== employee) throw new Fault('conflict', 'binding-changed', 'this address has another owner by now');
+    await this.#succeed(current, { directory }, async (unit) => {
+      if (await unit.one('SELECT id FROM employees WHERE directory_id = ? AND id <> ?', [directory, record.employee]))
+        throw new Fault('conflict', 'directory-id-taken', 'the directory’s id belongs to another employee; joining two is for two persons');
+      await unit.run('UPDATE employees SET directory_id = ? WHERE id = ?', [directory, record.employee]);
+      await this.audit.append(unit, {
+        action: 'binding.link',
+        outcome: 'done',
+        actor: by,
+        employee: record.employee,
+        subject: record.id,
+        personal: { directory },
+      });
+    });
+  }
+
+  async #require(address: string): Promise<Binding> {
     const current = await this.bindingOf(address);
     if (!current) throw new Fault('not-found', 'binding-unknown', 'this address is not bound to anybody');
+    return current;
+  }
+
+  /** The next version of a binding: sealed, committed with its entry, then raised in the token process. */
+  async #succeed(
+    current: Binding,
+    change: Partial<Pick<BindingRecord, 'to' | 'directory'>>,
+    also: (unit: Unit) => Promise<void>,
+  ): Promise<void> {
     const { record } = current.sealed;
-    const ended = await this.token.seal({ ...record, version: record.version + 1, to: this.clock.now().getTime() }, current.sealed);
+    const next = await this.token.seal<BindingRecord>({ ...record, ...change, version: record.version + 1 }, current.sealed);
+    const { version, to, directory = null } = next.record;
     await this.storage.write(async (unit) => {
-      const changed = await unit.run('UPDATE bindings SET version = ?, to_time = ?, mac = ? WHERE id = ? AND version = ?', [
-        ended.record.version,
-        ended.record.to,
-        ended.mac,
+      const changed = await unit.run('UPDATE bindings SET version = ?, to_time = ?, directory = ?, mac = ? WHERE id = ? AND version = ?', [
+        version,
+        to,
+        directory,
+        next.mac,
         record.id,
         record.version,
       ]);
       if (changed === 0) throw new Fault('conflict', 'binding-changed', 'this binding was changed at the same time; look again');
+      await also(unit);
+      await fulfil(unit, record.id);
+      await intend(unit, record.id, 'raise-binding', { id: record.id }, this.clock);
+    });
+    await this.settleRaise(record.id);
+  }
+
+  /** The address stops being this employee's. Keys stay theirs; whoever proves the mailbox next is somebody new. */
+  async endBinding(address: string, by: AuditActor, also: (unit: Unit, employee: string) => Promise<void> = async () => {}): Promise<void> {
+    const current = await this.#require(address);
+    const { record } = current.sealed;
+    await this.#succeed(current, { to: this.clock.now().getTime() }, async (unit) => {
       await forgetDeliveries(unit, record.employee);
       // What was begun for this address under its former owner ends with it.
       await unit.run("UPDATE enrolments SET state = 'denied' WHERE address = ? AND state IN ('open', 'waiting', 'approved')", [address]);
@@ -130,9 +207,7 @@ export class Employees {
         subject: record.id,
         personal: { address },
       });
-      await intend(unit, record.id, 'raise-binding', { id: record.id }, this.clock);
     });
-    await this.settleRaise(record.id);
   }
 
   /** A leaver: from the next request on nothing is released to any of their devices. Reversible by `resume`. */
@@ -144,9 +219,24 @@ export class Employees {
     await this.#turn(employee, 'active', by);
   }
 
-  async #turn(employee: string, state: 'active' | 'stopped', by: AuditActor): Promise<void> {
+  /** A leaver by the word of the directory. Such a stop ends when the directory takes it back; an operator's does not, and replaces it. */
+  async stopByDirectory(employee: string, by: AuditActor): Promise<void> {
+    await this.#turn(employee, 'stopped', by, await this.token.sealBytes(Buffer.from('stopped', 'ascii'), directoryStop(employee)));
+  }
+
+  /** Ends a stop that the directory made. Rejects with `stopped-by-operator` for any other. */
+  async resumeByDirectory(employee: string, by: AuditActor): Promise<void> {
+    const row = await this.storage.one<{ mark: Buffer | null }>('SELECT directory_stop AS "mark" FROM employees WHERE id = ?', [employee]);
+    if (!row?.mark) throw new Fault('conflict', 'stopped-by-operator', 'an operator stopped this person; only an operator takes that back');
+    await this.token.openBytes(row.mark, directoryStop(employee));
+    await this.#turn(employee, 'active', by);
+  }
+
+  async #turn(employee: string, state: 'active' | 'stopped', by: AuditActor, mark: Buffer | null = null): Promise<void> {
     await this.storage.write(async (unit) => {
-      const changed = await unit.run('UPDATE employees SET state = ? WHERE id = ?', [state, employee]);
+      const sql = `UPDATE employees SET state = ?, directory_stop = ? WHERE id = ?${mark ? " AND state = 'active'" : ''}`;
+      const changed = await unit.run(sql, [state, mark, employee]);
+      if (changed === 0 && mark) throw new Fault('conflict', 'employee-stopped', 'this person is stopped already');
       if (changed === 0) throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
       if (state === 'stopped') await forgetDeliveries(unit, employee);
       await this.audit.append(unit, {
@@ -174,6 +264,8 @@ export class Employees {
     await this.storage.write((unit) => fulfil(unit, id));
   }
 }
+
+const directoryStop = (employee: string): string => `directory-stop:${employee}`;
 
 /** What was kept for this person's devices goes; the token would be asked again. */
 async function forgetDeliveries(unit: Unit, employee: string): Promise<void> {

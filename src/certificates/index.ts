@@ -1,5 +1,6 @@
 /** Certificates: issue, find, revoke, publish. The signing itself, and the decision whether to, is the token process's. */
 
+export { AddressCertificates } from './address-certificates.js';
 export { CertificateDirectory } from './certificate-directory.js';
 export { insertCertificate, type RevocationReason, type StoredCertificate, validCertificatesOf } from './certificate-store.js';
 export { certificateTimes, pem } from './certificate-times.js';
@@ -7,4 +8,5 @@ export { CertificatesController } from './certificates.controller.js';
 export { InfrastructureCertificates, type TlsCredentials } from './infrastructure-certificates.js';
 export { KeyIssuance, type KeyIssuanceSettings, type PreparedKey } from './key-issuance.js';
 export { KeyReplacement } from './key-replacement.js';
+export { PremadeKeys } from './premade-keys.js';
 export { AUTHORITIES, RevocationLists } from './revocation-lists.js';

@@ -43,9 +43,14 @@ export class KeyReplacement {
     if (ends) await this.revocations.publish('people');
   }
 
-  /** An address ends for its owner, with every certificate that names it; whoever proves the mailbox next is somebody new. */
-  async releaseAddress(address: string, by: AuditActor): Promise<void> {
+  /**
+   * An address ends for its owner, with every certificate that names it; whoever proves the mailbox next is somebody new.
+   * @param owner whose it must still be: `binding-changed` otherwise
+   */
+  async releaseAddress(address: string, by: AuditActor, owner?: string): Promise<void> {
     await this.employees.endBinding(address, by, async (unit, employee) => {
+      if (owner !== undefined && owner !== employee)
+        throw new Fault('conflict', 'binding-changed', 'this address has another owner by now');
       const sql = 'SELECT serial FROM certificates WHERE address = ? AND employee = ? AND revoked_at IS NULL';
       for (const { serial } of await unit.all<{ serial: string }>(sql, [address, employee]))
         await this.revocations.revoke(unit, serial, 'affiliationChanged', by);

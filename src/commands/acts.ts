@@ -1,22 +1,10 @@
 import { userInfo } from 'node:os';
 import { z } from 'zod';
-import type { Role } from '../access/index.js';
 import { type AuditActor, Fault, parseAddress, parsed } from '../foundation/index.js';
 import type { House } from '../house.js';
+import { type Act, act } from './act.js';
+import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
-
-/** What an operator or administrator can have done. Arguments and results are JSON. */
-export interface Act<S extends z.ZodType = z.ZodType> {
-  args: S;
-  /** Administrators of these roles may have it done at the administration listener. The operator, who may enter the home folder, asks for any. */
-  roles: readonly Role[];
-  /** Once bootstrap has ended, asking for it only files a request, which another person approves. */
-  danger?: 'two-persons';
-  perform(house: House, args: z.output<S>, by: AuditActor): Promise<unknown>;
-}
-
-/** Lets each row's `perform` see the type that its own `args` parse to. */
-const act = <S extends z.ZodType>(row: Act<S>): Act<S> => row;
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
@@ -111,6 +99,7 @@ export const ACTS = {
     roles: ['operator'],
     perform: async (house, args, by) => house.replacement.setMode(await employeeOf(house, args.address), args.mode, by),
   }),
+  ...DIRECTORY_ACTS,
   'audit.tail': act({
     args: z.strictObject({ count: z.int().min(0).max(9_999_999) }),
     roles: ['auditor'],

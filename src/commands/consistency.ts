@@ -97,6 +97,7 @@ interface BindingRow {
   address: string;
   from_time: number;
   to_time: number | null;
+  directory: string | null;
   mac: Buffer;
 }
 
@@ -105,13 +106,13 @@ async function checkBindings(storage: Storage, token: Token): Promise<Finding[]>
   let count = 0;
   for await (const rows of pages<BindingRow>(
     storage,
-    'SELECT id, version, employee, address, from_time, to_time, mac FROM bindings WHERE id > ? ORDER BY id LIMIT ?',
+    'SELECT id, version, employee, address, from_time, to_time, directory, mac FROM bindings WHERE id > ? ORDER BY id LIMIT ?',
     '',
   )) {
     count += rows.length;
     const seals = rows.map(
-      ({ id, version, employee, address, from_time: from, to_time: to, mac }): Sealed<BindingRecord> => ({
-        record: { type: 'binding', id, version, employee, address, from, to },
+      ({ id, version, employee, address, from_time: from, to_time: to, directory, mac }): Sealed<BindingRecord> => ({
+        record: { type: 'binding', id, version, employee, address, from, to, ...(directory === null ? {} : { directory }) },
         mac,
       }),
     );

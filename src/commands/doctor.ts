@@ -3,6 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { dirname, sep } from 'node:path';
 import { checkLog } from '../audit/index.js';
 import type { Configuration } from '../configuration.js';
+import { readLastSync } from '../directory/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { checkData } from './consistency.js';
@@ -30,6 +31,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('revocation lists', () => examineLists(house))),
     ...(data ? [] : await look('certificates of the appliance', () => examineOwnCertificates(house))),
     ...(data ? [] : await look('mail queue', () => examineMail(house))),
+    ...(data ? [] : await look('directory', () => examineDirectory(house))),
     ...(await look('log', async () => {
       const { size, problems } = await checkLog(storage);
       const findings = new Findings('log');
@@ -171,4 +173,21 @@ async function examineMail({ storage, clock }: House): Promise<Finding[]> {
       `${failing.failing} mails were tried three times and more (${failing.why ?? 'no reason given'}): is the mail server up?`,
     );
   return findings.end('no mail is stuck');
+}
+
+/** Runs that may fail one after another before it is worth a word. */
+const MISSED_RUNS = 3;
+
+async function examineDirectory({ storage, clock, configuration }: House): Promise<Finding[]> {
+  if (!configuration.directory) return [];
+  const findings = new Findings('directory');
+  const last = await readLastSync(storage);
+  const patience = MISSED_RUNS * configuration.directory.everyMinutes * 60_000;
+  if (last?.reason === 'directory-losses')
+    findings.say('bad', 'it would stop unusually many people, so nothing is done: look at ekms directory sync --dry-run');
+  else if (last === undefined || clock.now().getTime() - (last.doneAt ?? 0) > patience)
+    findings.say('bad', `its last run that was done is too long ago (${last?.reason ?? 'there was none'}): leavers are not stopped by it`);
+  if (last && last.questions > 0)
+    findings.say('warn', `${last.questions} questions that only a person can decide: ekms directory sync --dry-run lists them`);
+  return findings.end(`people are as it has them; last run ${new Date(last?.doneAt ?? 0).toISOString()}`);
 }

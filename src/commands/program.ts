@@ -7,6 +7,7 @@ import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
 import { askAppliance } from './ask-appliance.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
+import { directoryCommands } from './directory-commands.js';
 
 const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
 const print = (value: unknown): void => console.log(typeof value === 'string' ? value : JSON.stringify(value, null, 2));
@@ -92,6 +93,8 @@ export function program(installation: Installation, version: string): Command {
     .description('how this person’s keys reach them')
     .addArgument(new Argument('<mode>').choices(['deliver', 'remote']))
     .action((address: string, mode: string) => does('employee.mode')({ address, mode }));
+
+  directoryCommands(ekms, does);
 
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));

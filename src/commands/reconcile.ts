@@ -51,6 +51,9 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'change-key':
       await house.vault.settleChange(id);
       break;
+    case 'certify':
+      await house.addressCertificates.undo(id, String(body['serial']));
+      break;
     case 'give-key':
       // Not cut off but waiting: served below and whenever the pool has a pair.
       break;

@@ -24,6 +24,7 @@ import {
   newId,
   newSerial,
   orRefused,
+  parseAddress,
   type Storage,
   sameBytes,
   sha256,
@@ -31,6 +32,7 @@ import {
 } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { AuthorityUrls, EnrolmentRecord, Token } from '../tokens/index.js';
+import type { AddressOwners } from './address-owners.js';
 import type { Announcement, Announcements } from './announcements.js';
 import { requireDeliveryKey, sealNonce } from './delivery-key.js';
 import type { DeviceRegistry } from './device-registry.js';
@@ -106,6 +108,7 @@ export class EnrolmentDesk {
       registry: DeviceRegistry;
       announcements: Announcements;
       clock: Clock;
+      owners: AddressOwners | undefined;
     },
     private readonly settings: EnrolmentSettings,
   ) {}
@@ -202,9 +205,10 @@ export class EnrolmentDesk {
       personal: { network: app.request.network },
     } as const;
     return orRefused({ storage, audit }, event, async () => {
-      const enrolment = await this.#require(app, id, given);
+      const asked = await this.#require(app, id, given);
       // One answer at a time per address: whether a device is a person's first is judged where no other can become it meanwhile.
-      return this.#byAddress.run<AnswerOutcome>(enrolment.sealed.record.address, async () => {
+      return this.#byAddress.run<AnswerOutcome>(asked.sealed.record.address, async () => {
+        const enrolment = await this.#ofPresentOwner(asked, () => this.#require(app, id, given));
         const waitsFor =
           enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
         if (!waitsFor) return this.#finish(app, enrolment, given.answer);
@@ -212,6 +216,13 @@ export class EnrolmentDesk {
         return { state: 'waiting', for: waitsFor };
       });
     });
+  }
+
+  /** Asks whose the address is now; with a former owner ends what was begun under them, so the enrolment is looked at `again`. */
+  async #ofPresentOwner(enrolment: Enrolment, again: () => Promise<Enrolment>): Promise<Enrolment> {
+    if (!this.parts.owners || enrolment.state === 'waiting') return enrolment;
+    await this.parts.owners.settle(parseAddress(enrolment.shown));
+    return again();
   }
 
   /** What waits for a word from this person's devices. */

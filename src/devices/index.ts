@@ -1,4 +1,5 @@
 /** Devices: how one is enrolled by control of the mailbox, who they are, and how they end. */
+export { AddressOwners } from './address-owners.js';
 export { Announcements } from './announcements.js';
 export { DeviceRegistry } from './device-registry.js';
 export { DevicesController } from './devices.controller.js';

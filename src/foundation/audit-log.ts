@@ -30,6 +30,7 @@ export type AuditAction =
   | 'employee.stop'
   | 'employee.resume'
   | 'binding.begin'
+  | 'binding.link'
   | 'binding.end'
   | 'key.birth'
   | 'key.assign'
@@ -48,7 +49,8 @@ export type AuditAction =
   | 'session.admit'
   | 'pool.fill'
   | 'pool.destroy'
-  | 'policy.change';
+  | 'policy.change'
+  | 'directory.sync';
 
 /** One entry. Everything is enumerated or an id; what names a person goes into `personal`, which the log keeps salted and erasable. */
 export interface AuditEvent {

@@ -42,6 +42,8 @@ export interface BindingRecord {
   address: string;
   from: number;
   to: number | null;
+  /** The person's immutable id in the organisation's directory, where that is known. */
+  directory?: string;
 }
 
 export interface EnrolmentRecord {

@@ -38,6 +38,7 @@ const binding = z.strictObject({
   address: z.string().max(254),
   from: time,
   to: time.nullable(),
+  directory: z.string().min(1).max(128).exactOptional(),
 });
 const enrolment = z.strictObject({
   type: z.literal('enrolment'),

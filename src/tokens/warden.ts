@@ -285,9 +285,12 @@ export class Warden {
 const verdict = (value: unknown, ...claims: Claim[]): Verdict => ({ claims, value });
 const fits = (bytes: Uint8Array, digest: string): boolean => base64url(sha256(bytes)) === digest;
 
-/** What never changes between versions: a binding keeps employee, address and start, and what has ended stays ended; an enrolment keeps everything. */
+/**
+ * What never changes between versions: a binding keeps employee, address and start, and its directory id once it has one, and what has ended
+ * stays ended; an enrolment keeps everything.
+ */
 function keeps(before: SealedRecord, after: SealedRecord): boolean {
-  if (before.type === 'binding' && after.type === 'binding')
-    return before.employee === after.employee && before.address === after.address && before.from === after.from && before.to === null;
-  return false;
+  if (before.type !== 'binding' || after.type !== 'binding' || before.to !== null) return false;
+  const same = before.employee === after.employee && before.address === after.address && before.from === after.from;
+  return same && (before.directory === undefined || before.directory === after.directory);
 }

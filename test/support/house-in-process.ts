@@ -7,6 +7,7 @@ import { startAppliance } from '../../src/appliance.js';
 import { pem } from '../../src/certificates/index.js';
 import { type ActName, operator, perform } from '../../src/commands/acts.js';
 import { parseConfiguration } from '../../src/configuration.js';
+import type { Directory } from '../../src/directory/index.js';
 import { Clock } from '../../src/foundation/index.js';
 import { authorityUrls, type House, openHouse } from '../../src/house.js';
 import { MemoryTransport } from '../../src/mail/index.js';
@@ -18,6 +19,8 @@ export interface HouseOptions {
   settings?: Record<string, unknown>;
   /** Called before anything was asked of the token: the place to take a guard out. */
   token?: (token: MemoryToken) => void;
+  /** The organisation's directory. */
+  people?: Directory;
 }
 
 /** The real time, and as much later as a test lets pass. */
@@ -45,7 +48,7 @@ export class HouseInProcess implements Door {
     private readonly stop: () => Promise<void>,
   ) {}
 
-  static async open({ settings = {}, token: prepare = () => undefined }: HouseOptions = {}): Promise<HouseInProcess> {
+  static async open({ settings = {}, token: prepare = () => undefined, people }: HouseOptions = {}): Promise<HouseInProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ekms-house-'));
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
     const given = { listen, domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } }, ...settings };
@@ -60,7 +63,11 @@ export class HouseInProcess implements Door {
     const token = await MemoryToken.open(join(folder, 'journal'), authorities, clock);
     prepare(token);
     const mail = new MemoryTransport();
-    const house = await openHouse(configuration, { root: resolve(__dirname, '../..') }, { token, clock, transport: mail });
+    const house = await openHouse(
+      configuration,
+      { root: resolve(__dirname, '../..') },
+      { token, clock, transport: mail, ...(people ? { people } : {}) },
+    );
     const defects: unknown[] = [];
     const appliance = await startAppliance(house, (error) => defects.push(error));
     const app = readAppCredential(JSON.stringify(await house.apps.issue('linux', { kind: 'operator' })));

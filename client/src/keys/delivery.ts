@@ -56,11 +56,12 @@ function assertOwn(leaves: Certificate[], authorities: Certificate[], receiver: 
   const [newest] = leaves;
   if (!newest) throw forged('it came without a certificate');
   if (leaves.some((leaf) => !leaf.spki.equals(newest.spki))) throw forged('its certificates are not all for one key');
+  // A person's addresses change and the key stays: the newest certificate may name another address than the one this device enrolled by.
+  const own = leaves.find(({ addresses }) => addresses.some((address) => isSameAddress(address, receiver.address)));
+  if (!own) throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
   // A former key opens old mail long after its certificate, and perhaps that of its authority, has ended.
-  const at = now > newest.notAfter ? undefined : now;
-  chainToRoot({ leaf: newest, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at });
-  if (!newest.addresses.some((address) => isSameAddress(address, receiver.address)))
-    throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
+  const at = now > own.notAfter ? undefined : now;
+  chainToRoot({ leaf: own, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at });
 }
 
 function isSameAddress(certified: string, own: string): boolean {

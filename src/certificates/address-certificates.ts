@@ -1,0 +1,83 @@
+import type { Employees } from '../access/index.js';
+import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage } from '../foundation/index.js';
+import { KeyStore } from '../keys/index.js';
+import { fulfil, intend } from '../storage/index.js';
+import type { Token } from '../tokens/index.js';
+import { insertCertificate } from './certificate-store.js';
+import { certificateTimes } from './certificate-times.js';
+import type { KeyIssuance, KeyIssuanceSettings } from './key-issuance.js';
+
+/** Certificates for further addresses of a person, on the key that they have: a mover's new address, an alias. */
+export class AddressCertificates {
+  readonly #keys = new KeyStore();
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly audit: AuditLog,
+    private readonly token: Token,
+    private readonly employees: Employees,
+    private readonly issuance: KeyIssuance,
+    private readonly clock: Clock,
+    private readonly settings: Pick<KeyIssuanceSettings, 'personDays' | 'urls'>,
+  ) {}
+
+  /** Issues what is missing for the addresses that the directory gave to active people. Resolves with how many. */
+  async issueMissing(by: AuditActor): Promise<number> {
+    const missing = await this.storage.all<{ address: string; key: string }>(
+      `SELECT b.address AS "address", k.id AS "key" FROM bindings b JOIN keys k ON k.employee = b.employee AND k.state = 'active'
+       WHERE b.to_time IS NULL AND b.directory IS NOT NULL AND EXISTS (SELECT 1 FROM employees e WHERE e.id = b.employee AND e.state = 'active')
+       AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL)
+       ORDER BY b.address`,
+    );
+    for (const { address, key } of missing) await this.#issue(address, key, by);
+    return missing.length;
+  }
+
+  /** Intent committed → token signs → certificate and entry committed; a serial that was signed and not stored is revoked. */
+  async #issue(address: string, key: string, by: AuditActor): Promise<void> {
+    const binding = await this.employees.bindingOf(address);
+    const stored = await this.#keys.find(this.storage, key);
+    if (!binding || !stored) return; // ended meanwhile
+    const [intent, serial] = [newId(), newSerial()];
+    const { employee } = binding.sealed.record;
+    await this.storage.write((unit) => intend(unit, intent, 'certify', { serial }, this.clock));
+    try {
+      const { urls, personDays: days } = this.settings;
+      const { sealed, publicKey } = stored;
+      const der = await this.token.issuePerson({
+        key: sealed,
+        binding: binding.sealed,
+        shown: binding.shown,
+        publicKey,
+        serial,
+        urls,
+        days,
+      });
+      await this.storage.write(async (unit) => {
+        const times = certificateTimes(der);
+        await insertCertificate(unit, { serial, authority: 'people', profile: 'person', der, ...times, key, employee, address });
+        await this.audit.append(unit, {
+          action: 'certificate.issue',
+          outcome: 'done',
+          actor: by,
+          employee,
+          subject: serial,
+          personal: { address },
+        });
+        await fulfil(unit, intent);
+      });
+    } catch (error) {
+      await this.undo(intent, serial);
+      // Key or address changed while the token signed: the next round sees what is missing then.
+      if (!isFault(error) || error.kind === 'unavailable') throw error;
+    }
+  }
+
+  /** Also run at start for intents that a crash left open. */
+  async undo(intent: string, serial: string): Promise<void> {
+    await this.storage.write(async (unit) => {
+      await this.issuance.disown(unit, serial, 'person');
+      await fulfil(unit, intent);
+    });
+  }
+}
