@@ -43,6 +43,7 @@ module.exports = {
     behind('nodemailer', 'nodemailer', '^src/mail/'),
     behind('prom-client', 'prom-client', '^src/http/'),
     behind('ldapts', 'ldapts', '^src/directory/ldap-directory\\.ts$'),
+    behind('webauthn', '@simplewebauthn', '^src/access/passkeys'),
     behind('x509', '@peculiar/x509', '^(src/codec/x509|client/src)/'),
   ],
   options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default'] } },

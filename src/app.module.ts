@@ -1,6 +1,20 @@
 import { type DynamicModule, Module, type Type } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
-import { AppCredentials, DeviceGuard, Origins, RefusalEntries, RouteClassGuard, SessionGuard } from './access/index.js';
+import {
+  AdministratorSignIn,
+  Administrators,
+  AdministratorsController,
+  AppCredentials,
+  DeviceGuard,
+  Invitations,
+  Origins,
+  Passkeys,
+  RefusalEntries,
+  RouteClassGuard,
+  SessionGuard,
+  Sessions,
+  SignInController,
+} from './access/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import {
   Announcements,
@@ -21,6 +35,8 @@ export const CONTROLLERS: readonly Type[] = [
   FreezesController,
   DevicesController,
   CertificatesController,
+  SignInController,
+  AdministratorsController,
   OperationController,
   OpenApiController,
 ];
@@ -46,6 +62,11 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: AppCredentials, useValue: house.apps },
       { provide: SessionGuard, useValue: house.sessionGuard },
       { provide: Origins, useValue: house.origins },
+      { provide: Sessions, useValue: house.sessions },
+      { provide: Passkeys, useValue: house.passkeys },
+      { provide: Administrators, useValue: house.administrators },
+      { provide: AdministratorSignIn, useValue: house.signIn },
+      { provide: Invitations, useValue: house.invitations },
       { provide: APP_GUARD, useClass: RouteClassGuard },
       { provide: APP_FILTER, useValue: new ProblemFilter(new RefusalEntries(house), defect) },
     ],

@@ -38,6 +38,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
       public: await listeners.openPlain('public', configuration.listen.public),
       operation: await listeners.openPlain('operation', configuration.listen.operation),
     };
+    for (const audience of ['administration', 'staff'] as const) house.origins.opened(audience, places[audience].port);
   } catch (error) {
     await listeners.close(0);
     await app.close();

@@ -1,14 +1,17 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  AdministratorSignIn,
   Administrators,
   AppCredentials,
   type Audience,
   DeviceGuard,
   EmailChallenge,
   Employees,
+  Invitations,
   NetworkPolicy,
   Origins,
+  Passkeys,
   RowSeal,
   SessionGuard,
   type SessionLife,
@@ -54,7 +57,10 @@ export interface House {
   networks: NetworkPolicy;
   origins: Origins;
   sessions: Sessions;
+  passkeys: Passkeys;
   administrators: Administrators;
+  signIn: AdministratorSignIn;
+  invitations: Invitations;
   sessionGuard: SessionGuard;
   pages: Pages;
   registry: DeviceRegistry;
@@ -183,8 +189,15 @@ async function joinRooms(
   const apps = new AppCredentials(storage, audit, clock, { publicName: configuration.publicName, rootDigest });
   const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
   const seal = await RowSeal.open(storage, token);
-  const administrators = new Administrators(storage, seal);
+  const { listen } = configuration;
+  const origins = new Origins(
+    configuration.publicName,
+    { administration: listen.administration.port, staff: listen.staff.port },
+    configuration.origins,
+  );
   const sessions = new Sessions(storage, audit, seal, clock, sessionLives(configuration));
+  const passkeys = new Passkeys(storage, seal, clock, origins);
+  const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock);
   const revocations = new RevocationLists(storage, audit, token, clock);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
@@ -247,9 +260,12 @@ async function joinRooms(
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock),
     networks: new NetworkPolicy(configuration.networks),
-    origins: new Origins(configuration.publicName, configuration.origins),
+    origins,
     sessions,
+    passkeys,
     administrators,
+    signIn: new AdministratorSignIn({ ...log, clock, passkeys, sessions, administrators }),
+    invitations: new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators }),
     sessionGuard: new SessionGuard(sessions, administrators, log),
     registry,
     announcements,

@@ -1,5 +1,4 @@
-import type { AuditActor } from '../foundation/index.js';
-import type { Role } from './administrators.js';
+import type { AuditActor, Role } from '../foundation/index.js';
 import type { Request } from './request.js';
 import type { Session } from './sessions.js';
 

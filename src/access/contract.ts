@@ -1,7 +1,7 @@
 import { SetMetadata, type Type } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { z } from 'zod';
-import type { Role } from './administrators.js';
+import type { Role } from '../foundation/index.js';
 import type { RouteClass } from './network-policy.js';
 
 /** One answer of a route, and how it looks. */

@@ -1,14 +1,18 @@
 /** Access: who may ask. Only this room makes an `Actor`; whoever holds one has passed the guard. */
 export { type AdministratorActor, type AppActor, auditActor, type DeviceActor, type StaffActor } from './actor.js';
-export { type Administrator, Administrators, ROLES, type Role } from './administrators.js';
+export { AdministratorSignIn } from './administrator-sign-in.js';
+export { AdministratorsController } from './administrators.controller.js';
+export { type Administrator, Administrators } from './administrators.js';
 export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
 export { type Admitted, type Answer, Contract, declared, On, REFUSALS, type RouteContract } from './contract.js';
 export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
+export { type InvitationLink, Invitations } from './invitations.js';
 export { type Network, NetworkPolicy, type RouteClass } from './network-policy.js';
 export { type Audience, Origins } from './origins.js';
+export { Passkeys } from './passkeys.js';
 export { peerOf, registerPeer } from './peer.js';
 export { RefusalEntries } from './refusal-entries.js';
 export type { Request } from './request.js';
@@ -26,3 +30,4 @@ export {
 export { RowSeal } from './row-seal.js';
 export { SessionGuard } from './session-guard.js';
 export { type Session, type SessionLife, Sessions } from './sessions.js';
+export { SignInController } from './sign-in.controller.js';

@@ -6,21 +6,24 @@ export type Audience = 'administration' | 'staff';
 
 /** Under which origin (RFC 6454) the pages of each listener are reached, and whether a request comes from them. */
 export class Origins {
-  readonly #of = new Map<Audience, string>();
+  readonly #of: Record<Audience, string>;
 
-  /** @param given origins that ekms.yaml names, for sites where another port or name leads to the listener */
+  /** @param given origins that ekms.yaml names, for sites where another port leads to the listener; else the listener's own counts */
   constructor(
     readonly publicName: string,
+    ports: Record<Audience, number>,
     private readonly given: Partial<Record<Audience, string | undefined>> = {},
-  ) {}
+  ) {
+    this.#of = { administration: this.#origin('administration', ports.administration), staff: this.#origin('staff', ports.staff) };
+  }
 
-  /** The listener listens there. */
+  /** The listener got this port: another than ekms.yaml names where that says 0. */
   opened(audience: Audience, port: number): void {
-    this.#of.set(audience, new URL(this.given[audience] ?? `https://${this.publicName}:${port}`).origin);
+    this.#of[audience] = this.#origin(audience, port);
   }
 
   of(audience: Audience): string {
-    return this.#of.get(audience) ?? this.given[audience] ?? `https://${this.publicName}`;
+    return this.#of[audience];
   }
 
   /**
@@ -36,5 +39,9 @@ export class Origins {
       (site === undefined || site === 'same-origin' || (reads && site === 'none')) &&
       (reads || origin !== undefined || site !== undefined);
     if (!fits) throw new Fault('forbidden', 'cross-site', `this is done from the appliance's own pages, ${this.of(audience)}`);
+  }
+
+  #origin(audience: Audience, port: number): string {
+    return new URL(this.given[audience] ?? `https://${this.publicName}:${port}`).origin;
   }
 }

@@ -8,9 +8,8 @@ import {
   UseGuards,
 } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
-import { Fault } from '../foundation/index.js';
+import { Fault, type Role } from '../foundation/index.js';
 import type { AdministratorActor, AppActor, DeviceActor, StaffActor } from './actor.js';
-import type { Role } from './administrators.js';
 import { AppCredentials } from './app-credentials.js';
 import { Admits, declared, On, WithRoles } from './contract.js';
 import { DeviceGuard } from './device-guard.js';

@@ -1,6 +1,6 @@
-import { type AuditLog, Fault, orRefused, type Storage } from '../foundation/index.js';
+import { type AuditLog, Fault, orRefused, type Role, type Storage } from '../foundation/index.js';
 import type { AdministratorActor, StaffActor } from './actor.js';
-import type { Administrators, Role } from './administrators.js';
+import type { Administrators } from './administrators.js';
 import type { Audience } from './origins.js';
 import type { Request } from './request.js';
 import type { Session, Sessions } from './sessions.js';

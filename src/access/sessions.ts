@@ -118,7 +118,7 @@ export class Sessions {
     if (row?.audience !== audience || !this.seal.holds('sessions', sealed(row, digest), row.mac)) throw ended;
     if (now >= row.ends || now >= row.used + this.lives[audience].idle) throw ended;
     if (row.network !== request.network) {
-      await this.storage.write((unit) => this.end(unit, row.id, { kind: 'system' }));
+      await this.endNow(row.id, { kind: 'system' });
       throw new Fault('unauthenticated', 'session-elsewhere', 'this session began at another address, and has been ended: sign in again');
     }
     if (now >= row.used + TOUCH)
@@ -139,6 +139,10 @@ export class Sessions {
   async end(unit: Unit, id: string, by: AuditActor): Promise<void> {
     const ended = await unit.run('DELETE FROM sessions WHERE id = ?', [id]);
     if (ended > 0) await this.audit.append(unit, { action: 'session.end', outcome: 'done', actor: by, subject: id });
+  }
+
+  endNow(id: string, by: AuditActor): Promise<void> {
+    return this.storage.write((unit) => this.end(unit, id, by));
   }
 
   async endAllOf(unit: Unit, audience: Audience, subject: string, by: AuditActor): Promise<void> {

@@ -1,6 +1,5 @@
 import type { z } from 'zod';
-import type { Role } from '../access/index.js';
-import type { AuditActor } from '../foundation/index.js';
+import type { AuditActor, Role } from '../foundation/index.js';
 import type { House } from '../house.js';
 
 /** What an operator or administrator can have done. Arguments and results are JSON. */

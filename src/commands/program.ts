@@ -5,6 +5,7 @@ import { isFault } from '../foundation/index.js';
 import type { Installation } from '../house.js';
 import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
+import { adminCommands } from './admin-commands.js';
 import { askAppliance } from './ask-appliance.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { directoryCommands } from './directory-commands.js';
@@ -110,6 +111,7 @@ export function program(installation: Installation, version: string): Command {
     .command('set-state <id>')
     .addArgument(new Argument('<state>').choices(['active', 'suspended', 'deactivated', 'compromised', 'destroyed'] satisfies KeyState[]))
     .action((id: string, state: string) => does('key.change')({ id, state }));
+  adminCommands(ekms, does);
   ekms
     .command('audit')
     .command('tail')

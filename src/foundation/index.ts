@@ -7,5 +7,6 @@ export { Clock, SystemClock } from './clock.js';
 export { Fault, type FaultKind, isFault } from './fault.js';
 export { isId, newId, newSerial } from './ids.js';
 export { parsed, parsedJson, shapes } from './parsed.js';
+export { ROLES, type Role } from './roles.js';
 export { Secret } from './secret.js';
 export { type Reader, type Row, type SqlValue, Storage, type Unit } from './unit.js';

@@ -93,8 +93,7 @@ describe('sessions', () => {
 });
 
 describe('where a request comes from', () => {
-  const origins = new Origins('keys.corp.example');
-  origins.opened('administration', 8444);
+  const origins = new Origins('keys.corp.example', { administration: 8444, staff: 8445 });
   const own = 'https://keys.corp.example:8444';
   const tries: [string, Record<string, string>, boolean][] = [
     ['POST', { origin: own, 'sec-fetch-site': 'same-origin' }, true],

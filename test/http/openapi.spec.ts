@@ -134,7 +134,9 @@ describe('against an appliance', () => {
       const listener = listenersOf(operation)[0] as Listener; // one of five, as the test before shows
       const reply = await doors.anybody(listener, { method, path: concrete(path), ...(method === 'POST' ? { body: '{}' } : {}) });
       const [proof] = operation.security.flatMap((one) => Object.keys(one));
-      const expected = proof === 'device' ? '401 device-certificate-missing' : proof === 'app' ? '401 app-signature-malformed' : undefined;
+      const session = '401 session-missing';
+      const refusals: Record<string, string> = { device: '401 device-certificate-missing', app: '401 app-signature-malformed' };
+      const expected = proof === undefined ? undefined : { ...refusals, administrator: session, staff: session }[proof];
       if (expected)
         expect({ route: `${method} ${path}`, refusal: refusal(reply) }).toEqual({ route: `${method} ${path}`, refusal: expected });
       else expect(reply.status).not.toBe(401);

@@ -1,5 +1,53 @@
 // Generated from the OpenAPI document by deploy/generate.sh: do not edit.
 
+export interface Administrator {
+  id: string;
+  name: string;
+  address: string;
+  role: 'security-officer' | 'operator' | 'auditor' | 'recovery-agent' | null;
+  createdAt: string;
+  /** How many; two are asked for, so that losing one locks nobody out. */
+  passkeys: number;
+}
+
+export interface AdministratorSession {
+  id: string;
+  administrator: string;
+  network: string;
+  beganAt: string;
+  usedAt: string;
+  endsAt: string;
+  current: boolean;
+}
+
+/** What navigator.credentials.get made, by its toJSON */
+export interface Assertion {
+  id: string;
+  rawId: string;
+  type: 'public-key';
+  clientExtensionResults: Record<string, unknown>;
+  response: {
+    clientDataJSON: string;
+    authenticatorData: string;
+    signature: string;
+    userHandle?: string | null;
+  };
+}
+
+/** What navigator.credentials.create made, by its toJSON */
+export interface Attestation {
+  id: string;
+  rawId: string;
+  type: 'public-key';
+  clientExtensionResults: Record<string, unknown>;
+  authenticatorAttachment?: 'platform' | 'cross-platform' | null;
+  response: {
+    clientDataJSON: string;
+    attestationObject: string;
+    transports?: string[];
+  };
+}
+
 export interface CertificateOfAddress {
   /** PEM */
   certificate: string;
@@ -94,8 +142,27 @@ export interface Health {
   intents: number;
 }
 
+export interface InvitationAnswer {
+  token: string;
+  name?: string;
+  address?: string;
+  passkey: string;
+  response: Attestation;
+}
+
+export interface InvitationToken {
+  token: string;
+  name?: string;
+  address?: string;
+}
+
 export interface Liveness {
   status: 'up';
+}
+
+export interface NewPasskey {
+  name: string;
+  response: Attestation;
 }
 
 /** OpenAPI 3.1 */
@@ -105,6 +172,15 @@ export interface OpenApiDocument {
   servers: Record<string, unknown>[];
   paths: Record<string, unknown>;
   components: Record<string, unknown>;
+}
+
+export interface PasskeyAnswer {
+  response: Assertion;
+}
+
+/** For PublicKeyCredential.parse…OptionsFromJSON (WebAuthn level 3 §5.1) */
+export interface PasskeyOptions {
+  challenge: string;
 }
 
 /** RFC 9457 */
@@ -141,6 +217,23 @@ export interface ServedKey {
   problem?: string;
 }
 
+export interface SignedIn {
+  id: string;
+  name: string;
+  role: 'security-officer' | 'operator' | 'auditor' | 'recovery-agent' | null;
+  /** Single acts are allowed: two security officers are not registered yet. */
+  bootstrap: boolean;
+  /** When the person last proved themself in full. */
+  provedAt: string;
+  endsAt: string;
+  passkeys: ({
+    id: string;
+    name: string;
+    createdAt: string;
+    usedAt: string | null;
+  })[];
+}
+
 export interface WaitingAnswer {
   state: 'waiting';
   for: 'device' | 'approval';
@@ -154,10 +247,18 @@ export interface WaitingEnrolment {
   requestedAt: string;
 }
 
+export interface Welcome {
+  id: string;
+  name: string;
+  role: 'security-officer' | 'operator' | 'auditor' | 'recovery-agent' | null;
+}
+
 /** Every code that a refusal may have. */
 export type ProblemCode =
   | 'address-malformed'
   | 'address-not-ascii'
+  | 'address-taken'
+  | 'administrator-unknown'
   | 'answer-wrong'
   | 'app-clock'
   | 'app-replayed'
@@ -173,7 +274,9 @@ export type ProblemCode =
   | 'body-malformed'
   | 'body-too-large'
   | 'certificate-unknown'
+  | 'challenge-unknown'
   | 'crl-unknown'
+  | 'cross-site'
   | 'csr-malformed'
   | 'csr-signature-wrong'
   | 'defect'
@@ -195,6 +298,7 @@ export type ProblemCode =
   | 'enrolment-unknown'
   | 'freeze-unknown'
   | 'identity-key-unfit'
+  | 'invitation-unknown'
   | 'key-changed'
   | 'key-not-deliverable'
   | 'key-state'
@@ -202,12 +306,25 @@ export type ProblemCode =
   | 'media-type'
   | 'not-the-owner'
   | 'pair-spent'
+  | 'passkey-cloned'
+  | 'passkey-hybrid'
+  | 'passkey-last'
+  | 'passkey-refused'
+  | 'passkey-taken'
+  | 'passkey-unknown'
   | 'path-too-long'
+  | 'person-missing'
+  | 'proof-needed'
   | 'record-forged'
   | 'record-stale'
   | 'request-malformed'
+  | 'role-missing'
   | 'route-unknown'
   | 'second-proof-needed'
+  | 'session-elsewhere'
+  | 'session-ended'
+  | 'session-missing'
+  | 'session-unknown'
   | 'storage-busy'
   | 'storage-unavailable'
   | 'token-busy'
@@ -231,6 +348,34 @@ export interface Routes {
   'GET /health/ready': { body: undefined; answers: { 200: Health } };
   /** Figures for Prometheus */
   'GET /metrics': { body: undefined; answers: { 200: unknown } };
+  /** All administrators */
+  'GET /v1/admin/administrators': { body: undefined; answers: { 200: Administrator[] } };
+  /** Registers an invited person with their first passkey, and signs them in; the link is used up */
+  'POST /v1/admin/invitations': { body: InvitationAnswer; answers: { 201: Welcome } };
+  /** What an invited person makes a passkey with */
+  'POST /v1/admin/invitations/options': { body: InvitationToken; answers: { 200: PasskeyOptions } };
+  /** Who is signed in */
+  'GET /v1/admin/me': { body: undefined; answers: { 200: SignedIn } };
+  /** Adds a passkey to one’s own */
+  'POST /v1/admin/passkeys': { body: NewPasskey; answers: { 204: undefined } };
+  /** What one’s next passkey is made with */
+  'POST /v1/admin/passkeys/options': { body: undefined; answers: { 200: PasskeyOptions } };
+  /** Removes one of one’s own passkeys, but never the last */
+  'DELETE /v1/admin/passkeys/{passkey}': { body: undefined; answers: { 204: undefined } };
+  /** Proves it; for five minutes what is dangerous may be asked for */
+  'POST /v1/admin/proofs': { body: PasskeyAnswer; answers: { 204: undefined } };
+  /** What the person behind a session proves themself with again */
+  'POST /v1/admin/proofs/options': { body: undefined; answers: { 200: PasskeyOptions } };
+  /** One’s own sessions; to a security officer, everybody’s */
+  'GET /v1/admin/sessions': { body: undefined; answers: { 200: AdministratorSession[] } };
+  /** Ends a session: one’s own, or as a security officer anybody’s */
+  'DELETE /v1/admin/sessions/{id}': { body: undefined; answers: { 204: undefined } };
+  /** Signs an administrator in by passkey; a session of this browser before ends */
+  'POST /v1/admin/sign-in': { body: PasskeyAnswer; answers: { 200: Welcome } };
+  /** What an administrator signs in with */
+  'POST /v1/admin/sign-in/options': { body: undefined; answers: { 200: PasskeyOptions } };
+  /** Ends this session */
+  'POST /v1/admin/sign-out': { body: undefined; answers: { 204: undefined } };
   /** Valid encrypting certificates of an address */
   'GET /v1/certificates': { body: undefined; answers: { 200: CertificateOfAddress[] } };
   /** All devices, current and former, of the device's person */
