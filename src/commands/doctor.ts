@@ -1,11 +1,10 @@
 import { X509Certificate } from 'node:crypto';
-import { existsSync, realpathSync } from 'node:fs';
-import { dirname, sep } from 'node:path';
 import { checkLog } from '../audit/index.js';
 import type { Configuration } from '../configuration.js';
 import { readLastSync } from '../directory/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
+import { pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { type Finding, Findings } from './finding.js';
 
@@ -45,7 +44,8 @@ export async function examine(house: House, { data = false }: { data?: boolean }
 /** What can be said without opening anything. */
 export function examineConfiguration({ home, token, mail, enrolment, database }: Configuration): Finding[] {
   return [
-    pinPlace(token.pinFile),
+    // Behind a socket another user keeps the PIN; the token process says itself where.
+    ...(token.socket === undefined ? [{ check: 'PIN', ...pinPlace(token.pinFile) }] : []),
     mail.transport === 'maildir'
       ? { check: 'mail', verdict: 'warn', words: 'mail goes to Maildir folders on this machine: for evaluation only' }
       : {
@@ -68,23 +68,6 @@ export function examineConfiguration({ home, token, mail, enrolment, database }:
       ? { check: 'database', verdict: 'good', words: `SQLite in ${home}` }
       : { check: 'database', verdict: 'good', words: 'PostgreSQL' },
   ];
-}
-
-/** systemd hands credentials over in a folder of memory; /run is one too. Anywhere else the PIN is on the disk that the token's own files are on. */
-function pinPlace(pinFile: string): Finding {
-  const check = 'PIN';
-  if (!existsSync(pinFile)) return { check, verdict: 'bad', words: `there is no PIN in ${pinFile}` };
-  const folder = dirname(realpathSync(pinFile)) + sep;
-  const volatile = ['/run', process.env['CREDENTIALS_DIRECTORY']]
-    .filter((place) => place !== undefined && place !== '')
-    .map((place) => `${place}${sep}`);
-  return volatile.some((place) => folder.startsWith(place))
-    ? { check, verdict: 'good', words: `the PIN is handed over at start (${pinFile})` }
-    : {
-        check,
-        verdict: 'bad',
-        words: `the PIN lies on the disk (${pinFile}): who steals the disk has every key. Seal it with systemd-creds and name its place as token.pinFile`,
-      };
 }
 
 async function examineHealth({ health, clock, storage }: House): Promise<Finding[]> {

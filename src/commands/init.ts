@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pem } from '../certificates/index.js';
 import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
-import { authorityUrls, type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
+import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
 import { lockHome } from './lock.js';
+import { tokenRequest } from './token-request.js';
 
 export interface InitOptions {
   home: string;
@@ -14,7 +15,7 @@ export interface InitOptions {
   say: (line: string) => void;
 }
 
-/** Makes configuration, token, KEK, authorities and database, in this order; refuses whatever exists already. */
+/** Makes configuration, token, KEK, authorities and database, in this order; refuses whatever exists already. With `token.socket`, the token is there. */
 export async function init({ home, domains, organisation, say }: InitOptions, installation: Installation): Promise<void> {
   mkdirSync(home, { recursive: true, mode: 0o700 });
   const unlock = lockHome(home);
@@ -37,24 +38,28 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
     const places = placesOf(configuration, installation);
     if (existsSync(places.rootCertificate))
       throw new Fault('conflict', 'already-initialised', `${home} has been initialised already; nothing was changed`);
-    say('making token, key-encryption key and authorities');
-    await makeToken(
-      {
-        token: tokenSettings(configuration, installation),
-        ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
-        kekHelper: places.kekHelper,
-        authorities: configuration.authorities,
-        organisation: organisation ?? configuration.domains[0] ?? 'EKMS',
-        domains: configuration.domains,
-        publicName: configuration.publicName,
-        urls: authorityUrls(configuration),
-      },
-      places.tokenEntry,
-    );
+    // Stands from before the token is made until all is done: an init that was cut in between goes on where it was.
+    const unfinished = join(home, 'init-unfinished');
+    if (configuration.token.socket !== undefined) say('the token is in another user’s hands (token.socket)');
+    else if (existsSync(unfinished) && existsSync(places.tokenState)) say('going on with an init that was cut: the token has been made');
+    else {
+      say('making token, key-encryption key and authorities');
+      if (!existsSync(places.tokenState)) writeFileSync(unfinished, '', { mode: 0o600 }); // else makeToken refuses, and goes on refusing
+      await makeToken(
+        {
+          token: tokenSettings(configuration, installation),
+          ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
+          kekHelper: places.kekHelper,
+          ...tokenRequest(configuration, organisation),
+        },
+        places.tokenEntry,
+      );
+    }
     say('making the database');
     const house = await openHouse(configuration, installation);
     try {
       await house.storage.write(async (unit) => {
+        if (await unit.one('SELECT label FROM tokens')) return; // an init that was cut came this far
         await unit.run('INSERT INTO tokens (label, module, created) VALUES (?, ?, ?)', [
           configuration.token.label,
           configuration.token.module,
@@ -68,7 +73,10 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
         });
       });
       await house.revocations.publishDue();
-      writeFileSync(places.rootCertificate, pem(house.authorities.root), { mode: 0o644, flag: 'wx' });
+      const half = `${places.rootCertificate}.new`;
+      writeFileSync(half, pem(house.authorities.root), { mode: 0o644 });
+      renameSync(half, places.rootCertificate);
+      rmSync(unfinished, { force: true });
     } finally {
       await house.close();
     }

@@ -9,6 +9,7 @@ import { adminCommands } from './admin-commands.js';
 import { askAppliance } from './ask-appliance.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { directoryCommands } from './directory-commands.js';
+import { tokenCommands } from './token-commands.js';
 
 const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
 const print = (value: unknown): void => console.log(typeof value === 'string' ? value : JSON.stringify(value, null, 2));
@@ -45,6 +46,7 @@ export function program(installation: Installation, version: string): Command {
       const { serve } = await import('./serve.js');
       await serve(home(), installation, print);
     });
+  tokenCommands(ekms, home, installation, print);
 
   const app = ekms.command('app').description('app credentials of the managed client');
   app

@@ -16,6 +16,8 @@ const SOUND_MS = 10_000;
 const RECONNECT_MS = 100;
 /** How long a process of another unit is waited for at start. */
 const APPEAR_MS = 15_000;
+/** Milliseconds between two looks whether a person has given the PIN. */
+const SEALED_MS = 500;
 const STOP_MS = 12_000;
 
 /** `Token` by a process of its own: starts it, starts it again when it dies, and answers `token-unavailable` at once while it is not there. */
@@ -36,6 +38,7 @@ export class TokenProcess extends TokenCalls {
     if ('socket' in this.place) {
       const { socket } = this.place;
       await this.connect(socket, APPEAR_MS);
+      await this.unsealed();
       this.loop = this.stayConnected(socket);
       return;
     }
@@ -89,6 +92,16 @@ export class TokenProcess extends TokenCalls {
         (error: unknown) => !isFault(error, 'token-in-use'),
       );
       if (served || Date.now() > until) return child;
+    }
+  }
+
+  /** Without the PIN nothing can be begun, and only a person can give it: there is no limit to this. */
+  private async unsealed(): Promise<void> {
+    for (let said = false; !this.stopped; await sleep(SEALED_MS)) {
+      const { state, reason } = await this.health();
+      if (state !== 'sealed') return;
+      if (!said) process.stderr.write(`the token is sealed: ${reason}\n`);
+      said = true;
     }
   }
 

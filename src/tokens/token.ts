@@ -26,7 +26,7 @@ export interface TokenHealth {
 
 /** What was found out by really trying one thing that a token may or may not enforce, in words for an operator. */
 export interface TokenFinding {
-  check: 'kek' | 'unwrap-template' | 'foreign-wrapping-key' | 'key-values' | 'oaep' | 'padding-oracle' | 'pin' | 'software';
+  check: 'kek' | 'unwrap-template' | 'foreign-wrapping-key' | 'key-values' | 'oaep' | 'padding-oracle' | 'pin' | 'pin-place' | 'software';
   verdict: 'good' | 'warn' | 'bad';
   words: string;
 }

@@ -15,14 +15,14 @@ export const URLS = { crl: 'http://localhost/crl/x.crl', issuer: 'http://localho
 
 export interface TokenHome {
   home: string;
-  settings: TokenSettingsInput;
+  settings: TokenSettingsInput & { pinFile: string };
   init: InitSettingsInput;
   remove(): void;
 }
 
 export function tokenHome(): TokenHome {
   const home = mkdtempSync(join(tmpdir(), 'ekms-token-'));
-  const settings: TokenSettingsInput = {
+  const settings = {
     module: '/usr/lib/softhsm/libsofthsm2.so',
     label: 'ekms',
     pinFile: join(home, 'pin'),

@@ -3,7 +3,7 @@ import { Fault, isId } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import type { Journal, JournalClaim } from '../journal.js';
-import type { SigningKeyInfo, TokenHealth } from '../token.js';
+import type { SigningKeyInfo, TokenFinding, TokenHealth } from '../token.js';
 import { decodeBody, encodeBody } from './frames.js';
 
 /** What is asked of a warden. Bodies stay text until they are with it: whoever is between only passes them on. */
@@ -25,6 +25,8 @@ export interface DeskParts {
   signingKeys: ReadonlyMap<SigningKeyName, SigningKeyInfo>;
   health: () => TokenHealth;
   judge: (errand: Errand) => Promise<Done>;
+  /** What this process finds about itself, beside what the token says. */
+  own?: readonly TokenFinding[];
 }
 
 const blocking = z.strictObject({ id: z.string().refine(isId) });
@@ -36,7 +38,7 @@ export class Desk {
 
   /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
   async answer(op: string, body: string): Promise<string> {
-    const { journal, authorities, signingKeys, health, judge } = this.parts;
+    const { journal, authorities, signingKeys, health, judge, own = [] } = this.parts;
     switch (op) {
       case 'health':
         return encodeBody(health());
@@ -48,6 +50,10 @@ export class Desk {
         return encodeBody(await journal.block(read(blocking, body).id));
       case 'unblock':
         return encodeBody(await journal.unblock(read(blocking, body).id));
+      case 'inspect': {
+        const done = await judge({ op, body });
+        return own.length === 0 ? done.body : encodeBody([...(decodeBody(done.body) as TokenFinding[]), ...own]); // what worker.ts makes of inspectToken
+      }
       default: {
         const done = await judge(op === 'makePair' ? { op, body, n: await journal.nextPair() } : { op, body });
         await journal.admit(done.claims);

@@ -14,7 +14,8 @@ import { AUTHORITY_FILES, CANARY_FILE, JOURNAL_FILE } from './token-state.js';
 
 const urls = z.strictObject({ crl: z.string(), issuer: z.string() });
 const shape = z.strictObject({
-  token: settingsShape,
+  /** The PIN is made here, so its place must be named. */
+  token: settingsShape.extend({ pinFile: z.string().startsWith('/') }),
   /** Folder for SoftHSM's tokens, to be made together with `token.softhsmConfig`. Absent: the module is ready to make a token. */
   softhsmTokens: z.string().startsWith('/').optional(),
   /** Program that makes the KEK with its unwrap template (native/build.sh). */
@@ -38,18 +39,22 @@ export function parseInitSettings(value: unknown): InitSettings {
 
 /**
  * Makes the token, the authorities and the folder that the token process keeps beside it. Everything is made under a temporary name and renamed
- * at the end, the state folder last: while that is not there, nothing has been initialised. A token in a module of its own may be left over after
- * a failure; the message says how to remove it.
+ * at the end, the state folder last: while that is not there, nothing has been initialised, and what an attempt left that was cut in between is
+ * set aside by the next. A token in a module of its own may be left over after a failure; the message says how to remove it.
  */
 export async function initialise(settings: InitSettings): Promise<AuthorityCertificates> {
   process.umask(0o077);
   const { token } = settings;
   const finals = [token.state, token.pinFile, ...(settings.softhsmTokens ? [settings.softhsmTokens] : [])];
-  for (const path of finals)
-    if (existsSync(path))
-      throw new Fault('conflict', 'already-initialised', `${path} exists: a token has been made here. Nothing was changed`);
   const fresh = (path: string) => `${path}.new`;
-  for (const path of finals) rmSync(fresh(path), { recursive: true, force: true });
+  // Only an init that was cut leaves the new state folder behind. What it had put in place already has never been used.
+  const cut = !existsSync(token.state) && existsSync(fresh(token.state));
+  for (const path of finals)
+    if (existsSync(path) && !cut)
+      throw new Fault('conflict', 'already-initialised', `${path} exists: a token has been made here. Nothing was changed`);
+  // Set aside all the same, for a token is never deleted on an inference.
+  for (const path of cut ? finals.filter((each) => existsSync(each)) : []) renameSync(path, `${path}.cut-${Date.now()}`);
+  for (const path of finals.map(fresh).reverse()) rmSync(path, { recursive: true, force: true });
   for (const path of finals) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   try {
     if (settings.softhsmTokens) useSoftHsm(fresh(settings.softhsmTokens), join(fresh(settings.softhsmTokens), 'softhsm2.conf'));

@@ -1,30 +1,35 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
-import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 import { Fault, isFault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import { EXIT } from './child.js';
 import { initialise, parseInitSettings } from './init.js';
 import { serveTokenProcess } from './serve.js';
 import { parseTokenSettings } from './settings.js';
+import { readTokenFile } from './settings-file.js';
 import { seen } from './token-faults.js';
 
 /** Milliseconds in which it must have ended in order. */
 const GRACE_MS = 10_000;
 
 /**
- * `main.js serve [FILE]` and `main.js init [FILE]`: settings as JSON in FILE, else on the first line of stdin; a process started that way ends
- * when its stdin does, so it never outlives who started it. Prints one line, `ready` or `failed {"kind", "code", "message"}`.
+ * `main.js serve` and `main.js init`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
+ * never outlives who started it. `main.js serve FILE` and `main.js init FILE [PINFILE]`: a process of its own user, with its token.yaml; init then
+ * reads from stdin what the authorities are to be called. Prints one line, `ready` or `failed {"kind", "code", "message"}`.
  */
-const [command, file] = process.argv.slice(2);
+const [command, file, pinFile] = process.argv.slice(2);
+const root = fileURLToPath(new URL('../../../..', import.meta.url));
 try {
-  const settings = parse(file ? readFileSync(file, 'utf8') : await firstLine());
   if (command === 'init') {
-    await initialise(parseInitSettings(settings));
+    await initialise(parseInitSettings(file ? initSettings(file, await text(process.stdin)) : parse(await firstLine())));
     process.stdout.write('ready\n', () => process.exit(0));
   } else {
-    const served = await serveTokenProcess(parseTokenSettings(settings), fileURLToPath(new URL('worker.js', import.meta.url)));
+    const settings = file ? readTokenFile(file, root).settings : parseTokenSettings(parse(await firstLine()));
+    const served = await serveTokenProcess(settings, fileURLToPath(new URL('worker.js', import.meta.url)));
     const end = () => {
       setTimeout(() => process.kill(process.pid, 'SIGKILL'), GRACE_MS);
       void served.stop().then(() => process.exit(0));
@@ -39,6 +44,18 @@ try {
   const why = error instanceof HsmError ? seen(new Fault('misconfigured', error.code, error.message)) : seen(error);
   process.stderr.write(`token process: ${why.message}\n`);
   process.stdout.write(`failed ${JSON.stringify(why)}\n`, () => process.exit(exitStatus(error)));
+}
+
+/** Whoever asks says what the authorities are called, and nothing about paths or programs: those are of this file and this installation. */
+function initSettings(file: string, request: string): object {
+  const { settings, softhsmTokens } = readTokenFile(file, root);
+  const { authorities, organisation, domains, publicName, urls } = z.looseObject({}).parse(parse(request));
+  return {
+    token: { ...settings, ...(pinFile ? { pinFile: resolve(pinFile) } : {}) },
+    ...(softhsmTokens === undefined ? {} : { softhsmTokens }),
+    kekHelper: join(root, 'dist/native/ekms-kek'),
+    ...{ authorities, organisation, domains, publicName, urls },
+  };
 }
 
 function parse(text: string): unknown {

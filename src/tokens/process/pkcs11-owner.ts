@@ -2,7 +2,7 @@ import { HsmError } from '../hsm.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import type { ModuleOwner } from './keeper.js';
-import { readPin, type TokenSettings } from './settings.js';
+import type { TokenSettings } from './settings.js';
 
 /** The one who initialises a PKCS#11 module and logs in, for all threads of this process: both are of the process, not of a thread. */
 export class Pkcs11Owner implements ModuleOwner {
@@ -12,8 +12,9 @@ export class Pkcs11Owner implements ModuleOwner {
   constructor(
     private readonly settings: TokenSettings,
     private readonly token: Pkcs11Token,
+    pin: string,
   ) {
-    this.#pin = readPin(settings.pinFile);
+    this.#pin = pin;
     // SoftHSM asks the environment of the process where its tokens are. Only the main thread's assignment reaches it.
     if (settings.softhsmConfig) process.env['SOFTHSM2_CONF'] = settings.softhsmConfig;
   }
@@ -34,7 +35,9 @@ export class Pkcs11Owner implements ModuleOwner {
       const { pinFile, label } = this.settings;
       throw new HsmError(
         'pin-refused',
-        `the PIN in ${pinFile} is not that of the token ${label} (${error.message}). It was tried once and is not tried again: put the right one there, then start`,
+        pinFile === undefined
+          ? `this PIN is not that of the token ${label} (${error.message}). It was tried once`
+          : `the PIN in ${pinFile} is not that of the token ${label} (${error.message}). It was tried once and is not tried again: put the right one there, then start`,
       );
     }
   }

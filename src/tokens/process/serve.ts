@@ -1,30 +1,67 @@
 import { writeFileSync, writeSync } from 'node:fs';
 import { SystemClock } from '../../foundation/index.js';
 import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
+import { pinPlace } from '../pin-place.js';
 import { loadProfile } from '../pkcs11/profile.js';
 import { selfTest } from '../pkcs11/self-test.js';
-import type { SigningKeyInfo } from '../token.js';
+import type { SigningKeyInfo, TokenFinding, TokenHealth } from '../token.js';
 import { Desk, type Errand } from './desk.js';
+import { encodeBody } from './frames.js';
 import { Keeper } from './keeper.js';
 import { Lane, type LaneLimits } from './lane.js';
 import { Pkcs11Owner } from './pkcs11-owner.js';
 import { TokenServer } from './server.js';
-import type { TokenSettings } from './settings.js';
-import { openTokenState } from './token-state.js';
+import { readPin, type TokenSettings } from './settings.js';
+import { unavailable } from './token-faults.js';
+import { openTokenState, type TokenState } from './token-state.js';
+import { UnsealDoor, unsealSocket } from './unseal.js';
 import type { WorkerTask } from './worker.js';
 import { Workman } from './workman.js';
 
 /**
- * The token process: the only holder of module and PIN. Resolves once it serves; `stop` ends it in order. Rejects with HsmError
- * (`module-missing`, `token-missing`, `pin-refused` …) or Fault (`token-state-missing`, `journal-damaged`, `token-in-use` …).
+ * The token process: the only holder of module and PIN. Resolves once it serves; `stop` ends it in order. Without a PIN it serves sealed:
+ * it answers `health` and nothing else until a person gives the PIN (unseal.ts). Rejects with HsmError (`module-missing`, `token-missing`,
+ * `pin-refused` …) or Fault (`token-state-missing`, `journal-damaged`, `token-in-use` …).
  * @param workerEntry path of the worker's file; beside the process's own
  */
 export async function serveTokenProcess(settings: TokenSettings, workerEntry: string): Promise<{ stop(): Promise<void> }> {
   harden();
+  const state = await openTokenState(settings.state, new SystemClock());
+  let desk: Pick<Desk, 'answer'> = SEALED;
+  let keeper: Keeper | undefined;
+  const unsealed = async (pin: string) => ({ desk, keeper } = await openDesk(settings, state, workerEntry, pin));
+  const door = new UnsealDoor(unsealSocket(settings.socket), async (pin) => void (await unsealed(pin)));
+  if (settings.pinFile !== undefined) await unsealed(readPin(settings.pinFile));
+  const server = new TokenServer(settings.socket, (op, body) => desk.answer(op, body), settings.shared);
+  await server.listen();
+  if (settings.pinFile === undefined) {
+    await door.open();
+    process.stderr.write('sealed: waits for the PIN (ekms token unseal)\n');
+  }
+  return {
+    async stop() {
+      server.close();
+      door.close();
+      await keeper?.stop();
+      await state.journal.close();
+    },
+  };
+}
+
+/** What a token process says that has no PIN yet. */
+const SEALED: Pick<Desk, 'answer'> = {
+  async answer(op) {
+    if (op !== 'health') throw unavailable('the token is sealed: it waits for its PIN (ekms token unseal)', 10);
+    const reason = 'it waits for its PIN (ekms token unseal)';
+    return encodeBody({ state: 'sealed', reason, queued: 0, recoveries: 0 } satisfies TokenHealth);
+  },
+};
+
+/** Logs in and opens every session. Rejects with what went wrong; then nothing of it is left. */
+async function openDesk(settings: TokenSettings, { canary, authorities, journal }: TokenState, workerEntry: string, pin: string) {
   const profile = loadProfile(settings.profiles, settings.profile);
-  const { canary, authorities, journal } = await openTokenState(settings.state, new SystemClock());
   const token = { label: settings.label, profile, canary };
-  const owner = new Pkcs11Owner(settings, token);
+  const owner = new Pkcs11Owner(settings, token, pin);
   const man = (lowPriority: boolean) =>
     new Workman(workerEntry, { module: settings.module, token, authorities, lowPriority } satisfies WorkerTask, giveUp);
   const lost = (why: string) => keeper.lost(why);
@@ -33,18 +70,10 @@ export async function serveTokenProcess(settings: TokenSettings, workerEntry: st
   const making = new Lane([man(true)], { ...MAKING, waiting: settings.waiting }, lost);
   const keeper = new Keeper(owner, [retrieval, making]);
   const signingKeys = await keeper.start(() => probeKeys(owner));
-
   const judge = (errand: Errand) => (SLOW.has(errand.op) ? making : retrieval).run(errand);
-  const desk = new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge });
-  const server = new TokenServer(settings.socket, (op, body) => desk.answer(op, body));
-  await server.listen();
-  return {
-    async stop() {
-      server.close();
-      await keeper.stop();
-      await journal.close();
-    },
-  };
+  // One of another user cannot look at the PIN's place for themselves.
+  const own: TokenFinding[] = settings.shared ? [{ check: 'pin-place', ...pinPlace(settings.pinFile) }] : [];
+  return { keeper, desk: new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge, own }) };
 }
 
 const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };

@@ -10,7 +10,7 @@ const CONNECTIONS = 16;
 /** Bytes of answers that a peer may leave unread. */
 const UNREAD = 64 * 2 ** 20;
 
-/** The door of the token process: a Unix socket that only its own user can open. Garbage closes its connection and does nothing else. */
+/** The door of the token process: a Unix socket that only its own user can open, or also the group of its folder where that is asked for. Garbage closes its connection and does nothing else. */
 export class TokenServer {
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
@@ -19,6 +19,7 @@ export class TokenServer {
   constructor(
     private readonly path: string,
     private readonly answer: (op: string, body: string) => Promise<string>,
+    private readonly shared = false,
   ) {
     this.server = createServer((socket) => this.serve(socket));
     this.server.maxConnections = CONNECTIONS;
@@ -34,7 +35,7 @@ export class TokenServer {
     } finally {
       release();
     }
-    chmodSync(this.path, 0o600);
+    chmodSync(this.path, this.shared ? 0o660 : 0o600);
   }
 
   close(): void {

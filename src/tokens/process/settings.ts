@@ -7,7 +7,8 @@ export const settingsShape = z.strictObject({
   /** PKCS#11 library. */
   module: z.string().startsWith('/'),
   label: z.string().min(1).max(32),
-  pinFile: z.string().startsWith('/'),
+  /** Absent: given after the start, through the unseal door (unseal.ts). */
+  pinFile: z.string().startsWith('/').optional(),
   /** Folder of the profile files, and which of them describes this module. */
   profiles: z.string().startsWith('/'),
   profile: z.string().min(1),
@@ -16,6 +17,8 @@ export const settingsShape = z.strictObject({
   /** Folder of the journal, the canary and the authorities' certificates. */
   state: z.string().startsWith('/'),
   socket: z.string().startsWith('/'),
+  /** The socket is also for the group that its folder gives it (a set-group-id folder): a process of another user asks. */
+  shared: z.boolean().default(false),
   /** Threads, and sessions, that serve retrievals. */
   workers: z.int().min(1).max(64).default(2),
   /** Jobs that may wait in each lane. */

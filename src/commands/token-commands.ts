@@ -1,0 +1,84 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Command } from 'commander';
+import { Fault } from '../foundation/index.js';
+import type { Installation } from '../house.js';
+
+const FILE = '/etc/ekms/token.yaml';
+interface Where {
+  settings: string;
+}
+
+/** The token process as a unit and user of its own: everything here but `request` is for that user. */
+export function tokenCommands(ekms: Command, home: () => string, { root }: Installation, print: (value: unknown) => void): void {
+  const token = ekms.command('token').description('the token process, where it runs as a user of its own');
+  const entry = join(root, 'dist/src/tokens/process/main.js');
+  token
+    .command('serve')
+    .description('become the token process')
+    .option('--settings <file>', 'its settings', FILE)
+    .action(({ settings }: Where) => become(entry, 'serve', settings));
+  token
+    .command('request')
+    .description('what the token process must know to make the authorities of this home; for ekms token init')
+    .option('--organisation <name>', 'name in the authorities’ certificates')
+    .action(async ({ organisation }: { organisation?: string }) => {
+      const { tokenRequest } = await import('./token-request.js');
+      const { loadConfiguration } = await import('../configuration.js');
+      print(tokenRequest(loadConfiguration(home()), organisation));
+    });
+  token
+    .command('init')
+    .description('make token, key-encryption key and authorities from what ekms token request says, which is read from standard input')
+    .option('--settings <file>', 'its settings', FILE)
+    .option('--pin-file <file>', 'where the new PIN is written, for sealing; needed unless the settings name a file')
+    .action(({ settings, pinFile }: Where & { pinFile?: string }) => become(entry, 'init', settings, ...(pinFile ? [pinFile] : [])));
+  token
+    .command('unseal')
+    .description('give the PIN to a token process that was started without; it is read from the terminal or from standard input')
+    .option('--settings <file>', 'its settings', FILE)
+    .action(async ({ settings }: Where) => {
+      const { tokenSocket, unseal } = await import('../tokens/index.js');
+      await unseal(tokenSocket(settings), await readSecretLine('PIN of the token: '));
+      console.error('unsealed');
+    });
+}
+
+/** The same process goes on as the token process: what supervises it sees one process, and nothing of the command line stays beside the PIN. */
+function become(entry: string, ...args: string[]): void {
+  if (!process.execve)
+    throw new Fault('misconfigured', 'node-too-old', 'this Node cannot become another program: use the one that EKMS brings');
+  // As in TokenChild: Node's own settings could load code or open a debugger beside the PIN.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NODE_')));
+  process.execve(process.execPath, [process.execPath, '--disable-sigusr1', entry, ...args], env);
+}
+
+/** One line, from a terminal without showing it. Secrets come neither from arguments nor from the environment. */
+async function readSecretLine(prompt: string): Promise<string> {
+  const { stdin, stderr } = process;
+  const lines = createInterface({ input: stdin, terminal: false });
+  const terminal = stdin.isTTY;
+  const interrupted = () => {
+    echo(true);
+    process.exit(130);
+  };
+  if (terminal) {
+    stderr.write(prompt);
+    echo(false);
+    process.once('SIGINT', interrupted);
+  }
+  try {
+    for await (const line of lines) return line;
+    throw new Fault('malformed', 'pin-missing', 'there was no PIN on standard input');
+  } finally {
+    lines.close();
+    if (terminal) {
+      process.off('SIGINT', interrupted);
+      echo(true);
+      stderr.write('\n');
+    }
+  }
+}
+
+const echo = (on: boolean): void => void spawnSync('stty', [on ? 'echo' : '-echo'], { stdio: ['inherit', 'ignore', 'ignore'] });

@@ -1,0 +1,215 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { DOMAIN, Home } from '../support/appliance.js';
+
+jest.setTimeout(60_000);
+
+const EKMS = join(resolve(process.env['EKMS_DIST'] ?? 'dist'), 'src/main.js');
+/** Numbers that no user of this machine has: of the token process's socket group, and of somebody who is not in it. */
+const CLIENTS = 61_003;
+const STRANGER = 61_004;
+const isRoot = process.getuid?.() === 0;
+
+/** A token process as a unit of its own has it: folders, settings and start of its own, an API process that only has its socket. */
+class TwoUnits extends Home {
+  readonly runtime = this.beside('runtime');
+  readonly socket = join(this.runtime, 'token.sock');
+  readonly settings = this.beside('token.yaml');
+  readonly pinFile = this.beside('sealed', 'pin');
+  said = '';
+  #token: ChildProcess | undefined;
+
+  tokenFile(pin: unknown): void {
+    mkdirSync(this.runtime, { recursive: true });
+    if (isRoot) chownSync(this.runtime, 0, CLIENTS);
+    chmodSync(this.runtime, 0o2750);
+    writeFileSync(this.settings, JSON.stringify({ home: this.beside('token-home'), pin, socket: this.socket }));
+  }
+
+  /** A command line with something on its standard input. */
+  tell(input: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
+    return spawnSync(process.execPath, [EKMS, ...args], { input, encoding: 'utf8', env: { ...process.env, EKMS_HOME: this.path } });
+  }
+
+  /** What deploy/install does: what the API's user asks goes to the token's user as text. */
+  async makeToken(): Promise<string> {
+    const { stdout: request } = await this.ekms('token', 'request', '--organisation', 'Corp & Sons');
+    mkdirSync(dirname(this.pinFile), { recursive: true, mode: 0o700 });
+    const made = this.tell(request, 'token', 'init', '--settings', this.settings, '--pin-file', this.pinFile);
+    expect(made).toMatchObject({ status: 0 });
+    return readFileSync(this.pinFile, 'utf8').trim();
+  }
+
+  async startToken(env: NodeJS.ProcessEnv = {}): Promise<ChildProcess> {
+    const child = spawn(process.execPath, [EKMS, 'token', 'serve', '--settings', this.settings], { env: { ...process.env, ...env } });
+    this.#token = child;
+    this.said = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.said += text;
+      });
+    while (!/^ready/m.test(this.said)) await Promise.race([once(child.stdout, 'data'), once(child, 'exit').then(() => fail(this.said))]);
+    return child;
+  }
+
+  async close(): Promise<void> {
+    const child = this.#token;
+    if (child && child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      await ended;
+    }
+    await this.remove();
+  }
+}
+
+function fail(why: string): never {
+  throw new Error(`the token process ended: ${why}`);
+}
+
+describe('the token process as a unit of its own', () => {
+  let units: TwoUnits;
+  beforeEach(async () => {
+    units = await TwoUnits.prepare();
+    units.configure({ domains: [DOMAIN], keys: { bits: 2048, pool: { target: 1 } }, token: { socket: units.socket } });
+  });
+  afterEach(() => units.close());
+
+  test('sealed, it answers its health alone; a wrong PIN leaves it sealed; the right one, from standard input, opens it', async () => {
+    units.tokenFile('given');
+    expect(units.tell('{}', 'token', 'init', '--settings', units.settings)).toMatchObject({ status: 78 });
+    const pin = await units.makeToken();
+    rmSync(units.pinFile); // what deploy/install does when it has shown it
+    const token = await units.startToken();
+    expect(units.said).toContain('sealed');
+
+    // The API process waits for it, however long.
+    const init = units.ekms('init');
+    const wrong = units.tell('wrong\n', 'token', 'unseal', '--settings', units.settings);
+    expect(wrong).toMatchObject({ status: 1, stderr: expect.stringContaining('pin-refused') });
+    expect(wrong.stderr).not.toContain('wrong\n');
+    expect(units.tell('', 'token', 'unseal', '--settings', units.settings).stderr).toContain('pin-missing');
+    expect(existsSync(units.file('ca.pem'))).toBe(false);
+    expect(units.tell(`${pin}\n`, 'token', 'unseal', '--settings', units.settings)).toMatchObject({ status: 0 });
+    expect(await init).toMatchObject({ status: 0 });
+    expect(units.tell(`${pin}\n`, 'token', 'unseal', '--settings', units.settings).stderr).toContain('not-sealed');
+
+    for (const file of ['cmdline', 'environ']) expect(readFileSync(`/proc/${token.pid}/${file}`, 'utf8')).not.toContain(pin);
+    expect(readFileSync(`/proc/${token.pid}/cmdline`, 'utf8')).toContain('tokens/process/main.js'); // the very process, no child of a command line
+    expect(units.said).not.toContain(pin);
+    expect(execFileSync('openssl', ['x509', '-noout', '-subject', '-in', units.file('ca.pem')], { encoding: 'utf8' })).toContain(
+      'Corp & Sons',
+    );
+    const doctor = await units.ekms('doctor');
+    expect(doctor.stdout).toMatch(/^good {2}token pin-place: the PIN is given by a person/m);
+    expect(doctor.stdout).not.toMatch(/PIN lies on the disk/);
+    // Nothing of the token is in the API's home.
+    expect(readdirSync(units.path).filter((name) => /token|pin|softhsm/.test(name))).toEqual([]);
+  });
+
+  test('a credential of systemd opens it; its socket is for its group and the unseal door for nobody else', async () => {
+    units.tokenFile('credential');
+    await units.makeToken();
+    renameSync(units.pinFile, join(dirname(units.pinFile), 'ekms-pin'));
+    await units.startToken({ CREDENTIALS_DIRECTORY: dirname(units.pinFile) });
+    expect(statSync(units.socket).mode & 0o777).toBe(0o660);
+    expect(await units.ekms('init')).toMatchObject({ status: 0 });
+    expect((await units.ekms('doctor')).stdout).toMatch(/^good {2}token pin-place: the PIN is handed over at start/m);
+    if (!isRoot) return; // only root can become others
+    expect(statSync(units.socket).gid).toBe(CLIENTS);
+    expect(connectAs(STRANGER, STRANGER, units)).toBe('Permission denied');
+    expect(connectAs(STRANGER, CLIENTS, units)).toBe('connected');
+  });
+
+  test('the same file of settings with something wrong in it is told with its place', async () => {
+    for (const [wrong, told] of [
+      ['pin: maybe', 'pin'],
+      ['home: relative', 'home'],
+      ['unknown: 1', 'unknown'],
+      ['home: [', 'token.yaml'],
+    ] as const) {
+      writeFileSync(
+        units.settings,
+        `home: /nowhere\npin: given\nsocket: ${units.socket}\n`
+          .replace(/^home.*\n/, wrong.startsWith('home') ? '' : '$&')
+          .replace(/pin: given/, wrong.startsWith('pin') ? '' : 'pin: given') + wrong,
+      );
+      const ended = units.tell('', 'token', 'serve', '--settings', units.settings);
+      expect(ended).toMatchObject({ status: 78, stdout: expect.stringContaining('token-settings') });
+      expect(ended.stderr).toContain(told);
+    }
+  });
+});
+
+/** What the system says to a user of these numbers who opens the socket. */
+function connectAs(user: number, group: number, { folder, socket }: TwoUnits): string {
+  chmodSync(folder, 0o711);
+  const script = 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); print connect(S, pack_sockaddr_un($ARGV[0])) ? "connected" : "$!"';
+  const as = ['--reuid', String(user), '--regid', String(group), '--clear-groups', 'perl', '-e', script, socket];
+  return execFileSync('setpriv', as, { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
+}
+
+describe('an init that was cut', () => {
+  let home: Home;
+  beforeEach(async () => {
+    home = await Home.prepare();
+  });
+  afterEach(() => home.remove());
+
+  test('after the token was made goes on where it was', async () => {
+    const settings = { domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } } };
+    home.configure({ ...settings, database: { url: 'postgres://ekms@127.0.0.1:1/ekms' } });
+    expect(await home.ekms('init')).toMatchObject({ status: 1 });
+    const root = readFileSync(home.file('token-state', 'root.der'));
+    home.configure(settings);
+    const again = await home.ekms('init');
+    expect(again).toMatchObject({ status: 0, stderr: expect.stringContaining('going on') });
+    const pem = readFileSync(home.file('ca.pem'), 'utf8');
+    expect(Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64')).toEqual(root);
+    expect((await home.ekms('init')).stderr).toContain('already-initialised');
+    // Written but not whole: the last file is lost before it was said that all is done.
+    rmSync(home.file('ca.pem'));
+    writeFileSync(home.file('init-unfinished'), '');
+    expect(await home.ekms('init')).toMatchObject({ status: 0 });
+    expect(readFileSync(home.file('ca.pem'), 'utf8')).toBe(pem);
+    expect(
+      JSON.parse((await home.ekms('audit', 'tail', '-n', '50')).stdout).filter(
+        (entry: { action: string }) => entry.action === 'appliance.init',
+      ),
+    ).toHaveLength(1);
+  });
+
+  test('never makes a second token over one that has been in use', async () => {
+    const settings = { domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } } };
+    home.configure(settings);
+    expect(await home.ekms('init')).toMatchObject({ status: 0 });
+    const names = (): string[] => (readdirSync(home.file('token'), { recursive: true }) as string[]).sort();
+    const before = names();
+    rmSync(home.file('ca.pem'));
+    for (const _ of [1, 2]) expect((await home.ekms('init')).stderr).toContain('a token has been made here');
+    renameSync(home.file('token-state'), home.file('lost'));
+    expect((await home.ekms('init')).stderr).toContain('a token has been made here');
+    expect(names()).toEqual(before);
+    // What a cut between the token's own last steps leaves: put in place, and never used. Even that is set aside, not deleted.
+    mkdirSync(home.file('token-state.new'));
+    const { status } = await home.ekms('init');
+    expect(names()).not.toEqual(before);
+    const aside = readdirSync(home.path).find((name) => name.startsWith('token.cut-')) ?? '';
+    expect((readdirSync(home.file(aside), { recursive: true }) as string[]).sort()).toEqual(before);
+    expect(status).toBe(1); // for the database is of the first token
+  });
+});
