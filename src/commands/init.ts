@@ -44,16 +44,22 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
     else if (existsSync(unfinished) && existsSync(places.tokenState)) say('going on with an init that was cut: the token has been made');
     else {
       say('making token, key-encryption key and authorities');
-      if (!existsSync(places.tokenState)) writeFileSync(unfinished, '', { mode: 0o600 }); // else makeToken refuses, and goes on refusing
-      await makeToken(
-        {
-          token: tokenSettings(configuration, installation),
-          ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
-          kekHelper: places.kekHelper,
-          ...tokenRequest(configuration, organisation),
-        },
-        places.tokenEntry,
-      );
+      const fresh = !existsSync(places.tokenState); // else makeToken refuses, and goes on refusing
+      if (fresh) writeFileSync(unfinished, '', { mode: 0o600 });
+      try {
+        await makeToken(
+          {
+            token: tokenSettings(configuration, installation),
+            ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
+            kekHelper: places.kekHelper,
+            ...tokenRequest(configuration, organisation),
+          },
+          places.tokenEntry,
+        );
+      } catch (error) {
+        if (fresh) rmSync(unfinished);
+        throw error;
+      }
     }
     say('making the database');
     const house = await openHouse(configuration, installation);
