@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type AuditEvent, AuditLog, base64url, type Clock, Fault, type Receipt, type Unit } from '../foundation/index.js';
+import { type AuditEvent, AuditLog, base64url, type Clock, Fault, inadmissible, type Receipt, type Unit } from '../foundation/index.js';
 import { ENTRY_BYTES, leafHash, type PersonalValue, type Place, writeEntry } from './entry.js';
 
 /**
@@ -16,6 +16,8 @@ export class DurableAuditLog extends AuditLog {
 
   override async append(unit: Unit, event: AuditEvent): Promise<Receipt> {
     try {
+      const wrong = inadmissible(event);
+      if (wrong !== undefined) throw new RangeError(wrong);
       const personal = Object.entries(event.personal ?? {}).map(([name, value]) => ({ name, value, salt: this.salt() }));
       const place = await this.#place(unit, event.key);
       const body = writeEntry(event, place, personal);

@@ -1,8 +1,9 @@
-import { type AuditEvent, base64url, canonicalJson, type Json, sha256 } from '../foundation/index.js';
+import { type AuditEvent, base64url, canonicalJson, type Json, schemaVersion, sha256 } from '../foundation/index.js';
 
 /** What the leaf covers, as parsed (docs/formats/audit-entry.md). Absent members are absent, never null. */
 export interface EntryBody {
-  v: 1;
+  /** Version of the action's schema. */
+  v: number;
   /** Leaf index, decimal: 64-bit numbers travel as strings. */
   index: string;
   /** ISO 8601, UTC, milliseconds. Never before the entry before. */
@@ -51,7 +52,13 @@ export interface Place {
 /** The canonical bytes of an entry, as text. */
 export function writeEntry(event: AuditEvent, place: Place, personal: readonly PersonalValue[]): string {
   const { action, outcome, actor } = event;
-  const body: Record<string, Json> = { v: 1, index: String(place.index), time: new Date(place.time).toISOString(), action, outcome };
+  const body: Record<string, Json> = {
+    v: schemaVersion(action),
+    index: String(place.index),
+    time: new Date(place.time).toISOString(),
+    action,
+    outcome,
+  };
   body['actor'] = actor.id === undefined ? { kind: actor.kind } : { kind: actor.kind, id: actor.id };
   for (const name of ['reason', 'employee', 'device', 'key', 'subject', 'request'] as const) {
     const value = event[name];

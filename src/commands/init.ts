@@ -75,7 +75,6 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
           action: 'appliance.init',
           outcome: 'done',
           actor: { kind: 'operator' },
-          facts: { label: configuration.token.label },
         });
       });
       await house.revocations.publishDue();

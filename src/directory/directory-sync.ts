@@ -252,8 +252,8 @@ export class DirectorySync {
   }
 }
 
-function countsOf({ steps, questions, missed, linked }: SyncReport): Record<string, number> {
-  const counts: Record<string, number> = { linked, questions: questions.length, missed };
+function countsOf({ steps, questions, missed, linked }: SyncReport) {
+  const counts: { [N in Step['act'] | 'linked' | 'questions' | 'missed']?: number } = { linked, questions: questions.length, missed };
   for (const { act } of steps) counts[act] = (counts[act] ?? 0) + 1;
   return counts;
 }

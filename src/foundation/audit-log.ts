@@ -1,3 +1,4 @@
+import type { AuditAction, FactsOf, PersonalOf } from './audit-actions.js';
 import { Fault } from './fault.js';
 import type { Storage, Unit } from './unit.js';
 
@@ -8,61 +9,12 @@ export interface AuditActor {
   id?: string;
 }
 
-export type AuditAction =
-  | 'appliance.init'
-  | 'appliance.start'
-  | 'appliance.stop'
-  | 'appliance.reconcile'
-  | 'app.issue'
-  | 'app.revoke'
-  | 'app.admit'
-  | 'enrolment.request'
-  | 'enrolment.answer'
-  | 'enrolment.confirm'
-  | 'enrolment.approve'
-  | 'enrolment.deny'
-  | 'device.admit'
-  | 'device.enrol'
-  | 'device.revoke'
-  | 'device.freeze'
-  | 'device.list'
-  | 'employee.create'
-  | 'employee.stop'
-  | 'employee.resume'
-  | 'binding.begin'
-  | 'binding.link'
-  | 'binding.end'
-  | 'key.birth'
-  | 'key.assign'
-  | 'key.pending'
-  | 'key.deliver'
-  | 'key.decrypt'
-  | 'key.change'
-  | 'certificate.issue'
-  | 'certificate.revoke'
-  | 'certificate.find'
-  | 'crl.issue'
-  | 'mail.send'
-  | 'request.refuse'
-  | 'session.begin'
-  | 'session.end'
-  | 'session.admit'
-  | 'administrator.invite'
-  | 'administrator.register'
-  | 'administrator.sign-in'
-  | 'administrator.role'
-  | 'administrator.remove'
-  | 'passkey.add'
-  | 'passkey.remove'
-  | 'bootstrap.end'
-  | 'pool.fill'
-  | 'pool.destroy'
-  | 'policy.change'
-  | 'directory.sync';
-
-/** One entry. Everything is enumerated or an id; what names a person goes into `personal`, which the log keeps salted and erasable. */
-export interface AuditEvent {
-  action: AuditAction;
+/**
+ * One entry of one action; what it may say is its action's schema (`audit-actions.ts`). Everything is enumerated or an id; what names a person
+ * goes into `personal`, which the log keeps salted and erasable.
+ */
+interface EventOf<A extends AuditAction> {
+  action: A;
   outcome: 'done' | 'refused' | 'failed';
   /** The Fault's code when refused or failed. */
   reason?: string;
@@ -73,10 +25,13 @@ export interface AuditEvent {
   subject?: string;
   /** Id of the HTTP request. */
   request?: string;
-  /** Further typed facts: counts, digests (base64url), serials. Never free text. */
-  facts?: Readonly<Record<string, string | number | boolean>>;
-  personal?: Readonly<Record<string, string>>;
+  facts?: FactsOf<A>;
+  personal?: PersonalOf<A>;
 }
+/** Spread over the actions, so that facts are judged by the action they stand with. */
+export type AuditEvent<A extends AuditAction = AuditAction> = A extends A ? EventOf<A> : never;
+/** An act that is being tried: its entry is complete once it is known how it ended. */
+export type AuditAttempt<A extends AuditAction = AuditAction> = A extends A ? Omit<EventOf<A>, 'outcome' | 'reason'> : never;
 
 /** What a caller gets to keep: the entry's leaf index and leaf hash (RFC 9162 §2.1.1, base64url). */
 export interface Receipt {
@@ -99,11 +54,7 @@ const written = new WeakSet<Fault>();
  * Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it, once however many stand
  * around one another. Outages are not refusals.
  */
-export async function orRefused<T>(
-  log: { storage: Storage; audit: AuditLog },
-  event: Omit<AuditEvent, 'outcome' | 'reason'>,
-  act: () => Promise<T>,
-): Promise<T> {
+export async function orRefused<T>(log: { storage: Storage; audit: AuditLog }, event: AuditAttempt, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (error) {

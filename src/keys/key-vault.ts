@@ -222,7 +222,7 @@ export class KeyVault {
     });
   }
 
-  #event(action: 'key.deliver' | 'key.decrypt', actor: DeviceActor, key: string) {
+  #event<A extends 'key.deliver' | 'key.decrypt'>(action: A, actor: DeviceActor, key: string) {
     const { id, employee, request } = actor;
     return {
       action,
