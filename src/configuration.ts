@@ -164,6 +164,14 @@ const schema = z.strictObject({
   directory: directoryShape.optional(),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
+  backup: z
+    .strictObject({
+      directory: path.default('backups'),
+      /** 0: only when asked for. */
+      everyHours: z.int().min(0).max(720).default(24),
+      keep: z.int().min(1).max(1_000).default(14),
+    })
+    .prefault({}),
 });
 
 type Parsed = z.output<typeof schema>;
@@ -211,6 +219,7 @@ function settled(given: Parsed, home: string): Configuration {
             from,
           },
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
+    backup: { ...given.backup, directory: absolute(given.backup.directory) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
     ...(directory ? { directory: { ...directory, ...filesOfDirectory(directory, absolute) } } : {}),
     // Who reads a Maildir on this very machine proves nothing more by a second device.
@@ -303,5 +312,6 @@ mail: { transport: maildir, directory: mail }
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
 # authorities: p384                               # or rsa4096; counts at init
+# backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
 # certificates: { personDays: 730, deviceDays: 365 }
 `;

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   AdministratorSignIn,
@@ -27,7 +27,8 @@ import {
   PremadeKeys,
   RevocationLists,
 } from './certificates/index.js';
-import type { Configuration } from './configuration.js';
+import { type Configuration, configurationFile } from './configuration.js';
+import { type BackupSettings, Backups } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
@@ -51,6 +52,7 @@ export interface House {
   auditReader: AuditReader;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
+  backups: Backups;
   apps: AppCredentials;
   employees: Employees;
   deviceGuard: DeviceGuard;
@@ -256,6 +258,7 @@ async function joinRooms(
     auditReader: new AuditReader(storage),
     token,
     authorities,
+    backups: new Backups(storage, audit, token, clock, root, backupSettings(configuration)),
     apps,
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock),
@@ -295,6 +298,17 @@ function directoryOf({ directory }: Configuration): Directory | undefined {
   if (directory.source === 'csv') return new CsvDirectory(directory.csvFile);
   const { caFile, ...settings } = directory;
   return new LdapDirectory({ ...settings, ...(caFile ? { caFile } : {}) });
+}
+
+function backupSettings(configuration: Configuration): BackupSettings {
+  const { home, backup, database, token } = configuration;
+  const { url, passwordFile } = database;
+  return {
+    ...backup,
+    database: { url, home, ...(passwordFile ? { passwordFile } : {}) },
+    token: { label: token.label, module: token.module, profile: token.profile },
+    configuration: () => (existsSync(configurationFile(home)) ? readFileSync(configurationFile(home), 'utf8') : ''),
+  };
 }
 
 function mailTransport({ mail }: Configuration): MailTransport {

@@ -258,6 +258,14 @@ export class Employees {
     await this.storage.write((unit) => fulfil(unit, employee));
   }
 
+  /** After a restore: the token process hears of every stop and of every later version of a binding that the rows tell of. */
+  async tellTokenAll(): Promise<void> {
+    for (const { id } of await this.storage.all<{ id: string }>("SELECT id FROM employees WHERE state <> 'active'"))
+      await this.settleBlock(id);
+    for (const row of await this.storage.all<BindingRow>('SELECT * FROM bindings WHERE version > 1'))
+      await this.token.raise(binding(row).sealed);
+  }
+
   async settleRaise(id: string): Promise<void> {
     const row = await this.storage.one<BindingRow>('SELECT * FROM bindings WHERE id = ?', [id]);
     if (row) await this.token.raise(binding(row).sealed);

@@ -107,6 +107,22 @@ export const ACTS = {
     roles: ['auditor'],
     perform: async (house, { count }) => (await house.auditReader.latest(count)).map(({ body, personal }) => ({ ...body, personal })),
   }),
+  'backup.create': act({
+    args: nothing,
+    roles: ['operator'],
+    perform: (house, _, by) => house.backups.create(by),
+  }),
+  'backup.list': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: async (house) => house.backups.list() }),
+  'backup.verify': act({
+    args: z.strictObject({ file: z.string().max(4_096) }),
+    roles: ['operator', 'security-officer', 'auditor'],
+    perform: (house, { file }) => house.backups.verify(file),
+  }),
+  'custody.drilled': act({
+    args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
+    roles: ['operator'],
+    perform: (house, { backup, ...facts }, by) => house.backups.drilled(backup, facts, by),
+  }),
   doctor: act({
     args: z.strictObject({ data: z.boolean() }),
     roles: ['operator', 'auditor'],

@@ -6,6 +6,7 @@ import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
+import { examineCustody } from './doctor-custody.js';
 import { type Finding, Findings } from './finding.js';
 
 /** Runs one check. An outage is a finding, not the end of the others. */
@@ -29,6 +30,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('health', () => examineHealth(house))),
     ...(data ? [] : await look('revocation lists', () => examineLists(house))),
     ...(data ? [] : await look('certificates of the appliance', () => examineOwnCertificates(house))),
+    ...(data ? [] : await look('custody', () => examineCustody(house))),
     ...(data ? [] : await look('mail queue', () => examineMail(house))),
     ...(data ? [] : await look('directory', () => examineDirectory(house))),
     ...(await look('log', async () => {

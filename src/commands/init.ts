@@ -1,22 +1,25 @@
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pem } from '../certificates/index.js';
 import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
+import type { CustodyPlan } from '../tokens/index.js';
 import { lockHome } from './lock.js';
+import { askTokenProgram } from './token-program.js';
 import { tokenRequest } from './token-request.js';
 
 export interface InitOptions {
   home: string;
   domains: string[];
   organisation?: string;
+  /** Custodians, and the folder that their shares are written into. */
+  custody?: { plan: CustodyPlan; out: string };
   say: (line: string) => void;
 }
 
 /** Makes configuration, token, KEK, authorities and database, in this order; refuses whatever exists already. With `token.socket`, the token is there. */
-export async function init({ home, domains, organisation, say }: InitOptions, installation: Installation): Promise<void> {
+export async function init({ home, domains, organisation, custody, say }: InitOptions, installation: Installation): Promise<void> {
   mkdirSync(home, { recursive: true, mode: 0o700 });
   const unlock = lockHome(home);
   try {
@@ -47,12 +50,14 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
       const fresh = !existsSync(places.tokenState); // else makeToken refuses, and goes on refusing
       if (fresh) writeFileSync(unfinished, '', { mode: 0o600 });
       try {
-        await makeToken(
+        await askTokenProgram(
+          'init',
           {
             token: tokenSettings(configuration, installation),
             ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
             kekHelper: places.kekHelper,
             ...tokenRequest(configuration, organisation),
+            ...(custody ? { custody } : {}),
           },
           places.tokenEntry,
         );
@@ -88,16 +93,4 @@ export async function init({ home, domains, organisation, say }: InitOptions, in
   } finally {
     unlock();
   }
-}
-
-/** The token process's own `init`: it alone ever holds the PIN. Settings go by standard input. */
-async function makeToken(settings: unknown, entry: string): Promise<void> {
-  const child = spawn(process.execPath, [entry, 'init'], { stdio: ['pipe', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
-  });
-  child.stdin.end(`${JSON.stringify(settings)}\n`);
-  const status = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
-  if (status !== 0) throw new Fault('misconfigured', 'token-init-failed', said.trim() || `the token could not be made (status ${status})`);
 }

@@ -8,6 +8,7 @@ import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
 import { askAppliance } from './ask-appliance.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
+import { custodyCommands } from './custody-commands.js';
 import { directoryCommands } from './directory-commands.js';
 import { tokenCommands } from './token-commands.js';
 
@@ -47,6 +48,8 @@ export function program(installation: Installation, version: string): Command {
       await serve(home(), installation, print);
     });
   tokenCommands(ekms, home, installation, print);
+
+  custodyCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
 
   const app = ekms.command('app').description('app credentials of the managed client');
   app

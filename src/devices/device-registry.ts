@@ -120,6 +120,23 @@ export class DeviceRegistry extends DeviceTrust {
     await this.settleBlock(id);
   }
 
+  /** After a restore that may have lost revocations: every device ends and must be enrolled anew. Resolves with how many there were. */
+  async endAll(by: AuditActor): Promise<number> {
+    const devices = await this.storage.all<{ id: string; employee: string; serial: string }>(
+      "SELECT id, employee, serial FROM devices WHERE state = 'active' ORDER BY id",
+    );
+    for (const { id, employee, serial } of devices) {
+      await this.storage.write(async (unit) => {
+        await unit.run("UPDATE devices SET state = 'revoked' WHERE id = ?", [id]);
+        await this.revocations.revoke(unit, serial, 'cessationOfOperation', by);
+        await this.audit.append(unit, { action: 'device.revoke', outcome: 'done', reason: 'restored', actor: by, employee, device: id });
+      });
+      await this.token.block(id);
+    }
+    if (devices.length > 0) await this.revocations.publish('devices');
+    return devices.length;
+  }
+
   /** Blocks the device in the token process and publishes its revocation; also run at start for intents that a crash left open. */
   async settleBlock(id: string): Promise<void> {
     await this.token.block(id);

@@ -93,6 +93,10 @@ export const ACTIONS = {
   'pool.fill': { facts: { level: count } },
   'pool.destroy': { facts: { n: count } },
   'policy.change': { facts: { mode: MODE } },
+  'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
+  'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
+  'backup.create': { facts: { bytes: count, digest, entries: count } },
+  'appliance.restore': { facts: { entries: count, keys: count, people: count, pairsDestroyed: count, devicesEnded: count } },
   'directory.sync': {
     facts: {
       ...{ linked: count, questions: count, missed: count },

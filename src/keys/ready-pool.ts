@@ -89,6 +89,13 @@ export class ReadyPool {
     return level;
   }
 
+  /** After a restore: every pair goes, each with its entry, for another copy of the database may hold it too. Resolves with how many there were. */
+  async destroyAll(reason: string): Promise<number> {
+    const rows = await this.storage.all<{ n: number }>('SELECT n FROM pool ORDER BY n');
+    for (const { n } of rows) await this.#destroy(n, reason);
+    return rows.length;
+  }
+
   start(): void {
     this.#stopped = false;
     this.#running = this.#keepFull();

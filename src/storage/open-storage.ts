@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { DataSource } from 'typeorm';
+import type { DataSource, QueryRunner } from 'typeorm';
 import { Fault, isFault } from '../foundation/index.js';
 import { migrations } from './migrations/index.js';
 import { PostgresEngine, postgresSource, WRITER_LOCK } from './postgres-engine.js';
@@ -21,6 +21,43 @@ export interface StorageSettings {
 export async function openStorage(settings: StorageSettings): Promise<SqlStorage> {
   const limits = { ...WRITER_LIMITS, ...settings.limits };
   return new SqlStorage(settings.url.startsWith('sqlite:') ? await openSqlite(settings) : await openPostgres(settings), limits);
+}
+
+/** PostgreSQL's password from its file, if it has one. */
+export const passwordOf = ({ home, passwordFile }: StorageSettings): string | undefined =>
+  passwordFile === undefined ? undefined : firstLine(resolve(home, passwordFile));
+
+/** Makes the schema as it was after these migrations in an empty database, hands over its connection, then closes it. Rejects with `database-newer`. */
+export async function withFreshSchema<T>(
+  settings: StorageSettings,
+  names: readonly string[],
+  use: (runner: QueryRunner) => Promise<T>,
+): Promise<T> {
+  const wanted = migrations.filter((Migration) => names.includes(new Migration().name));
+  if (wanted.length < names.length)
+    throw new Fault('misconfigured', 'database-newer', 'this was written by a newer version of EKMS; install that version');
+  const sqlite = settings.url.startsWith('sqlite:');
+  const path = resolve(settings.home, settings.url.slice('sqlite:'.length));
+  if (sqlite) {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    closeSync(openSync(path, 'a', 0o600));
+  }
+  const source = sqlite ? sqliteSource(path, 'writer') : postgresSource(settings.url, passwordOf(settings), 'migration');
+  source.setOptions({ migrations: [...wanted] });
+  await connect(source, sqlite ? path : 'PostgreSQL');
+  try {
+    await migrate(source);
+    const runner = source.createQueryRunner();
+    try {
+      return await use(runner);
+    } finally {
+      await runner.release();
+    }
+  } catch (error) {
+    throw sqlFault(error, 'filling a fresh database');
+  } finally {
+    await source.destroy();
+  }
 }
 
 async function openSqlite(settings: StorageSettings): Promise<SqliteEngine> {
@@ -45,7 +82,7 @@ async function openSqlite(settings: StorageSettings): Promise<SqliteEngine> {
 }
 
 async function openPostgres(settings: StorageSettings): Promise<PostgresEngine> {
-  const password = settings.passwordFile === undefined ? undefined : firstLine(resolve(settings.home, settings.passwordFile));
+  const password = passwordOf(settings);
   const migrating = postgresSource(settings.url, password, 'migration');
   await connect(migrating, 'PostgreSQL');
   try {

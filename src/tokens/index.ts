@@ -1,6 +1,10 @@
 /** Tokens: the only way to keys. `Token` is what rooms above see; behind it stands a process of its own that decides releases by itself. */
 export type { AuthoritySettings } from './authorities.js';
+export { type CustodyPackage, encodePackage, parsePackage, type SealedPackage } from './custody/package.js';
+export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/seal-share.js';
+export { parseShare } from './custody/shares.js';
 export type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, Suite, TransportScheme } from './hsm.js';
+export { Journal } from './journal.js';
 export { pinPlace } from './pin-place.js';
 export { tokenSocket } from './process/settings-file.js';
 export { unseal } from './process/unseal.js';
@@ -23,6 +27,7 @@ export {
   type InfrastructureProfile,
   type Release,
   type SigningKeyInfo,
+  type StatementKind,
   Token,
   type TokenFinding,
   type TokenHealth,

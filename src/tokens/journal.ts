@@ -7,8 +7,10 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   unlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -42,6 +44,10 @@ const HEADER: Entry = { t: 'ekms-token-journal', v: 1 };
 const RESERVE = 64;
 /** Size in bytes above which opening rewrites the file, if half of it says nothing any more. */
 const COMPACT_ABOVE = 4 * 2 ** 20;
+/** A restore goes on with the next multiple of this many pair numbers: more than an appliance makes between two backups. */
+const EPOCH = 2 ** 32;
+/** Kinds of pairs as `judge` names them. */
+const KINDS_MADE = ['rsa-2048', 'rsa-3072', 'rsa-4096'];
 /** A spent enrolment is remembered this much longer (ms) than it lives, against a clock that is put back. */
 const SPENT_GRACE = 7 * 86_400_000;
 
@@ -271,12 +277,7 @@ export class Journal {
     for (const [id, until] of this.spent) if (until < now) this.spent.delete(id);
     const size = statSync(this.path).size;
     if (size < COMPACT_ABOVE) return;
-    let sum = '';
-    const text = [...this.entries()].map((what) => {
-      const next = line(sum, what);
-      sum = next.sum;
-      return next.text;
-    });
+    const text = [...lines(this.entries())];
     const bytes = Buffer.from(text.join(''));
     if (bytes.length > size / 2) return;
     const fresh = `${this.path}.new`;
@@ -291,7 +292,41 @@ export class Journal {
     }
     renameSync(fresh, this.path);
     syncFolder(this.path);
-    this.kept = { length: bytes.length, sum };
+    this.kept = { length: bytes.length, sum: text.at(-1)?.slice(0, 32) ?? '' };
+  }
+
+  /** The file as it would be written anew: the state that it describes. */
+  copy(): Buffer {
+    return Buffer.from([...lines(this.entries())].join(''));
+  }
+
+  /**
+   * Writes the journal of a restored token from the copy that a backup holds, and goes past every number that was given out since: pairs made after
+   * the backup may lie about in some other copy of the database, and must stay nobody's. Refuses to replace a journal.
+   * @param guard off only where a test shows what would happen without
+   */
+  static async restore(path: string, copy: Uint8Array, clock: Clock, guard = true): Promise<void> {
+    const staged = `${path}.restoring`;
+    rmSync(staged, { force: true });
+    writeFileSync(staged, copy, { mode: 0o600, flag: 'wx' });
+    const journal = new Journal(staged, clock);
+    journal.load();
+    const past = (Math.floor(journal.reserved / EPOCH) + 1) * EPOCH;
+    if (guard) {
+      journal.reserved = past;
+      for (const kind of new Set([...KINDS_MADE, ...journal.given.keys()])) journal.given.set(kind, past);
+    }
+    const fd = openSync(path, 'wx', 0o600);
+    try {
+      const bytes = journal.copy();
+      let done = 0;
+      while (done < bytes.length) done += writeSync(fd, bytes, done);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    unlinkSync(staged);
+    syncFolder(path);
   }
 
   private *entries(): Generator<Entry> {
@@ -301,6 +336,16 @@ export class Journal {
     for (const [id, v] of this.floors) yield { t: 'floor', id, v };
     for (const id of this.blocked) yield { t: 'block', id };
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
+  }
+}
+
+/** A whole file of these entries. */
+function* lines(entries: Iterable<Entry>): Generator<string> {
+  let sum = '';
+  for (const what of entries) {
+    const next = line(sum, what);
+    sum = next.sum;
+    yield next.text;
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Json } from '../foundation/index.js';
 import type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, TransportScheme } from './hsm.js';
 import type { BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
 
@@ -37,6 +38,10 @@ export interface SigningKeyInfo {
   /** SPKI DER. */
   publicKey: Buffer;
 }
+
+/** What an appliance states of itself and signs. */
+export type StatementKind = (typeof STATEMENTS)[number];
+export const STATEMENTS = ['backup', 'minutes', 'destruction'] as const;
 
 export type InfrastructureProfile = 'tls-server' | 'mail-signing';
 export type AuthorityName = 'root' | 'people' | 'devices' | 'infrastructure';
@@ -121,6 +126,15 @@ export abstract class Token {
   }): Promise<Buffer>;
   abstract issueCrl(ask: { authority: AuthorityName; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
 
+  /**
+   * Signs a statement of the appliance about itself: a compact JWS by the delivery key, typ `ekms-<kind>+jws`, whose payload is the statement with
+   * `v` and `time`. The type keeps it apart from delivery signatures (docs/formats/statement.md).
+   */
+  abstract attest(kind: StatementKind, statement: Readonly<Record<string, Json>>): Promise<string>;
+  /** The custody package (docs/formats/custody-package.md), its MAC checked; null where there was no ceremony with custodians. */
+  abstract custody(): Promise<string | null>;
+  /** The token process's journal as it stands, for a backup. */
+  abstract journalCopy(): Promise<Buffer>;
   /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */
   abstract signMail(message: Uint8Array): Promise<Buffer>;
   abstract sealBytes(plaintext: Uint8Array, context: string): Promise<Buffer>;

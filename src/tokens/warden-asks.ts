@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault, isId } from '../foundation/index.js';
+import { STATEMENTS } from './token.js';
 
 /** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
 const bytes = z.instanceof(Uint8Array).transform((value) => Buffer.from(value.buffer, value.byteOffset, value.length));
@@ -110,6 +111,7 @@ const SHAPES = {
     entries: z.array(z.strictObject({ serial: z.string().regex(/^[0-9a-f]{1,40}$/), revokedAt: time, reason: z.int().min(0).max(10) })),
     days,
   }),
+  attest: z.strictObject({ kind: z.enum(STATEMENTS), statement: z.record(z.string().max(64), z.json()) }),
   signMail: z.strictObject({ message: bytes }),
   sealBytes: z.strictObject({ plaintext: bytes, context: z.string().max(200) }),
   openBytes: z.strictObject({ sealed: bytes, context: z.string().max(200) }),

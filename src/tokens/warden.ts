@@ -43,6 +43,8 @@ const forbidden = (code: string, message: string) => new Fault('forbidden', code
  */
 export class Warden {
   readonly #devices = new Map<string, TrustedDevice>();
+  /** `x5c` of what the delivery key signs. */
+  readonly #chain: string[];
   /** The JWS header of every delivery signature, encoded. */
   readonly #deliveryHeader: string;
 
@@ -51,8 +53,8 @@ export class Warden {
     private readonly authorities: AuthorityCertificates,
     private readonly clock: Clock,
   ) {
-    const x5c = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
-    this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c })));
+    this.#chain = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
+    this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c: this.#chain })));
   }
 
   async run(op: string, args: unknown): Promise<Verdict> {
@@ -80,6 +82,8 @@ export class Warden {
         return verdict(await this.#issueInfrastructure(ask.args));
       case 'issueCrl':
         return verdict(await this.#issueCrl(ask.args));
+      case 'attest':
+        return verdict(this.#attest(ask.args));
       case 'signMail':
         return verdict(this.hsm.sign('mail', ask.args.message));
       case 'sealBytes':
@@ -204,6 +208,13 @@ export class Warden {
   #signDelivery(payload: Record<string, string | number>): string {
     const input = `${this.#deliveryHeader}.${base64url(Buffer.from(canonicalJson(payload)))}`;
     return `${input}.${base64url(this.hsm.sign('delivery', Buffer.from(input)))}`;
+  }
+
+  /** The type in the signed header says what this is, so that no statement passes for a delivery's signature. */
+  #attest({ kind, statement }: Asks['attest']): string {
+    const header = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: `ekms-${kind}+jws`, x5c: this.#chain })));
+    const payload = base64url(Buffer.from(canonicalJson({ ...statement, v: 1, time: this.clock.now().toISOString() })));
+    return `${header}.${payload}.${base64url(this.hsm.sign('delivery', Buffer.from(`${header}.${payload}`)))}`;
   }
 
   #decrypt(ask: Asks['decrypt']): Verdict {

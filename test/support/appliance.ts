@@ -136,17 +136,22 @@ export class Appliance extends Home implements Door {
     try {
       const { status, stderr } = await appliance.ekms('init');
       if (status !== 0) throw new Error(`ekms init: ${stderr}`);
-      appliance.root = readFileSync(appliance.file('ca.pem'), 'utf8');
-      await appliance.start();
-      const credential = await appliance.act('app.issue', { platform: 'linux' });
-      writeFileSync(appliance.beside('app.json'), JSON.stringify(credential));
-      appliance.app = readAppCredential(JSON.stringify(credential));
-      appliance.db = await appliance.openDatabase();
+      await appliance.serve();
       return appliance;
     } catch (error) {
       await appliance.close();
       throw error;
     }
+  }
+
+  /** The first start, with an app credential. */
+  protected async serve(): Promise<void> {
+    this.root = readFileSync(this.file('ca.pem'), 'utf8');
+    await this.start();
+    const credential = await this.act('app.issue', { platform: 'linux' });
+    writeFileSync(this.beside('app.json'), JSON.stringify(credential));
+    this.app = readAppCredential(JSON.stringify(credential));
+    this.db = await this.openDatabase();
   }
 
   get port(): number {

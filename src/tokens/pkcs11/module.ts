@@ -88,12 +88,15 @@ function ask<T>(call: string, act: () => T): T {
   }
 }
 
+/** `modifiable` goes last: SoftHSM goes through a template in order, and once that is false refuses the rest (CKR_ATTRIBUTE_READ_ONLY on unwrap). */
 const raw = (template: Template) =>
   // keyof: a Template holds no other names
-  (Object.keys(template) as AttributeName[]).flatMap((name) => {
-    const value = template[name];
-    return value === undefined ? [] : [{ type: ATTRIBUTE[name], value }];
-  });
+  (Object.keys(template) as AttributeName[])
+    .sort((a, b) => Number(a === 'modifiable') - Number(b === 'modifiable'))
+    .flatMap((name) => {
+      const value = template[name];
+      return value === undefined ? [] : [{ type: ATTRIBUTE[name], value }];
+    });
 
 function rawMechanism({ number, oaep, gcm }: Mechanism): RawMechanism {
   // source 1: CKZ_DATA_SPECIFIED, with an empty label (RFC 8017 §7.1.1).

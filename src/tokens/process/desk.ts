@@ -44,6 +44,8 @@ export class Desk {
         return encodeBody(health());
       case 'certificates':
         return encodeBody(authorities);
+      case 'journalCopy':
+        return encodeBody(journal.copy());
       case 'signingKey':
         return encodeBody(signingKeys.get(read(naming, body).name));
       case 'block':

@@ -8,6 +8,7 @@ import { Fault, isFault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import { EXIT } from './child.js';
 import { initialise, parseInitSettings } from './init.js';
+import { restore } from './restore.js';
 import { serveTokenProcess } from './serve.js';
 import { parseTokenSettings } from './settings.js';
 import { readTokenFile } from './settings-file.js';
@@ -17,14 +18,17 @@ import { seen } from './token-faults.js';
 const GRACE_MS = 10_000;
 
 /**
- * `main.js serve` and `main.js init`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
+ * `main.js serve`, `main.js init` and `main.js restore`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
  * never outlives who started it. `main.js serve FILE` and `main.js init FILE [PINFILE]`: a process of its own user, with its token.yaml; init then
  * reads from stdin what the authorities are to be called. Prints one line, `ready` or `failed {"kind", "code", "message"}`.
  */
 const [command, file, pinFile] = process.argv.slice(2);
 const root = fileURLToPath(new URL('../../../..', import.meta.url));
 try {
-  if (command === 'init') {
+  if (command === 'restore') {
+    const opened = await restore(parse(await firstLine()));
+    process.stdout.write(`ready ${JSON.stringify(opened)}\n`, () => process.exit(0));
+  } else if (command === 'init') {
     await initialise(parseInitSettings(file ? initSettings(file, await text(process.stdin)) : parse(await firstLine())));
     process.stdout.write('ready\n', () => process.exit(0));
   } else {

@@ -63,7 +63,11 @@ async function openDesk(settings: TokenSettings, { canary, authorities, journal 
   const token = { label: settings.label, profile, canary };
   const owner = new Pkcs11Owner(settings, token, pin);
   const man = (lowPriority: boolean) =>
-    new Workman(workerEntry, { module: settings.module, token, authorities, lowPriority } satisfies WorkerTask, giveUp);
+    new Workman(
+      workerEntry,
+      { module: settings.module, token, authorities, state: settings.state, lowPriority } satisfies WorkerTask,
+      giveUp,
+    );
   const lost = (why: string) => keeper.lost(why);
   const others = Array.from({ length: settings.workers - 1 }, () => man(false));
   const retrieval = new Lane([man(false), ...others], { ...RETRIEVAL, waiting: settings.waiting }, lost);

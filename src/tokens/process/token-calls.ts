@@ -78,6 +78,18 @@ export abstract class TokenCalls extends Token {
     return this.answer<'issueCrl'>('issueCrl', ask);
   }
 
+  override attest(...[kind, statement]: Parameters<Token['attest']>) {
+    return this.answer<'attest'>('attest', { kind, statement });
+  }
+
+  override custody() {
+    return this.answer<'custody'>('custody', {});
+  }
+
+  override journalCopy() {
+    return this.answer<'journalCopy'>('journalCopy', {});
+  }
+
   override signMail(message: Uint8Array) {
     return this.answer<'signMail'>('signMail', { message });
   }

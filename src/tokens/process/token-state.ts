@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Clock, Fault } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { Journal } from '../journal.js';
+import { writeDurably } from './install-token.js';
 
 export const AUTHORITY_FILES = {
   root: 'root.der',
@@ -14,12 +15,22 @@ export const AUTHORITY_FILES = {
 } as const;
 export const JOURNAL_FILE = 'journal';
 export const CANARY_FILE = 'canary';
+/** docs/formats/custody-package.md; only where there was a ceremony with custodians. */
+export const CUSTODY_FILE = 'custody.json';
 
 /** The token process's own folder, outside the database: what `init` wrote, and the journal. */
 export interface TokenState {
   canary: Buffer;
   authorities: AuthorityCertificates;
   journal: Journal;
+}
+
+/** What a new token's folder begins with, besides its journal. */
+export function writeState(folder: string, canary: Buffer, certificates: AuthorityCertificates): void {
+  writeDurably(join(folder, CANARY_FILE), canary);
+  // The cast: Object.entries forgets that the names are the table's.
+  for (const [authority, file] of Object.entries(AUTHORITY_FILES) as [keyof AuthorityCertificates, string][])
+    writeDurably(join(folder, file), certificates[authority]);
 }
 
 /** Throws Fault `token-state-missing`, `token-in-use`, `journal-missing`, `journal-damaged`. */

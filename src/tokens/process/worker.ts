@@ -9,6 +9,7 @@ import { inspectToken } from '../pkcs11/inspection.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import { Warden } from '../warden.js';
+import { sealedPackage } from './custody-file.js';
 import { type Errand, readArguments } from './desk.js';
 import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
@@ -19,6 +20,8 @@ export interface WorkerTask {
   module: string;
   token: Pkcs11Token;
   authorities: AuthorityCertificates;
+  /** Folder of the token process's own state. */
+  state: string;
   /** The key-generation lane yields to retrievals on the processor too. */
   lowPriority: boolean;
 }
@@ -57,6 +60,7 @@ async function act(errand: Errand): Promise<Judgement> {
   try {
     // A matter of the module, not of any record: the warden has no say in it.
     if (errand.op === 'inspect' && module) return { claims: [], value: inspectToken(module, token) };
+    if (errand.op === 'custody') return { claims: [], value: sealedPackage(hsm, task.state) };
     return await judge(warden, errand.op, readArguments(errand));
   } catch (error) {
     if (!(error instanceof HsmError && error.code === 'token-down')) throw error;

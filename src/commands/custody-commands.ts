@@ -1,0 +1,140 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { type Command, InvalidArgumentError } from 'commander';
+import { Fault } from '../foundation/index.js';
+import type { Installation } from '../house.js';
+import type { ActName } from './acts.js';
+
+export interface CommandParts {
+  home: () => string;
+  installation: Installation;
+  print: (value: unknown) => void;
+  act: (name: ActName, args: object) => Promise<unknown>;
+  does: (name: ActName) => (args: object) => Promise<void>;
+}
+
+/** Ceremony, backup, restore and drill: what keeps keys from being lost. */
+export function custodyCommands(ekms: Command, { home, installation, print, act, does }: CommandParts): void {
+  ekms
+    .command('ceremony')
+    .description('make an appliance whose keys M of N custodians can bring back; the same command goes on with one that was cut off')
+    .option('--custodian <who...>', 'NAME=paper, NAME=age1… or NAME=CERTIFICATE-FILE, one for each share', [])
+    .option('--threshold <m>', 'shares that are needed', (text) => small(text), 2)
+    .option('--shares <folder>', 'empty folder for shares and minutes, on another medium')
+    .option('--present <name...>', 'who is in the room, for the minutes', [])
+    .option('--domain <domain...>', 'mail domain whose people may enrol', [])
+    .option('--organisation <name>', 'name in the authorities’ certificates')
+    .action(async (how: CeremonyOptions) => {
+      const { begunCeremony, ceremony } = await import('./ceremony.js');
+      const begun = begunCeremony(home());
+      if (begun) console.error(`going on with the ceremony begun ${begun.began}`);
+      const plan = begun ?? (await planOf(how.custodian.length === 0 && process.stdin.isTTY ? await ask(how) : how));
+      const { minutes, shares } = await ceremony(home(), plan, installation, console.error);
+      print(`held: ${shares.length} shares and the minutes are in ${plan.out}\nminutes: ${minutes}`);
+      console.error('hand each share to its custodian, then make a backup and drill a restore: ekms backup create; ekms drill');
+    });
+
+  const backup = ekms.command('backup').description('backups that only the custodians together can open');
+  backup.command('create').action(() => does('backup.create')({}));
+  backup.command('list').action(() => does('backup.list')({}));
+  backup
+    .command('verify <file>')
+    .description('read it from end to end against this appliance’s signature')
+    .action((file: string) => does('backup.verify')({ file: resolve(file) }));
+
+  ekms
+    .command('restore <backup>')
+    .description('make the appliance again in a blank home, from a backup and M shares')
+    .requiredOption('--share <file...>', 'a file with the line of one share, as its custodian opened it')
+    .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
+    .option('--nothing-lost', 'the log did not grow after this backup: devices may go on without enrolling anew', false)
+    .action(async (file: string, { share, ca, nothingLost }: { share: string[]; ca?: string; nothingLost: boolean }) => {
+      const { restore, readShare } = await import('./restore.js');
+      const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
+      const report = await restore(
+        { home: home(), backup: resolve(file), shares: share.map(readShare), nothingLost, say: console.error, ...(root ? { root } : {}) },
+        installation,
+      );
+      print(report);
+      if (report.devicesEnded > 0)
+        console.error(
+          `${report.devicesEnded} devices must enrol anew: what was revoked after this backup cannot be told from what was not`,
+        );
+    });
+
+  ekms
+    .command('drill [backup]')
+    .description('restore the newest backup, or this one, into a scratch place, look at everything, remove it, and say so in the log')
+    .requiredOption('--share <file...>', 'a file with the line of one share, as its custodian opened it')
+    .option('--scratch <folder>', 'where there is room for a copy of the appliance; a memory file system is best', tmpdir())
+    .action(async (file: string | undefined, { share, scratch }: { share: string[]; scratch: string }) => {
+      const { drill } = await import('./drill.js');
+      const { readShare } = await import('./restore.js');
+      const newest = file ?? ((await act('backup.list', {})) as { file: string }[])[0]?.file; // what Backups.list gives
+      if (newest === undefined) throw new Fault('not-found', 'backup-missing', 'there is no backup yet: ekms backup create');
+      const root = new X509Certificate(readFileSync(join(home(), 'ca.pem'))).raw;
+      const report = await drill(
+        { backup: resolve(newest), shares: share.map(readShare), root, say: console.error },
+        scratch,
+        installation,
+      );
+      const { backup, keys, entries, seconds, problems } = report;
+      await act('custody.drilled', { backup, keys, entries, seconds: Math.round(seconds), problems: problems.length });
+      print(report);
+      if (problems.length > 0) throw new Fault('conflict', 'drill-failed', `the restored copy has ${problems.length} problems`);
+    });
+}
+
+interface CeremonyOptions {
+  custodian: string[];
+  threshold: number;
+  shares?: string;
+  present: string[];
+  domain: string[];
+  organisation?: string;
+}
+
+async function planOf({ custodian, threshold, shares, present, domain, organisation }: CeremonyOptions) {
+  const { checkPlan, parseCustodian } = await import('./ceremony.js');
+  if (custodian.length === 0 || shares === undefined) return undefined as never; // `ceremony` says what is missing
+  return {
+    plan: checkPlan({ threshold, custodians: custodian.map(parseCustodian) }),
+    out: resolve(shares),
+    domains: domain,
+    ...(organisation === undefined ? {} : { organisation }),
+    present,
+    began: new Date().toISOString(),
+  };
+}
+
+/** The guided form: the same options, asked one after the other. */
+async function ask(given: CeremonyOptions): Promise<CeremonyOptions> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const count = small(await lines.question('How many custodians? [3] ').then((text) => text || '3'));
+    const threshold = small(await lines.question('How many of them are needed for a restore? [2] ').then((text) => text || '2'));
+    const custodian: string[] = [];
+    for (let n = 1; n <= count; n++) {
+      const name = await lines.question(`Custodian ${n}: name? `);
+      const to = await lines.question(`${name}: age recipient, certificate file, or nothing for a printed share? `);
+      custodian.push(`${name}=${to || 'paper'}`);
+    }
+    const shares = given.shares ?? (await lines.question('Folder for the shares (another medium)? '));
+    const domain = given.domain.length > 0 ? given.domain : [await lines.question('Mail domain? ')];
+    const present = (await lines.question('Who else is present (comma between names)? '))
+      .split(',')
+      .map((name) => name.trim())
+      .filter(Boolean);
+    return { ...given, custodian, threshold, shares, domain, present };
+  } finally {
+    lines.close();
+  }
+}
+
+function small(text: string): number {
+  if (!/^\d{1,2}$/.test(text)) throw new InvalidArgumentError('It is not a small whole number.');
+  return Number(text);
+}

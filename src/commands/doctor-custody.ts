@@ -1,0 +1,35 @@
+import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
+import type { House } from '../house.js';
+import { parsePackage } from '../tokens/index.js';
+import { type Finding, Findings } from './finding.js';
+
+const DAY = 86_400_000;
+/** Days after which a drill should be done again. */
+const DRILL_DAYS = 180;
+
+/** Whether the keys outlive this machine. */
+export async function examineCustody({ token, storage, clock, configuration }: House): Promise<Finding[]> {
+  const findings = new Findings('custody');
+  const text = await token.custody();
+  if (text === null) {
+    findings.say(
+      'bad',
+      'this appliance was made without custodians ("ekms init"): when its token is lost, every key is. For evaluation only; "ekms ceremony" makes one that lasts',
+    );
+    return findings.end('');
+  }
+  const { threshold, shares, ceremony } = parsePackage(text).package;
+  const now = clock.now().getTime();
+  const backup = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.backup);
+  const drill = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.drill);
+  const { everyHours } = configuration.backup;
+  if (!backup) findings.say('bad', 'no backup was made yet: ekms backup create');
+  else if (everyHours > 0 && now - backup.time > 2 * everyHours * 3_600_000)
+    findings.say('bad', `the last backup is ${Math.round((now - backup.time) / 3_600_000)} hours old; one is due every ${everyHours}`);
+  if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
+  else if (now - drill.time > DRILL_DAYS * DAY)
+    findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);
+  return findings.end(
+    `${threshold} of ${shares.length} shares of ceremony ${ceremony.toString('hex').slice(0, 8)} open the backups; a restore was drilled`,
+  );
+}

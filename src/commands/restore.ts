@@ -1,0 +1,152 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { checkLog } from '../audit/index.js';
+import { pem } from '../certificates/index.js';
+import { type Configuration, configurationFile, loadConfiguration, parseConfiguration } from '../configuration.js';
+import { decodeContent, type OpenBackup, openBackupFile, type Restored, settleRestored } from '../custody/index.js';
+import { Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
+import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
+import { fillDatabase, withFreshSchema } from '../storage/index.js';
+import { encodePackage, Journal } from '../tokens/index.js';
+import { lockHome } from './lock.js';
+import { reconcile } from './reconcile.js';
+import { askTokenProgram } from './token-program.js';
+
+export interface RestoreOptions {
+  home: string;
+  backup: string;
+  /** Shares as their custodians hand them over: the line, or a text with the line in it. */
+  shares: string[];
+  /** Root certificate that the backup must have been signed under; without it, the one that the backup names. */
+  root?: Buffer;
+  /** The log is known not to have grown after this backup, so devices may go on. */
+  nothingLost?: boolean;
+  say: (line: string) => void;
+}
+
+export interface RestoreReport extends Restored {
+  backup: string;
+  created: string;
+  entries: number;
+  rows: number;
+  seconds: number;
+}
+
+const opened = z.strictObject({ fileKey: z.string() });
+/** Stands in a home while a restore works on it: what is half made is nobody's, and the next try begins by removing it. */
+const MARK = 'restoring';
+
+/** Makes an appliance again from a backup and M shares, in a blank home. Throws what is wrong with backup or shares before anything is made. */
+export async function restore(options: RestoreOptions, installation: Installation): Promise<RestoreReport> {
+  const { home, say } = options;
+  const began = Date.now();
+  mkdirSync(home, { recursive: true, mode: 0o700 });
+  const unlock = lockHome(home);
+  try {
+    if (existsSync(join(home, 'ca.pem')))
+      throw new Fault(
+        'conflict',
+        'already-initialised',
+        `${home} holds an appliance: a restore goes into a blank home. Nothing was changed`,
+      );
+    say('reading the backup from end to end');
+    const backup = await openBackupFile(options.backup, options.root);
+    try {
+      clearHalfMade(home, installation);
+      writeFileSync(join(home, MARK), `${backup.head.id}\n`, { mode: 0o600 });
+      const { configuration, rows } = await takeBack(options, backup, installation);
+      const report = await settle(configuration, installation, backup, options);
+      rmSync(join(home, MARK));
+      return { ...report, rows, seconds: Math.round((Date.now() - began) / 100) / 10 };
+    } finally {
+      await backup.close();
+    }
+  } finally {
+    unlock();
+  }
+}
+
+/** Token, configuration, database and journal, in this order. */
+async function takeBack(
+  { home, shares, say }: RestoreOptions,
+  backup: OpenBackup,
+  installation: Installation,
+): Promise<{ configuration: Configuration; rows: number }> {
+  // Until the backup is open, its head says as much of the configuration as making the token needs.
+  const before = existsSync(configurationFile(home))
+    ? loadConfiguration(home)
+    : parseConfiguration(JSON.stringify({ token: backup.head.token }), home);
+  const places = placesOf(before, installation);
+  say('making the token from the shares');
+  const { share, body } = backup.header.stanza;
+  const answer = await askTokenProgram(
+    'restore',
+    {
+      token: tokenSettings(before, installation),
+      ...(before.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
+      kekHelper: places.kekHelper,
+      package: encodePackage(backup.custody),
+      shares: shares.map(shareLine),
+      stanza: { share: share.toString('base64url'), body: body.toString('base64url') },
+    },
+    places.tokenEntry,
+  );
+  const fileKey = fromBase64(parsed(opened, answer, 'what the token process answered').fileKey, 'base64url') ?? Buffer.alloc(0);
+  const { manifest, rows } = await decodeContent(backup.content(fileKey));
+  if (!existsSync(configurationFile(home))) writeFileSync(configurationFile(home), manifest.configuration, { mode: 0o600 });
+  const configuration = loadConfiguration(home);
+  say('filling the database');
+  const { url, passwordFile } = configuration.database;
+  const count = await withFreshSchema({ url, home, ...(passwordFile ? { passwordFile } : {}) }, manifest.migrations, (runner) =>
+    fillDatabase(runner, rows),
+  );
+  fileKey.fill(0);
+  await Journal.restore(join(places.tokenState, 'journal'), Buffer.from(manifest.journal), new SystemClock());
+  return { configuration, rows: count };
+}
+
+/** The rules of design §10, and a look at everything, before the root certificate says that here is an appliance. */
+async function settle(
+  configuration: Configuration,
+  installation: Installation,
+  backup: OpenBackup,
+  { nothingLost = false, say }: RestoreOptions,
+): Promise<Omit<RestoreReport, 'rows' | 'seconds'>> {
+  say('applying the rules after a restore, and checking the log');
+  const house = await openHouse(configuration, installation);
+  try {
+    const entries = Number(backup.statement['entries']);
+    const restored = await settleRestored(house, { backup: backup.head.id, entries, nothingLost });
+    // Only now: an intent that waits for a key must find no pair of the old pool.
+    await reconcile(house);
+    const { problems } = await checkLog(house.storage);
+    if (problems.length > 0) throw new Fault('conflict', 'log-broken', `the restored log is not whole: ${problems[0]}`);
+    await house.revocations.publishDue();
+    const root = join(configuration.home, 'ca.pem');
+    writeFileSync(root, pem(house.authorities.root), { mode: 0o644, flag: 'wx' });
+    chmodSync(root, 0o644);
+    return { backup: backup.head.id, created: backup.head.created, entries, ...restored };
+  } finally {
+    await house.close();
+  }
+}
+
+/** Only what an earlier try made, which its mark tells of. */
+function clearHalfMade(home: string, installation: Installation): void {
+  if (!existsSync(join(home, MARK))) return;
+  const configuration = loadConfiguration(home);
+  const { tokenState } = placesOf(configuration, installation);
+  for (const path of [tokenState, configuration.token.pinFile, join(home, 'token'), join(home, 'softhsm2.conf')])
+    rmSync(path, { recursive: true, force: true });
+  if (configuration.database.url.startsWith('sqlite:'))
+    for (const end of ['', '-wal', '-shm'])
+      rmSync(join(home, `${configuration.database.url.slice('sqlite:'.length)}${end}`), { force: true });
+}
+
+/** The line of a share in whatever it came in. */
+export function shareLine(text: string): string {
+  return text.split(/\r?\n/).find((line) => /^\s*EKMS-SHARE-/i.test(line)) ?? text;
+}
+
+export const readShare = (path: string): string => shareLine(readFileSync(path, 'utf8'));

@@ -1,0 +1,62 @@
+import { z } from 'zod';
+import { makeHeader, parseRecipient, sealSmall } from '../../codec/age.js';
+import { envelopedFor } from '../../codec/cms/index.js';
+import { base64url, fromBase64, sha256 } from '../../foundation/index.js';
+import { formatShare, type Share } from './shares.js';
+
+/** Whom a share is for: an age recipient, an RSA certificate (a smart card's), or a sheet of paper in a safe. */
+export const custodianShape = z.strictObject({
+  name: z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,79}$/u, 'is a name of letters, digits, blanks, dots and hyphens'),
+  recipient: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('age'), recipient: z.string().max(100) }),
+    z.strictObject({ kind: z.literal('certificate'), der: z.string().max(20_000) }),
+    z.strictObject({ kind: z.literal('paper') }),
+  ]),
+});
+export type Custodian = z.output<typeof custodianShape>;
+
+export const custodyPlanShape = z
+  .strictObject({ threshold: z.int().min(2).max(16), custodians: z.array(custodianShape).min(2).max(16) })
+  .refine(({ threshold, custodians }) => threshold <= custodians.length, {
+    path: ['threshold'],
+    message: 'is more than there are custodians',
+  })
+  .refine(({ custodians }) => new Set(custodians.map(({ name }) => name)).size === custodians.length, {
+    path: ['custodians'],
+    message: 'two have one name',
+  });
+export type CustodyPlan = z.output<typeof custodyPlanShape>;
+
+/** How the package names whom a share went to. Throws `age-recipient-malformed`. */
+export function recipientOf({ recipient }: Custodian): string {
+  if (recipient.kind === 'paper') return 'paper';
+  if (recipient.kind === 'age') {
+    parseRecipient(recipient.recipient);
+    return recipient.recipient;
+  }
+  return `certificate:${base64url(sha256(fromBase64(recipient.der, 'base64') ?? Buffer.alloc(0)))}`;
+}
+
+/** The file that a custodian gets. Only the paper form can be read by whoever finds it. */
+export async function sealShare(share: Share, { name, recipient }: Custodian): Promise<{ file: string; content: Buffer }> {
+  const base = `share-${share.number}-${name.replaceAll(/[^\p{L}\p{N}._-]/gu, '_')}`;
+  const line = formatShare(share);
+  if (recipient.kind === 'certificate')
+    return { file: `${base}.p7m`, content: envelopedFor(fromBase64(recipient.der, 'base64') ?? Buffer.alloc(0), Buffer.from(`${line}\n`)) };
+  if (recipient.kind === 'age') {
+    const { header, fileKey } = makeHeader(recipient.recipient);
+    return { file: `${base}.age`, content: Buffer.concat([header, sealSmall(fileKey, Buffer.from(`${line}\n`))]) };
+  }
+  return { file: `${base}.txt`, content: Buffer.from(paper(share, name, line)) };
+}
+
+const paper = (share: Share, name: string, line: string): string => `EKMS custody share ${share.number} of ${share.total}
+
+Custodian: ${name}
+Ceremony:  ${share.ceremony.toString('hex')}
+Any ${share.threshold} of the ${share.total} shares open the backups of this appliance. Fewer say nothing.
+Print this, seal it, lock it away, and delete the file. The last letters are a checksum.
+As a QR code: the line below as it stands (alphanumeric mode).
+
+${line}
+`;

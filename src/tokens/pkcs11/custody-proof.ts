@@ -1,0 +1,69 @@
+import { createHash, createPublicKey, randomBytes, verify } from 'node:crypto';
+import { sameBytes } from '../../foundation/index.js';
+import type { CustodyEntry, CustodyPackage } from '../custody/package.js';
+import { HsmError, SIGNING_KEYS } from '../hsm.js';
+import { CustodyOpening } from './custody-keys.js';
+import { KEY, type Pkcs11Module } from './module.js';
+import { Pkcs11Hsm, type Pkcs11Token } from './pkcs11-hsm.js';
+import { LABEL, signingMechanism } from './token-keys.js';
+
+const TRIED = { token: false, private: true, sensitive: true, extractable: false } as const;
+
+/**
+ * Opens each of the custodians' copies in a session and holds it against the key in service: a copy that would not restore is found at the
+ * ceremony, not after the fire. Nothing stays in the token. Throws HsmError `blob-corrupt`, naming the key.
+ */
+export function proveCustody(
+  module: Pkcs11Module,
+  token: Pkcs11Token,
+  ceremonyKey: Buffer,
+  custody: Pick<CustodyPackage, 'custodyKey' | 'keys'>,
+): void {
+  const hsm = new Pkcs11Hsm(module, token);
+  const session = module.openSession(token.label);
+  try {
+    const opening = new CustodyOpening(session, token.profile, ceremonyKey, custody.custodyKey.wrapped);
+    const message = randomBytes(32);
+    for (const entry of custody.keys) {
+      const holds = proofs(entry);
+      if (!holds) throw new HsmError('blob-corrupt', `the custodians' copy of ${entry.label} is not the key in service`);
+    }
+    opening.close();
+
+    function proofs(entry: CustodyEntry): boolean {
+      const { mechanisms } = token.profile;
+      if (entry.kind === 'kek') {
+        const kek = opening.take(entry, { ...TRIED, unwrap: true });
+        session.unwrap({ number: mechanisms.kwp }, kek, token.canary, { ...KEY.ecPrivate, ...TRIED });
+        return true;
+      }
+      if (entry.label === LABEL.records) {
+        const mac = session.sign({ number: mechanisms.hmacSha256 }, opening.take(entry, { ...TRIED, sign: true }), message);
+        return sameBytes(mac, hsm.mac(message));
+      }
+      if (entry.label === LABEL.seal) {
+        const sealed = hsm.seal(message, 'custody proof');
+        const gcm = { nonce: Buffer.from(sealed.subarray(0, 12)), context: Buffer.from('custody proof') };
+        const opened = session.decrypt(
+          { number: mechanisms.aesGcm, gcm },
+          opening.take(entry, { ...TRIED, decrypt: true }),
+          sealed.subarray(12),
+        );
+        return sameBytes(opened, message);
+      }
+      const name = SIGNING_KEYS.find((each) => LABEL.signing(each) === entry.label);
+      if (!name || !entry.publicKey?.equals(hsm.publicKey(name))) return false;
+      const { mechanism, hostDigest } = signingMechanism(hsm.algorithm(name), token.profile);
+      const digest = { ed25519: null, 'rsa-pkcs1-sha384': 'sha384', 'ecdsa-p256-sha256': 'sha256', 'ecdsa-p384-sha384': 'sha384' }[
+        hsm.algorithm(name)
+      ];
+      const input = hostDigest ? createHash(hostDigest).update(message).digest() : message;
+      const signature = session.sign(mechanism, opening.take(entry, { ...TRIED, sign: true }), input);
+      const key = createPublicKey({ key: entry.publicKey, format: 'der', type: 'spki' });
+      return verify(digest, message, { key, dsaEncoding: 'ieee-p1363' }, signature);
+    }
+  } finally {
+    session.close();
+    hsm.close();
+  }
+}

@@ -1,0 +1,18 @@
+import { join } from 'node:path';
+import { Fault } from '../../foundation/index.js';
+import { encodePackage, packageMacInput, readPackage } from '../custody/package.js';
+import type { Hsm } from '../hsm.js';
+import { CUSTODY_FILE } from './token-state.js';
+
+/** The custody package beside the token, as text; null where there is none. Throws `custody-package-forged` when the token did not seal it like this. */
+export function sealedPackage(hsm: Pick<Hsm, 'mac'>, state: string): string | null {
+  const sealed = readPackage(join(state, CUSTODY_FILE));
+  if (!sealed) return null;
+  if (!hsm.mac(packageMacInput(sealed.package)).equals(sealed.mac))
+    throw new Fault(
+      'conflict',
+      'custody-package-forged',
+      'the custody package beside the token was changed: later keys and backups would be sealed to somebody else',
+    );
+  return encodePackage(sealed);
+}

@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Fault } from '../../foundation/index.js';
+import { Pkcs11Module } from '../pkcs11/module.js';
+import { loadProfile, type TokenProfile } from '../pkcs11/profile.js';
+import type { TokenSettings } from './settings.js';
+
+/** Where a token is to be made. */
+export interface Site {
+  token: TokenSettings & { pinFile: string };
+  /** Folder for SoftHSM's tokens, to be made together with `token.softhsmConfig`. Absent: the module is ready to make a token. */
+  softhsmTokens?: string | undefined;
+}
+
+export interface FreshToken {
+  module: Pkcs11Module;
+  profile: TokenProfile;
+  pin: string;
+  soPin: string;
+  /** Folder of the token process's state under its temporary name; to be made and filled. */
+  state: string;
+}
+
+/**
+ * Makes a token and the folder that the token process keeps beside it. Everything is made under a temporary name and renamed at the end, the
+ * state folder last: while that is not there, nothing has been initialised, and what an attempt left that was cut in between is set aside by the next. A token in a module of its own may be left over after a failure;
+ * the message says how to remove it. Throws `already-initialised`.
+ */
+export async function installToken<T>({ token, softhsmTokens }: Site, fill: (fresh: FreshToken) => Promise<T>): Promise<T> {
+  process.umask(0o077);
+  const finals = [token.state, token.pinFile, ...(softhsmTokens ? [softhsmTokens] : [])];
+  const fresh = (path: string) => `${path}.new`;
+  // Only an init that was cut leaves the new state folder behind. What it had put in place already has never been used.
+  const cut = !existsSync(token.state) && existsSync(fresh(token.state));
+  for (const path of finals)
+    if (existsSync(path) && !cut)
+      throw new Fault('conflict', 'already-initialised', `${path} exists: a token has been made here. Nothing was changed`);
+  // Set aside all the same, for a token is never deleted on an inference.
+  for (const path of cut ? finals.filter((each) => existsSync(each)) : []) renameSync(path, `${path}.cut-${Date.now()}`);
+  for (const path of finals.map(fresh).reverse()) rmSync(path, { recursive: true, force: true });
+  for (const path of finals) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    if (softhsmTokens) useSoftHsm(fresh(softhsmTokens), join(fresh(softhsmTokens), 'softhsm2.conf'));
+    else if (token.softhsmConfig) process.env['SOFTHSM2_CONF'] = token.softhsmConfig;
+    const pin = randomBytes(32).toString('base64url');
+    writeDurably(fresh(token.pinFile), `${pin}\n`);
+    const made = await withModule(token, pin, fresh(token.state), fill);
+    if (softhsmTokens && token.softhsmConfig) {
+      rmSync(join(fresh(softhsmTokens), 'softhsm2.conf'));
+      rmSync(token.softhsmConfig, { force: true });
+      writeDurably(token.softhsmConfig, softHsmConfig(softhsmTokens));
+      renameSync(fresh(softhsmTokens), softhsmTokens);
+    }
+    renameSync(fresh(token.pinFile), token.pinFile);
+    renameSync(fresh(token.state), token.state);
+    syncFolders(finals);
+    return made;
+  } catch (error) {
+    for (const path of finals) rmSync(fresh(path), { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function withModule<T>(token: TokenSettings, pin: string, state: string, fill: (fresh: FreshToken) => Promise<T>): Promise<T> {
+  const profile = loadProfile(token.profiles, token.profile);
+  const module = new Pkcs11Module(token.module);
+  try {
+    // The security officer's PIN is of no use after this and is forgotten here.
+    return await fill({ module, profile, pin, soPin: randomBytes(32).toString('base64url'), state });
+  } finally {
+    module.finalise();
+  }
+}
+
+function useSoftHsm(tokens: string, config: string): void {
+  mkdirSync(tokens, { mode: 0o700 });
+  writeDurably(config, softHsmConfig(tokens));
+  process.env['SOFTHSM2_CONF'] = config;
+}
+
+const softHsmConfig = (tokens: string): string =>
+  `directories.tokendir = ${tokens}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\nslots.mechanisms = ALL\n`;
+
+export function writeDurably(path: string, content: string | Buffer): void {
+  const fd = openSync(path, 'wx', 0o600);
+  try {
+    writeSync(fd, Buffer.from(content));
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function syncFolders(paths: string[]): void {
+  for (const path of new Set(paths.map((each) => dirname(each)))) {
+    const fd = openSync(path, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}

@@ -1,0 +1,54 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { openStanza } from '../../codec/age.js';
+import { base64url, Fault, fromBase64 } from '../../foundation/index.js';
+import { encodePackage, packageMacInput, parsePackage } from '../custody/package.js';
+import { combineShares, parseShare } from '../custody/shares.js';
+import { restoreToken } from '../pkcs11/ceremony.js';
+import { Pkcs11Hsm } from '../pkcs11/pkcs11-hsm.js';
+import { installToken, writeDurably } from './install-token.js';
+import { settingsShape } from './settings.js';
+import { CUSTODY_FILE, writeState } from './token-state.js';
+
+const shape = z.strictObject({
+  /** The PIN is made here, so its place must be named. */
+  token: settingsShape.extend({ pinFile: z.string().startsWith('/') }),
+  softhsmTokens: z.string().startsWith('/').optional(),
+  kekHelper: z.string().startsWith('/'),
+  /** The custody package as the backup carries it, and shares as lines. */
+  package: z.string(),
+  shares: z.array(z.string().max(400)).max(255),
+  /** The stanza of the backup that is to be opened, base64url. */
+  stanza: z.strictObject({ share: z.string(), body: z.string() }),
+});
+export type RestoreSettings = z.input<typeof shape>;
+
+/**
+ * Makes the token anew from a custody package and M shares. Resolves with the file key of that one backup (base64url), not with the identity
+ * that opens them all. The journal is the caller's to put back: it comes out of the backup. Throws the faults of `combineShares`.
+ */
+export async function restore(value: unknown): Promise<{ fileKey: string }> {
+  const parsed = shape.safeParse(value);
+  if (!parsed.success) throw new Fault('misconfigured', 'token-settings', 'the settings of a restore do not fit');
+  const { token, kekHelper, stanza, ...given } = parsed.data;
+  const sealed = parsePackage(given.package);
+  const custody = sealed.package;
+  const digests = custody.shares.map(({ digest }) => digest);
+  const ceremonyKey = await combineShares(given.shares.map(parseShare), custody.ceremony, custody.threshold, digests);
+  return installToken({ token, softhsmTokens: given.softhsmTokens }, async ({ module, profile, pin, soPin, state }) => {
+    const { label } = token;
+    const ceremony = { module, label, profile, kekHelper, authorities: 'p384' as const };
+    const { canary, identity } = restoreToken(ceremony, pin, soPin, { ceremonyKey, custody });
+    const hsm = new Pkcs11Hsm(module, { label, profile, canary }, pin);
+    if (!hsm.mac(packageMacInput(custody)).equals(sealed.mac))
+      throw new Fault('conflict', 'custody-package-forged', 'this custody package was changed after the token had sealed it');
+    mkdirSync(state, { mode: 0o700 });
+    writeState(state, canary, custody.certificates);
+    writeDurably(join(state, CUSTODY_FILE), encodePackage(sealed));
+    const part = (text: string) => fromBase64(text, 'base64url') ?? Buffer.alloc(0);
+    const fileKey = openStanza({ share: part(stanza.share), body: part(stanza.body) }, identity);
+    for (const secret of [ceremonyKey, identity]) secret.fill(0);
+    return { fileKey: base64url(fileKey) };
+  });
+}
