@@ -7,6 +7,7 @@ import { decide, type ListOptions, listDevices, listPending, removeThis } from '
 import { type EnrollOptions, enroll } from './enroll.js';
 import { type ExportOptions, exportKey } from './export.js';
 import { type KeysOptions, keys } from './keys.js';
+import { pdfCommands } from './pdf-commands.js';
 import type { StoreOptions, Terminal } from './session.js';
 
 /** Exit statuses: scripts rely on them. */
@@ -63,6 +64,8 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
     .option('--p12-passphrase-file <file>', 'its first line protects the PKCS#12 file (default: one is made and shown)')
     .action((options: ExportOptions) => does(exportKey(terminal, options)));
 
+  pdfCommands(root, command, terminal, does);
+
   const devices = command(root, 'devices', 'list your devices')
     .option('--json', 'as JSON')
     .action((options: ListOptions) => does(listDevices(terminal, options)));
@@ -105,7 +108,7 @@ function explain(error: unknown, terminal: Terminal): number {
   return EXIT.error;
 }
 
-/** Mails that nobody could open. */
+/** Mails and documents that nobody could open. */
 const UNREADABLE = new Set([
   'asn1-malformed',
   'cms-malformed',
@@ -115,4 +118,9 @@ const UNREADABLE = new Set([
   'mime-too-deep',
   'not-encrypted',
   'algorithm-unsupported',
+  'pdf-not',
+  'pdf-damaged',
+  'pdf-truncated',
+  'pdf-excessive',
+  'pdf-unsupported',
 ]);

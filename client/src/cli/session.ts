@@ -12,6 +12,8 @@ export interface Terminal {
   environment: NodeJS.ProcessEnv;
   say(words: string): void;
   print(bytes: string | Uint8Array): void;
+  /** Where somebody watches: shows how far the work on one file is. */
+  progress?(name: string): (done: number, all: number) => void;
 }
 
 export async function openStore(terminal: Terminal, options: StoreOptions): Promise<Store> {

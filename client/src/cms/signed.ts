@@ -1,11 +1,16 @@
 import { constants, createHash, type KeyObject, verify } from 'node:crypto';
+import { children, type Element, Fields, numberOf, octetsOf, oidOf, TAG, timeOf, tlv } from '../../../src/codec/asn1/index.js';
+import {
+  type AlgorithmIdentifier,
+  algorithmOf,
+  CONTENT,
+  type ContentInfo,
+  digestName,
+  isNamedBy,
+  readRecipientId,
+} from '../../../src/codec/cms/index.js';
 import { Fault, sameBytes } from '../../../src/foundation/index.js';
-import { children, type Element, Fields, numberOf, octetsOf, oidOf, TAG, timeOf, tlv } from '../asn1/index.js';
 import { type Certificate, readCertificate } from '../x509/index.js';
-import { type AlgorithmIdentifier, algorithmOf, type ContentInfo } from './content-info.js';
-import { isNamedBy, readRecipientId } from './enveloped.js';
-import { digestName } from './key-transport.js';
-import { CONTENT } from './oids.js';
 
 export interface Signed {
   /** The content when it travels inside (opaque signing), undefined when detached. */

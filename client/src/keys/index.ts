@@ -2,4 +2,4 @@
 export { type Collected, collectKeys } from './collect.js';
 export { acceptKey, type Receiver } from './delivery.js';
 export { type HeldKey, heldKey } from './held-key.js';
-export { CannotDecrypt, openerFor, openWrapped, type RemoteDecryption } from './opener.js';
+export { CannotDecrypt, idText, openerFor, openOneOf, openWrapped, type RemoteDecryption } from './opener.js';

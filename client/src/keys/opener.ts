@@ -25,35 +25,46 @@ export class CannotDecrypt extends Error {
   override readonly name = 'CannotDecrypt';
 }
 
-/** Picks the key that the mail names among all that the device holds, current and former, by any certificate that the key ever had. */
+/** Opens a mail's envelope. */
 export function openerFor(held: readonly HeldKey[], remotely: RemoteDecryption): Opener {
-  return async (enveloped) => {
-    const cipher = cipherOf(enveloped);
-    const named = enveloped.recipients.flatMap((recipient) =>
-      held.filter((key) => isFor(recipient, key)).map((key) => ({ recipient, key })),
+  return (enveloped) => openOneOf([enveloped], held, remotely, 'mail');
+}
+
+/**
+ * Picks the key that one of the envelopes names among all that the device holds, current and former, by any certificate that the key ever had. The first
+ * envelope that opens counts.
+ */
+export async function openOneOf(
+  envelopes: readonly Enveloped[],
+  held: readonly HeldKey[],
+  remotely: RemoteDecryption,
+  what: 'mail' | 'document',
+): Promise<{ content: Buffer; by: string }> {
+  const named = envelopes.flatMap((enveloped) =>
+    enveloped.recipients.flatMap((recipient) => held.filter((key) => isFor(recipient, key)).map((key) => ({ enveloped, recipient, key }))),
+  );
+  if (named.length === 0)
+    throw new CannotDecrypt(
+      `no key of this device opens this ${what}.\n${described(envelopes, held, what)}\nIf the ${what} is new, "mesign keys" fetches newer keys.`,
     );
-    if (named.length === 0)
-      throw new CannotDecrypt(
-        `no key of this device opens this mail.\n${described(enveloped, held)}\nIf the mail is new, "mesign keys" fetches newer keys.`,
-      );
-    const failures: string[] = [];
-    for (const { recipient, key } of named) {
-      try {
-        const contentKey = await contentKeyOf(recipient, key, cipher.keyLength, remotely);
-        const content = contentKey && openContent(enveloped, contentKey);
-        if (content)
-          return {
-            content,
-            by: `key ${key.id} (${key.suite}, ${key.state}, ${key.mode}), ${recipient.algorithm.oid === RSA ? 'RSA PKCS#1 v1.5' : 'RSA-OAEP'}, ${cipher.name}`,
-          };
-        failures.push(`key ${key.id} is named, but the mail does not open with it: it was damaged or changed on the way`);
-      } catch (error) {
-        if (!(error instanceof Fault) || error.code !== 'algorithm-unsupported') throw error;
-        failures.push(`key ${key.id}: ${error.message}`);
-      }
+  const failures: string[] = [];
+  for (const { enveloped, recipient, key } of named) {
+    try {
+      const cipher = cipherOf(enveloped);
+      const contentKey = await contentKeyOf(recipient, key, cipher.keyLength, remotely);
+      const content = contentKey && openContent(enveloped, contentKey);
+      if (content)
+        return {
+          content,
+          by: `key ${key.id} (${key.suite}, ${key.state}, ${key.mode}), ${recipient.algorithm.oid === RSA ? 'RSA PKCS#1 v1.5' : 'RSA-OAEP'}, ${cipher.name}`,
+        };
+      failures.push(`key ${key.id} is named, but the ${what} does not open with it: it was damaged or changed on the way`);
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== 'algorithm-unsupported') throw error;
+      failures.push(`key ${key.id}: ${error.message}`);
     }
-    throw new CannotDecrypt(`${failures.join('\n')}\n${described(enveloped, held)}`);
-  };
+  }
+  throw new CannotDecrypt(`${failures.join('\n')}\n${described(envelopes, held, what)}`);
 }
 
 const RSA = '1.2.840.113549.1.1.1';
@@ -80,17 +91,17 @@ function remoteScheme(transport: Transport): RemoteScheme {
   throw new Fault('malformed', 'algorithm-unsupported', words);
 }
 
-function described(enveloped: Enveloped, held: readonly HeldKey[]): string {
-  const recipients = enveloped.recipients.map((recipient) => `  ${idText(recipient.id)}`);
-  if (enveloped.otherRecipients > 0)
-    recipients.push(`  ${enveloped.otherRecipients} more of a kind that is not opened here (key agreement, pass phrase, shared key)`);
+function described(envelopes: readonly Enveloped[], held: readonly HeldKey[], what: 'mail' | 'document'): string {
+  const recipients = envelopes.flatMap((enveloped) => enveloped.recipients.map((recipient) => `  ${idText(recipient.id)}`)).slice(0, 50);
+  const others = envelopes.reduce((sum, enveloped) => sum + enveloped.otherRecipients, 0);
+  if (others > 0) recipients.push(`  ${others} more of a kind that is not opened here (key agreement, pass phrase, shared key)`);
   const keys = held.map(
     (key) => `  ${key.id} (${key.suite}, ${key.state}, ${key.mode}): ${key.leaves.map((leaf) => `serial ${hex(leaf.serial)}`).join(', ')}`,
   );
-  return `The mail names as recipients:\n${recipients.join('\n') || '  nobody'}\nThis device holds:\n${keys.join('\n') || '  no key'}`;
+  return `The ${what} names as recipients:\n${recipients.join('\n') || '  nobody'}\nThis device holds:\n${keys.join('\n') || '  no key'}`;
 }
 
-const idText = (id: RecipientId): string =>
+export const idText = (id: RecipientId): string =>
   'keyIdentifier' in id ? `key identifier ${hex(id.keyIdentifier)}` : `serial ${hex(id.serial)} of issuer ${nameText(id.issuer)}`;
 const hex = (bytes: Buffer): string => bytes.toString('hex');
 

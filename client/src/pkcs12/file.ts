@@ -1,5 +1,5 @@
 import { createHash, type KeyObject } from 'node:crypto';
-import { bmpString, context, integer, octetString, oid, sequence, setOf, tlv } from '../asn1/index.js';
+import { bmpString, context, integer, octetString, oid, sequence, setOf, tlv } from '../../../src/codec/asn1/index.js';
 import type { Certificate } from '../x509/index.js';
 import type { Protection } from './protect.js';
 

@@ -3,6 +3,8 @@ import { Fault } from '../../../src/foundation/index.js';
 import { type AppCredential, signedFields } from './app-credential.js';
 import type { EnrolmentAnswer, Routes } from './contract.js';
 import {
+  type AddressCertificate,
+  addressCertificate,
   type Decryption,
   type Device,
   decryption,
@@ -69,6 +71,11 @@ export class EkmsClient {
   ): Promise<Decryption> {
     const body: Body<'POST /v1/keys/{id}/decryptions'> = { ...ask, encryptedKey: ask.encryptedKey.toString('base64') };
     return shaped(decryption, await this.#transport.send('POST', `/v1/keys/${encodeURIComponent(id)}/decryptions`, json(body)));
+  }
+
+  /** Valid encrypting certificates of an address, newest first. */
+  async certificates(address: string): Promise<AddressCertificate[]> {
+    return shaped(z.array(addressCertificate), await this.#transport.send('GET', `/v1/certificates?email=${encodeURIComponent(address)}`));
   }
 
   async devices(): Promise<Device[]> {

@@ -54,3 +54,6 @@ export const pendingEnrolment = z.object({
   requestedAt: z.string(),
 });
 export type PendingEnrolment = Read<typeof pendingEnrolment, Answers<'GET /v1/enrolments'>[200][number]>;
+
+export const addressCertificate = z.object({ certificate: z.string(), chain: z.array(z.string()) });
+export type AddressCertificate = Read<typeof addressCertificate, Answers<'GET /v1/certificates'>[200][number]>;

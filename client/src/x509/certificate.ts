@@ -1,6 +1,6 @@
 import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
+import { bitsOf, children, type Element, Fields, octetsOf, oidOf, readWhole, TAG } from '../../../src/codec/asn1/index.js';
 import { Fault } from '../../../src/foundation/index.js';
-import { bitsOf, children, type Element, Fields, octetsOf, oidOf, readWhole, TAG } from '../asn1/index.js';
 
 export interface Extension {
   critical: boolean;

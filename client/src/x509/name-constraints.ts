@@ -1,4 +1,4 @@
-import { children, type Element, Fields, oidOf, readWhole, TAG } from '../asn1/index.js';
+import { children, type Element, Fields, oidOf, readWhole, TAG } from '../../../src/codec/asn1/index.js';
 import { type Certificate, EXTENSION } from './certificate.js';
 
 type Refusal = (why: string) => Error;

@@ -1,4 +1,4 @@
-import { children, Fields, oidOf, readWhole, TAG } from '../asn1/index.js';
+import { children, Fields, oidOf, readWhole, TAG } from '../../../src/codec/asn1/index.js';
 
 const SHORT: Readonly<Record<string, string>> = {
   '2.5.4.3': 'CN',

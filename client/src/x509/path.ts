@@ -1,5 +1,5 @@
+import { children, numberOf, readWhole, TAG } from '../../../src/codec/asn1/index.js';
 import { Fault } from '../../../src/foundation/index.js';
-import { children, numberOf, readWhole, TAG } from '../asn1/index.js';
 import { type Certificate, EXTENSION } from './certificate.js';
 import { assertNamesPermitted } from './name-constraints.js';
 

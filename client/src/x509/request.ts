@@ -1,5 +1,5 @@
 import { createPublicKey, type KeyObject, sign } from 'node:crypto';
-import { bitString, context, integer, oid, sequence, setOf, utf8String } from '../asn1/index.js';
+import { bitString, context, integer, oid, sequence, setOf, utf8String } from '../../../src/codec/asn1/index.js';
 
 const COMMON_NAME = '2.5.4.3';
 const ECDSA_SHA256 = '1.2.840.10045.4.3.2';

@@ -1,42 +1,83 @@
 import { constants, createCipheriv, publicEncrypt, randomBytes, X509Certificate } from 'node:crypto';
 import { Fault } from '../../foundation/index.js';
-import { at, context, octets, oid, sequence, setOf, tlv, unsigned } from './der.js';
+import { context, octets, oid, sequence, setOf, tlv, unsigned } from './der.js';
+import { issuerAndSerial } from './signed-detached.js';
 
-const ENVELOPED_DATA = oid('1.2.840.113549.1.7.3');
+/** `pkcs1` is what every reader opens; OAEP (SHA-256) is stronger and opened by few. */
+export interface EnvelopeForm {
+  transport: 'pkcs1' | 'oaep';
+  cipher: 'aes-256-cbc' | 'aes-128-cbc';
+}
+
+export interface KeyTransportRecipient {
+  /** DER */
+  certificate: Buffer;
+  publicKey: X509Certificate['publicKey'];
+}
+
+const NULL = tlv(0x05);
+const SHA256 = sequence(oid('2.16.840.1.101.3.4.2.1'), NULL);
+const TRANSPORTS = {
+  pkcs1: sequence(oid('1.2.840.113549.1.1.1'), NULL),
+  oaep: sequence(oid('1.2.840.113549.1.1.7'), sequence(context(0, SHA256), context(1, sequence(oid('1.2.840.113549.1.1.8'), SHA256)))),
+} as const;
+const CIPHERS = { 'aes-256-cbc': oid('2.16.840.1.101.3.4.1.42'), 'aes-128-cbc': oid('2.16.840.1.101.3.4.1.2') } as const;
+const VERSION_0 = unsigned(Buffer.of(0));
 const DATA = oid('1.2.840.113549.1.7.1');
-const SHA256 = sequence(oid('2.16.840.1.101.3.4.2.1'), tlv(0x05));
-const OAEP_SHA256 = sequence(
-  oid('1.2.840.113549.1.1.7'),
-  sequence(context(0, SHA256), context(1, sequence(oid('1.2.840.113549.1.1.8'), SHA256))),
-);
-const AES256_CBC = oid('2.16.840.1.101.3.4.1.42');
+const ENVELOPED_DATA = oid('1.2.840.113549.1.7.3');
+/** Bits of an RSA key: shorter ones no longer hold, longer ones nobody has but who wants to keep us busy. */
+const RSA_BITS = { least: 2048, most: 8192 } as const;
 
-/**
- * CMS EnvelopedData (RFC 5652 §6) for the holder of one RSA certificate: RSA-OAEP with SHA-256, AES-256-CBC. It hides and does not
- * authenticate: for content that carries a checksum of its own. Throws `certificate-unfit` for a certificate without an RSA key.
- */
-export function envelopedFor(certificate: Uint8Array, plain: Uint8Array): Buffer {
-  let key: X509Certificate['publicKey'] | undefined;
+/** Throws `certificate-unfit` for what envelopes cannot be made for. */
+export function keyTransportRecipient(certificate: Uint8Array): KeyTransportRecipient {
+  let parsed: X509Certificate;
+  let publicKey: X509Certificate['publicKey'];
   try {
-    key = new X509Certificate(certificate).publicKey;
+    parsed = new X509Certificate(certificate);
+    publicKey = parsed.publicKey;
   } catch {
-    // said below
+    throw new Fault('malformed', 'certificate-unfit', 'this is no readable X.509 certificate');
   }
-  const serial = at(certificate, 0, 0, 1);
-  const issuer = at(certificate, 0, 0, 3);
-  if (key?.asymmetricKeyType !== 'rsa' || !serial || !issuer)
+  if (publicKey.asymmetricKeyType !== 'rsa')
     throw new Fault(
       'malformed',
       'certificate-unfit',
-      'this is no X.509 certificate with an RSA key, which is what can be encrypted to here',
+      `the certificate holds a key of kind ${publicKey.asymmetricKeyType}, and documents are encrypted to RSA keys only`,
     );
-  const cek = randomBytes(32);
+  const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
+  if (bits < RSA_BITS.least || bits > RSA_BITS.most)
+    throw new Fault(
+      'malformed',
+      'certificate-unfit',
+      `the certificate holds an RSA key of ${bits} bits; from ${RSA_BITS.least} to ${RSA_BITS.most} are taken`,
+    );
+  return { certificate: parsed.raw, publicKey };
+}
+
+/** EnvelopedData (RFC 5652 §6.1), DER, for recipients named by issuer and serial number. The content key is made here and forgotten. */
+export function envelopedData(content: Uint8Array, recipients: readonly KeyTransportRecipient[], form: EnvelopeForm): Buffer {
+  const key = randomBytes(form.cipher === 'aes-256-cbc' ? 32 : 16);
   const iv = randomBytes(16);
-  const cipher = createCipheriv('aes-256-cbc', cek, iv);
-  const content = Buffer.concat([cipher.update(plain), cipher.final()]);
-  const encryptedKey = publicEncrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }, cek);
-  // RFC 5652 §6.2.1: version 0 goes with issuerAndSerialNumber; §6.1: EnvelopedData is then version 0 too.
-  const recipient = sequence(unsigned(Buffer.of(0)), sequence(issuer.whole, serial.whole), OAEP_SHA256, octets(encryptedKey));
-  const encrypted = sequence(DATA, sequence(AES256_CBC, octets(iv)), tlv(0x80, content));
-  return sequence(ENVELOPED_DATA, context(0, sequence(unsigned(Buffer.of(0)), setOf(recipient), encrypted)));
+  const cipher = createCipheriv(form.cipher, key, iv);
+  const encrypted = Buffer.concat([cipher.update(content), cipher.final()]);
+  const padding =
+    form.transport === 'pkcs1'
+      ? { padding: constants.RSA_PKCS1_PADDING }
+      : { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' };
+  const infos = recipients.map(({ certificate, publicKey }) =>
+    sequence(
+      VERSION_0,
+      issuerAndSerial(certificate),
+      TRANSPORTS[form.transport],
+      octets(publicEncrypt({ key: publicKey, ...padding }, key)),
+    ),
+  );
+  key.fill(0);
+  const info = sequence(DATA, sequence(CIPHERS[form.cipher], octets(iv)), tlv(0x80, encrypted));
+  return sequence(ENVELOPED_DATA, context(0, sequence(VERSION_0, setOf(...infos), info)));
+}
+
+/** For the holder of one certificate: RSA-OAEP, AES-256-CBC. It hides and does not authenticate: for content that carries a checksum of its own. */
+export function envelopedFor(certificate: Uint8Array, plain: Uint8Array): Buffer {
+  return envelopedData(plain, [keyTransportRecipient(certificate)], { transport: 'oaep', cipher: 'aes-256-cbc' });
 }

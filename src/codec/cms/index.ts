@@ -1,5 +1,9 @@
-/** Cryptographic Message Syntax (RFC 5652), the two forms that EKMS makes: a key enveloped for a device, and a detached signature. Pure. */
-
-export { envelopedFor } from './enveloped-data.js';
+/** Cryptographic Message Syntax (RFC 5652, 5083, 5084): envelopes read and made, keys enveloped for a device, detached signatures. Pure. */
+export { cipherOf, openContent } from './content-cipher.js';
+export { type AlgorithmIdentifier, algorithmOf, type ContentInfo, readContentInfo } from './content-info.js';
+export { type Enveloped, isNamedBy, type Recipient, type RecipientId, readEnveloped, readRecipientId } from './enveloped.js';
+export { type EnvelopeForm, envelopedData, envelopedFor, type KeyTransportRecipient, keyTransportRecipient } from './enveloped-data.js';
 export { type EnvelopedKey, envelopedKey, parseEnvelopedKey, subjectKeyIdentifier } from './enveloped-key.js';
+export { digestName, openTransport, type Transport, transportOf } from './key-transport.js';
+export { CONTENT } from './oids.js';
 export { type DetachedSignature, signedDetached } from './signed-detached.js';

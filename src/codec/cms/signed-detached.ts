@@ -59,7 +59,8 @@ function ecdsaValue(signature: Uint8Array): Buffer {
   return sequence(unsigned(signature.subarray(0, 32)), unsigned(signature.subarray(32)));
 }
 
-function issuerAndSerial(certificate: Uint8Array): Buffer {
+/** IssuerAndSerialNumber (RFC 5652 §10.2.4), as the certificate itself spells both. */
+export function issuerAndSerial(certificate: Uint8Array): Buffer {
   // RFC 5280 §4.1: TBSCertificate opens with [0] version (always there in v3), serialNumber, signature, issuer.
   const [serial, issuer] = [at(certificate, 0, 0, 1), at(certificate, 0, 0, 3)];
   if (!serial || !issuer || serial.tag !== 0x02)

@@ -1,5 +1,5 @@
 import { constants, createHash, type KeyObject, privateDecrypt, timingSafeEqual } from 'node:crypto';
-import { Fault } from '../../../src/foundation/index.js';
+import { Fault } from '../../foundation/index.js';
 import { Fields, octetsOf, oidOf, TAG } from '../asn1/index.js';
 import { type AlgorithmIdentifier, algorithmOf } from './content-info.js';
 import { DIGEST, MGF1, P_SPECIFIED, TRANSPORT } from './oids.js';
@@ -7,8 +7,7 @@ import { DIGEST, MGF1, P_SPECIFIED, TRANSPORT } from './oids.js';
 /** How the content-encryption key was encrypted to an RSA key. */
 export type Transport = { scheme: 'pkcs1' } | { scheme: 'oaep'; hash: string; mgfHash: string; label: Buffer };
 
-const unsupported = (what: string) =>
-  new Fault('malformed', 'algorithm-unsupported', `this mail uses ${what}, which this client does not support`);
+const unsupported = (what: string) => new Fault('malformed', 'algorithm-unsupported', `it uses ${what}, which is not supported here`);
 
 export function transportOf(algorithm: AlgorithmIdentifier): Transport {
   if (algorithm.oid === TRANSPORT.rsa) return { scheme: 'pkcs1' };

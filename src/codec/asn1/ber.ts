@@ -1,4 +1,4 @@
-import { Fault } from '../../../src/foundation/index.js';
+import { Fault } from '../../foundation/index.js';
 
 /** One BER element (X.690 §8.1). `whole` is it as it stands, `content` its content octets; of an indefinite length, without the end-of-contents. */
 export interface Element {

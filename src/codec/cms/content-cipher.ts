@@ -1,14 +1,15 @@
 import { createDecipheriv } from 'node:crypto';
-import { Fault } from '../../../src/foundation/index.js';
+import { Fault } from '../../foundation/index.js';
 import { Fields, numberOf, octetsOf, TAG } from '../asn1/index.js';
 import type { Enveloped } from './enveloped.js';
 import { KEY_WRAP_PAD } from './oids.js';
+import { openRc2 } from './rc2.js';
 
 interface Cipher {
   name: string;
   node: string;
   keyLength: 16 | 24 | 32;
-  form: 'cbc' | 'gcm' | 'wrap';
+  form: 'cbc' | 'gcm' | 'wrap' | 'rc2';
   /** What a reader should hear about it. */
   warning?: string;
 }
@@ -43,6 +44,13 @@ const CIPHERS: Readonly<Record<string, Cipher>> = {
     form: 'cbc',
     warning: 'the sender used 3DES, which is obsolete (RFC 8551 §2.7): ask for AES',
   },
+  '1.2.840.113549.3.2': {
+    name: 'RC2-CBC',
+    node: 'rc2-cbc',
+    keyLength: 16,
+    form: 'rc2',
+    warning: 'the sender used RC2, which is obsolete: ask for AES',
+  },
 };
 
 /** RFC 5649 §3: the alternative initial value. */
@@ -55,7 +63,7 @@ export function cipherOf(enveloped: Enveloped): Cipher {
     throw new Fault(
       'malformed',
       'algorithm-unsupported',
-      `the content is encrypted by ${enveloped.algorithm.oid}, which this client does not support`,
+      `the content is encrypted by ${enveloped.algorithm.oid}, which is not supported here`,
     );
   return cipher;
 }
@@ -66,12 +74,25 @@ export function cipherOf(enveloped: Enveloped): Cipher {
 export function openContent(enveloped: Enveloped, key: Buffer): Buffer | undefined {
   const cipher = cipherOf(enveloped);
   if (key.length !== cipher.keyLength) return undefined;
+  if (cipher.form === 'rc2') return openRc2Content(enveloped, key);
   try {
     const decipher = startDecipher(cipher, enveloped, key);
     return Buffer.concat([decipher.update(enveloped.encrypted), decipher.final()]);
   } catch {
     return undefined;
   }
+}
+
+/** RFC 3370 §5.2: the effective length of the key is told by an odd number. */
+const RC2_BITS: Readonly<Record<number, number>> = { 160: 40, 120: 64, 58: 128 };
+
+function openRc2Content(enveloped: Enveloped, key: Buffer): Buffer | undefined {
+  const fields = Fields.of(enveloped.algorithm.parameters, TAG.sequence);
+  const told = fields.take(TAG.integer).content;
+  const bits = RC2_BITS[told.readUIntBE(0, Math.min(2, told.length))];
+  if (bits === undefined)
+    throw new Fault('malformed', 'algorithm-unsupported', 'the content is encrypted by RC2 with an unusual length of key');
+  return openRc2(key, bits, octetsOf(fields.take(TAG.octetString)), enveloped.encrypted);
 }
 
 function startDecipher(cipher: Cipher, enveloped: Enveloped, key: Buffer) {

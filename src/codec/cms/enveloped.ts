@@ -1,4 +1,4 @@
-import { Fault } from '../../../src/foundation/index.js';
+import { Fault } from '../../foundation/index.js';
 import { children, type Element, Fields, octetsOf, oidOf, TAG, tlv } from '../asn1/index.js';
 import { type AlgorithmIdentifier, algorithmOf, type ContentInfo } from './content-info.js';
 import { CONTENT } from './oids.js';

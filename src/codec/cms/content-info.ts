@@ -1,4 +1,4 @@
-import { Fault } from '../../../src/foundation/index.js';
+import { Fault } from '../../foundation/index.js';
 import { type Element, Fields, oidOf, readElement, TAG } from '../asn1/index.js';
 
 export interface ContentInfo {

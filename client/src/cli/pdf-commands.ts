@@ -1,0 +1,36 @@
+import { type Command, Option } from 'commander';
+import type { PdfDecryptOptions, PdfEncryptOptions } from './pdf.js';
+import type { Terminal } from './session.js';
+
+type Make = (parent: Command, name: string, description: string) => Command;
+
+/** `mesign pdf …`. What does the work is loaded when it is asked for: other commands start faster. */
+export function pdfCommands(root: Command, make: Make, terminal: Terminal, does: (work: Promise<number>) => Promise<void>): void {
+  const pdf = root.command('pdf').description('documents, encrypted to people with the same keys as their mail');
+  const list = (value: string, before: string[] = []) => [...before, value];
+  make(pdf, 'encrypt', 'encrypt documents to people; you are always among them')
+    .argument('<files...>', 'documents, patterns, and with --recursive folders')
+    .option('--to <addresses>', 'e-mail addresses with commas between; may be given again', list)
+    .option('--certificate <file>', 'somebody from elsewhere: a certificate, PEM or DER; may be given again', list)
+    .requiredOption('-o, --output <path>', 'the encrypted document; of several, a folder')
+    .option(
+      '--permissions <set>',
+      'what the others may do: full, read, print, fill-in, comment, or single ones with commas between',
+      'full',
+    )
+    .addOption(new Option('--content <cipher>', 'cipher of the list of recipients').choices(['aes256', 'aes128']).default('aes256'))
+    .option('--oaep', 'RSA-OAEP for the recipients; Acrobat cannot open that')
+    .addOption(new Option('--encrypt <what>', 'what is encrypted').choices(['all', 'all-but-metadata', 'attachments']).default('all'))
+    .option('--break-signatures', 'also where the document is signed and its signatures will not hold any more')
+    .option('--recursive', 'folders with all that is in them')
+    .action((files: string[], options: PdfEncryptOptions) =>
+      does(import('./pdf.js').then(({ pdfEncrypt }) => pdfEncrypt(terminal, files, options))),
+    );
+  make(pdf, 'decrypt', 'open documents that are encrypted to you')
+    .argument('<files...>', 'documents, patterns, and with --recursive folders')
+    .requiredOption('-o, --output <path>', 'the open document; of several, a folder')
+    .option('--recursive', 'folders with all that is in them')
+    .action((files: string[], options: PdfDecryptOptions) =>
+      does(import('./pdf.js').then(({ pdfDecrypt }) => pdfDecrypt(terminal, files, options))),
+    );
+}

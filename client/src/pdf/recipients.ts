@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs';
+import { Fault } from '../../../src/foundation/index.js';
+import type { HeldKey } from '../keys/index.js';
+import type { EkmsClient } from '../sdk/index.js';
+import { reason } from '../store/index.js';
+import { type Certificate, chainToRoot, readCertificate, readPem, USAGE } from '../x509/index.js';
+
+/** Somebody who will open a document. */
+export interface Recipient {
+  /** As it was asked for: an address, or a file. */
+  name: string;
+  certificate: Certificate;
+}
+
+/** The certificate of an address, as the appliance names it and as the pinned root vouches for it. Throws `recipient-unknown`, `chain-untrusted`. */
+export async function findRecipient(client: EkmsClient, root: Certificate, address: string, now: Date): Promise<Recipient> {
+  const found = await client.certificates(address);
+  const [newest] = found;
+  if (!newest)
+    throw new Fault(
+      'not-found',
+      'recipient-unknown',
+      `${address} has no valid encrypting certificate: either nobody of that address has enrolled, or the certificate has expired or was revoked`,
+    );
+  const certificate = readCertificate(newest.certificate);
+  chainToRoot({ leaf: certificate, among: newest.chain.map((pem) => readCertificate(pem)), root, usage: USAGE.emailProtection, at: now });
+  // An appliance that answers with somebody else's certificate would make somebody else the reader.
+  if (!certificate.addresses.some((name) => name.toLowerCase() === address.toLowerCase()))
+    throw new Fault(
+      'forbidden',
+      'recipient-mismatch',
+      `the appliance gave the certificate of ${certificate.addresses.join(', ')} for ${address}: nothing is encrypted to it`,
+    );
+  return { name: address, certificate };
+}
+
+/** A certificate that somebody from elsewhere gave: PEM or DER. What it is worth is for the caller to know. Throws `certificate-unfit`. */
+export function foreignRecipient(path: string, now: Date): Recipient {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new Fault('misconfigured', 'file-unreadable', `${path} cannot be read: ${reason(error)}`);
+  }
+  const certificate = bytes.includes('-----BEGIN CERTIFICATE-----') ? readPem(bytes.toString('latin1'))[0] : readCertificate(bytes);
+  if (!certificate) throw new Fault('malformed', 'certificate-malformed', `${path} holds no certificate`);
+  const unfit = (why: string) => new Fault('malformed', 'certificate-unfit', `the certificate in ${path} ${why}`);
+  if (now < certificate.notBefore || now > certificate.notAfter)
+    throw unfit(`is valid from ${certificate.notBefore.toISOString()} to ${certificate.notAfter.toISOString()}`);
+  if (!mayEncrypt(certificate)) throw unfit('is not meant for encryption (its key usage lacks keyEncipherment)');
+  return { name: path, certificate };
+}
+
+const KEY_USAGE = '2.5.29.15';
+/** RFC 5280 §4.2.1.3: bit 2. */
+const KEY_ENCIPHERMENT = 0x20;
+
+function mayEncrypt(certificate: Certificate): boolean {
+  const usage = certificate.extensions.get(KEY_USAGE)?.value;
+  // BIT STRING: tag, length, unused bits, bits.
+  return usage === undefined || ((usage[3] ?? 0) & KEY_ENCIPHERMENT) !== 0;
+}
+
+/** The sender's own certificate: whoever encrypts can read what was sent. */
+export function ownRecipient(held: readonly HeldKey[], address: string): Recipient {
+  const key = held.find((candidate) => candidate.state === 'active');
+  const certificate = key?.leaves[0];
+  if (!certificate)
+    throw new Fault(
+      'misconfigured',
+      'key-missing',
+      'this device holds no active key of yours, and you would not be able to open the document: run "mesign keys"',
+    );
+  return { name: `${address} (you)`, certificate };
+}
+
+/** Each certificate once, in the order of naming. */
+export function distinct(recipients: readonly Recipient[]): Recipient[] {
+  return recipients.filter(
+    (recipient, index) => recipients.findIndex((other) => other.certificate.der.equals(recipient.certificate.der)) === index,
+  );
+}

@@ -1,0 +1,128 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { Appliance } from '../support/appliance.js';
+import { richPdf } from '../support/rich-pdf.js';
+import { PdfBox } from './pdfbox/pdfbox.js';
+
+jest.setTimeout(60_000);
+
+describe('documents, with keys that the token delivered', () => {
+  let ekms: Appliance;
+  let box: PdfBox;
+  const beside = (name: string) => ekms.beside(name);
+  const pdf = (device: string, ...words: string[]) => ekms.mesign(device, 'pdf', ...words);
+  const alice = () => ({ p12: beside('alice.p12'), password: 'opensesame' });
+  const bob = () => ({ p12: beside('bob.p12'), password: 'opensesame' });
+
+  beforeAll(async () => {
+    ekms = await Appliance.open();
+    box = PdfBox.start(ekms.folder);
+    writeFileSync(beside('word'), 'opensesame\n');
+    for (const person of ['alice', 'bob', 'carol']) {
+      expect(await ekms.enroll(person, person)).toMatchObject({ status: 0 });
+      const [key] = await ekms.listKeys(person);
+      expect(
+        await ekms.mesign(
+          person,
+          'export',
+          '--key',
+          key?.id ?? '',
+          '--p12',
+          beside(`${person}.p12`),
+          '--profile',
+          'compat',
+          '--p12-passphrase-file',
+          beside('word'),
+        ),
+      ).toMatchObject({ status: 0 });
+    }
+    writeFileSync(beside('rich.pdf'), await richPdf());
+  });
+  afterAll(async () => {
+    await box?.stop();
+    await ekms?.close();
+  });
+
+  test('what alice encrypts to bob, PDFBox opens with the key of either, and finds all that was in it', async () => {
+    const before = readFileSync(beside('rich.pdf'));
+    const source = await box.look(beside('rich.pdf'));
+    expect(source).toMatchObject({ pages: '3', attachments: expect.stringContaining('figures.csv:') });
+    expect(source['info']).toContain('季度');
+    expect(await pdf('alice', 'encrypt', beside('rich.pdf'), '--to', 'bob@corp.example', '-o', beside('sealed.pdf'))).toMatchObject({
+      status: 0,
+    });
+    for (const key of [alice(), bob()]) expect(await box.look(beside('sealed.pdf'), key)).toEqual({ ...source, encrypted: 'true' });
+    expect(readFileSync(beside('rich.pdf')).equals(before)).toBe(true);
+  });
+
+  test('nobody else opens it, and nothing of it can be read', async () => {
+    expect(await box.look(beside('sealed.pdf'), { p12: beside('carol.p12'), password: 'opensesame' })).toHaveProperty('error');
+    const refused = await pdf('carol', 'decrypt', beside('sealed.pdf'), '-o', beside('none.pdf'));
+    expect(refused).toMatchObject({ status: 3, stderr: expect.stringContaining('no key of this device opens this document') });
+    expect(readdirSync(ekms.folder).filter((name) => name === 'none.pdf' || name.endsWith('.part'))).toEqual([]);
+    const sealed = readFileSync(beside('sealed.pdf'));
+    expect(['figures', 'Anna', 'secret', 'Catalog'].filter((word) => sealed.includes(word))).toEqual([]);
+  });
+
+  test('bob decrypts it to what it was', async () => {
+    expect(await pdf('bob', 'decrypt', beside('sealed.pdf'), '-o', beside('open.pdf'))).toMatchObject({ status: 0 });
+    expect(await box.look(beside('open.pdf'))).toEqual(await box.look(beside('rich.pdf')));
+    execFileSync('qpdf', ['--check', beside('open.pdf')], { stdio: 'pipe' });
+  });
+
+  test('bob may print and no more, alice everything', async () => {
+    expect(
+      await pdf('alice', 'encrypt', beside('rich.pdf'), '--to', 'bob@corp.example', '--permissions', 'print', '-o', beside('print.pdf')),
+    ).toMatchObject({ status: 0 });
+    expect((await box.look(beside('print.pdf'), bob()))['permissions']).toBe('print ');
+    expect((await box.look(beside('print.pdf'), alice()))['permissions']).toContain('owner');
+  });
+
+  test.each([
+    ['all-but-metadata', ['--encrypt', 'all-but-metadata']],
+    ['OAEP', ['--oaep']],
+    ['AES-128 for the recipients', ['--content', 'aes128']],
+  ])('PDFBox opens it with %s', async (_, words) => {
+    expect(
+      await pdf('alice', 'encrypt', beside('rich.pdf'), '--to', 'bob@corp.example', '-o', beside('other.pdf'), ...words),
+    ).toMatchObject({ status: 0 });
+    expect(await box.look(beside('other.pdf'), bob())).toEqual({ ...(await box.look(beside('rich.pdf'))), encrypted: 'true' });
+    expect(readFileSync(beside('other.pdf')).includes('xpacket')).toBe(words.includes('all-but-metadata'));
+    expect(await pdf('bob', 'decrypt', beside('other.pdf'), '-o', beside('other-open.pdf'))).toMatchObject({ status: 0 });
+    expect(await box.look(beside('other-open.pdf'))).toEqual(await box.look(beside('rich.pdf')));
+  });
+
+  test.each([
+    [256, false],
+    [128, false],
+    [128, true],
+  ] as const)('what PDFBox encrypts by %i bits (RC4: %p) opens', async (bits, old) => {
+    execFileSync(
+      'openssl',
+      ['pkcs12', '-in', beside('bob.p12'), '-nokeys', '-clcerts', '-passin', 'pass:opensesame', '-out', beside('bob.pem')],
+      { stdio: 'pipe' },
+    );
+    expect(await box.encrypt(beside('rich.pdf'), beside('theirs.pdf'), beside('bob.pem'), bits, old)).toEqual({ saved: 'true' });
+    expect(await pdf('bob', 'decrypt', beside('theirs.pdf'), '-o', beside('theirs-open.pdf'))).toMatchObject({ status: 0 });
+    const { info: _, ...found } = await box.look(beside('theirs-open.pdf'));
+    expect(await box.look(beside('rich.pdf'))).toMatchObject(found);
+  });
+
+  test('an address without a certificate is named, and nothing is written', async () => {
+    const refused = await pdf(
+      'alice',
+      'encrypt',
+      beside('rich.pdf'),
+      '--to',
+      'bob@corp.example,nobody@corp.example',
+      '-o',
+      beside('none.pdf'),
+    );
+    expect(refused).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('nobody@corp.example has no valid encrypting certificate'),
+    });
+    expect(readdirSync(ekms.folder)).not.toContain('none.pdf');
+  });
+});
