@@ -8,6 +8,7 @@ setup || exit $?
 need_packages pg_virtualenv=postgresql-common /usr/lib/postgresql=postgresql pkcs11-tool=opensc pk12util=libnss3-tools cmsutil=libnss3-tools gpgsm=gpgsm gpg-agent=gpg-agent /usr/sbin/slapd=slapd ldapadd=ldap-utils chromium=chromium certutil=libnss3-tools age=age javac=default-jdk-headless /usr/share/java/pdfbox2.jar=libpdfbox2-java /usr/share/java/bcmail.jar=libbcmail-java qpdf=qpdf || exit $?
 cd "$root" || exit 1
 bin="$root/node_modules/.bin"
+need_packages systemd-analyze=systemd || exit $?
 passed=0 failed=0
 
 check() { # name, command…

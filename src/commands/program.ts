@@ -9,6 +9,7 @@ import { adminCommands } from './admin-commands.js';
 import { askAppliance } from './ask-appliance.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
+import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
 import { tokenCommands } from './token-commands.js';
 
@@ -48,6 +49,7 @@ export function program(installation: Installation, version: string): Command {
       await serve(home(), installation, print);
     });
   tokenCommands(ekms, home, installation, print);
+  databaseCommands(ekms, home, print);
 
   custodyCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
 

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { Fault, isFault } from '../foundation/index.js';
@@ -139,5 +139,46 @@ function firstLine(path: string): string {
     return readFileSync(path, 'utf8').split(/\r?\n/, 1)[0] ?? '';
   } catch (error) {
     throw unusable('password file', error);
+  }
+}
+
+export interface DatabaseState {
+  /** SQLite's file; absent on PostgreSQL. */
+  file?: string;
+  /** Names of the migrations that the database has been through, first to last. */
+  migrations: string[];
+  /** Whether this version knows all of those: else it refuses the database. */
+  known: boolean;
+  /** Entries in the log. */
+  entries: number;
+}
+
+/** What an upgrade must know of a database. Changes nothing in it, and makes none: `database-unusable` where there is none. */
+export async function databaseState(settings: StorageSettings): Promise<DatabaseState> {
+  const sqlite = settings.url.startsWith('sqlite:') ? resolve(settings.home, settings.url.slice('sqlite:'.length)) : undefined;
+  if (sqlite !== undefined && !existsSync(sqlite)) throw unusable(sqlite, new Error('there is no such file'));
+  const password = settings.passwordFile === undefined ? undefined : firstLine(resolve(settings.home, settings.passwordFile));
+  const source = sqlite === undefined ? postgresSource(settings.url, password, 'migration') : sqliteSource(sqlite, 'writer');
+  await connect(source, sqlite ?? 'PostgreSQL');
+  try {
+    const runner = source.createQueryRunner();
+    const made = await runner.hasTable('migrations');
+    const rows = made ? ((await runner.query('SELECT name FROM migrations ORDER BY id')) as { name: string }[]) : [];
+    const [head] = (await runner.hasTable('audit_head'))
+      ? ((await runner.query('SELECT size FROM audit_head WHERE id = 1')) as { size: unknown }[])
+      : [];
+    await runner.release();
+    const names = new Set<string>(migrations.map((Migration) => new Migration().name));
+    const done = rows.map(({ name }) => name);
+    return {
+      ...(sqlite ? { file: sqlite } : {}),
+      migrations: done,
+      known: done.every((name) => names.has(name)),
+      entries: Number(head?.size ?? 0),
+    };
+  } catch (error) {
+    throw sqlFault(error, 'looking at the database');
+  } finally {
+    await source.destroy();
   }
 }
