@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { budgetsShape } from './access/index.js';
 import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
 
@@ -162,6 +163,7 @@ const schema = z.strictObject({
   origins: z.strictObject({ administration: https, staff: https }).prefault({}),
   sessions: z.strictObject({ administration: session(15, 8), staff: session(60, 12) }).prefault({}),
   directory: directoryShape.optional(),
+  budgets: budgetsShape,
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
   backup: z
@@ -311,6 +313,7 @@ mail: { transport: maildir, directory: mail }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
+# budgets: { retrievals: { device: { minute: 120, day: 2000 } }, rollouts: [] }   # the others: operator's guide, "Budgets"
 # authorities: p384                               # or rsa4096; counts at init
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
 # certificates: { personDays: 730, deviceDays: 365 }

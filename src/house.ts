@@ -5,6 +5,7 @@ import {
   Administrators,
   AppCredentials,
   type Audience,
+  Budgets,
   DeviceGuard,
   EmailChallenge,
   Employees,
@@ -16,6 +17,7 @@ import {
   SessionGuard,
   type SessionLife,
   Sessions,
+  Sites,
 } from './access/index.js';
 import { AuditReader, DurableAuditLog } from './audit/index.js';
 import {
@@ -57,6 +59,7 @@ export interface House {
   employees: Employees;
   deviceGuard: DeviceGuard;
   networks: NetworkPolicy;
+  budgets: Budgets;
   origins: Origins;
   sessions: Sessions;
   passkeys: Passkeys;
@@ -220,7 +223,8 @@ async function joinRooms(
     urls: urls.people,
   });
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
-  const vault = new KeyVault(storage, audit, token, issuance, clock, configuration.keys.mode);
+  const budgets = new Budgets(storage, audit, clock, configuration.budgets, new Sites(configuration.networks));
+  const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode);
   const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
   const addressCertificates = new AddressCertificates(storage, audit, token, employees, issuance, clock, {
     personDays: configuration.certificates.personDays,
@@ -240,7 +244,7 @@ async function joinRooms(
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
   const announcements = new Announcements(storage, audit, mail, registry, clock, base);
   const desk = new EnrolmentDesk(
-    { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, clock, owners: directorySync },
+    { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, budgets, clock, owners: directorySync },
     {
       second: configuration.enrolment.second,
       domains: configuration.domains,
@@ -263,6 +267,7 @@ async function joinRooms(
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock),
     networks: new NetworkPolicy(configuration.networks),
+    budgets,
     origins,
     sessions,
     passkeys,

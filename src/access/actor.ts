@@ -7,6 +7,8 @@ export interface DeviceActor {
   readonly kind: 'device';
   readonly id: string;
   readonly employee: string;
+  /** The app credential that it was enrolled with. */
+  readonly app: string;
   /** DER. */
   readonly certificate: Buffer;
   /** SPKI, DER. */

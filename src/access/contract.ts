@@ -39,7 +39,7 @@ export type Admitted = 'device' | 'app' | 'administrator' | 'staff';
 export const REFUSALS = {
   device: {
     401: ['device-certificate-missing'],
-    403: ['device-untrusted', 'device-unknown', 'device-blocked', 'employee-blocked'],
+    403: ['device-untrusted', 'device-unknown', 'device-blocked', 'employee-blocked', 'device-over-budget', 'person-over-budget'],
     503: ['storage-unavailable', 'storage-busy', 'audit-unavailable'],
   },
   app: {
@@ -56,6 +56,7 @@ export const REFUSALS = {
     403: ['cross-site'],
     503: ['storage-unavailable', 'storage-busy', 'audit-unavailable'],
   },
+  budget: { 429: ['budget-exceeded'] },
   /** Of routes that only a listener's own pages may call. */
   ownPages: { 403: ['cross-site'] },
   storage: { 503: ['storage-unavailable', 'storage-busy'] },

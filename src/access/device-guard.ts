@@ -16,7 +16,7 @@ export class DeviceGuard {
     private readonly clock: Clock,
   ) {}
 
-  /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`. */
+  /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`, `device-over-budget`, `person-over-budget`. */
   async admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
     const facts = certificate ? { facts: { certificate: base64url(sha256(certificate)) } } : {};
     return orRefused(
@@ -39,7 +39,11 @@ export class DeviceGuard {
     if (known.state !== 'active') throw new Fault('forbidden', 'device-blocked', `this device is ${known.state}; enrol it again`);
     if (known.employeeState !== 'active')
       throw new Fault('forbidden', 'employee-blocked', 'this person has left; keys are not handed out any more');
-    return { kind: 'device', id: known.id, employee: known.employee, certificate, deliveryKey: known.deliveryKey, request };
+    if (known.frozen === 'device')
+      throw new Fault('forbidden', 'device-over-budget', 'this device asked for far more than usual; an administrator must look at it');
+    if (known.frozen === 'person')
+      throw new Fault('forbidden', 'person-over-budget', 'your devices asked for far more than usual; an administrator must look at it');
+    return { kind: 'device', id: known.id, employee: known.employee, app: known.app, certificate, deliveryKey: known.deliveryKey, request };
   }
 
   #verify(certificate: Buffer): TrustedDevice & { digest: Buffer } {

@@ -3,8 +3,12 @@ export interface KnownDevice {
   id: string;
   employee: string;
   deliveryKey: Buffer;
+  /** The app credential that it was enrolled with. */
+  app: string;
   state: 'active' | 'frozen' | 'revoked';
   employeeState: 'active' | 'stopped';
+  /** What a budget has frozen: this device, its person, or neither. */
+  frozen: 'device' | 'person' | null;
 }
 
 export abstract class DeviceTrust {

@@ -111,6 +111,7 @@ export async function forgetExpired(storage: Storage, now: number): Promise<void
     await unit.run('DELETE FROM app_nonces WHERE expires < ?', [now]);
     await unit.run('DELETE FROM enrolments WHERE issue_by < ?', [now - 30 * DAY]);
     await unit.run('DELETE FROM freezes WHERE expires < ?', [now]);
+    await unit.run("DELETE FROM budget_use WHERE scope <> 'rollout' AND day < ?", [Math.floor(now / DAY)]);
     await unit.run('DELETE FROM sessions WHERE ends < ?', [now]);
     await unit.run('DELETE FROM ceremonies WHERE expires < ?', [now]);
     await unit.run("DELETE FROM mails WHERE state <> 'queued' AND expires < ?", [now - 30 * DAY]);

@@ -4,6 +4,7 @@ import { type AuditActor, Fault, parseAddress, parsed } from '../foundation/inde
 import type { House } from '../house.js';
 import { type Act, act } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
+import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
 
@@ -101,6 +102,7 @@ export const ACTS = {
     perform: async (house, args, by) => house.replacement.setMode(await employeeOf(house, args.address), args.mode, by),
   }),
   ...DIRECTORY_ACTS,
+  ...BUDGET_ACTS,
   ...ADMIN_ACTS,
   'audit.tail': act({
     args: z.strictObject({ count: z.int().min(0).max(9_999_999) }),

@@ -7,6 +7,7 @@ import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
 import { askAppliance } from './ask-appliance.js';
+import { budgetCommands } from './budget-commands.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
 import { databaseCommands } from './database-commands.js';
@@ -103,6 +104,7 @@ export function program(installation: Installation, version: string): Command {
     .action((address: string, mode: string) => does('employee.mode')({ address, mode }));
 
   directoryCommands(ekms, does);
+  budgetCommands(ekms, does);
 
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));

@@ -40,7 +40,7 @@ export class DeviceRegistry extends DeviceTrust {
 
   override find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
     return this.storage.one<KnownDevice>(
-      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?',
+      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", d.app AS "app", (SELECT min(f.scope) FROM budget_freezes f WHERE f.subject IN (d.id, d.employee)) AS "frozen", (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?',
       [certificateDigest],
     );
   }

@@ -4,6 +4,7 @@ import {
   type AppCredentials,
   auditActor,
   type Binding,
+  type Budgets,
   type DeviceActor,
   type EmailChallenge,
   type Employees,
@@ -107,6 +108,7 @@ export class EnrolmentDesk {
       issuance: KeyIssuance;
       registry: DeviceRegistry;
       announcements: Announcements;
+      budgets: Budgets;
       clock: Clock;
       owners: AddressOwners | undefined;
     },
@@ -129,6 +131,7 @@ export class EnrolmentDesk {
       const spki = await readCertificationRequest(ask.csr);
       const jkt = thumbprint(spki);
       const deliveryDigest = sha256(ask.delivery);
+      await this.parts.budgets.take(this.parts.budgets.ofChallenge(app, ask.address.key));
       await registry.requireFresh(jkt, deliveryDigest);
       const id = newId();
       const half2 = base64url(randomBytes(16));
@@ -346,7 +349,7 @@ export class EnrolmentDesk {
       serial: newSerial(),
       ...(needsKey ? { keySerial: newSerial() } : {}),
     };
-    await this.#begin(app, enrolment, found ? undefined : binding, begun);
+    await this.#begin(app, enrolment, found ? { known: employee } : { proposed: binding }, begun);
     let prepared: PreparedKey | undefined;
     try {
       // Side by side, each waited for whatever becomes of the others: what was begun is settled below.
@@ -378,13 +381,26 @@ export class EnrolmentDesk {
     }
   }
 
-  async #begin(app: AppActor, enrolment: Enrolment, proposed: Binding | undefined, begun: BegunEnrolment): Promise<void> {
-    await this.parts.storage.write(async (unit) => {
-      await this.parts.apps.spendNonce(unit, app);
+  /** @param known the employee, where the address is bound already; else `proposed` is the binding to be */
+  async #begin(
+    app: AppActor,
+    enrolment: Enrolment,
+    { known, proposed }: { known?: string; proposed?: Binding },
+    begun: BegunEnrolment,
+  ): Promise<void> {
+    const { storage, apps, employees, budgets, clock } = this.parts;
+    const work = async (unit: Unit) => {
+      await apps.spendNonce(unit, app);
       if (!(await moveEnrolment(unit, begun.enrolment, enrolment.state, 'spent'))) throw spent();
-      if (proposed) await this.parts.employees.insert(unit, proposed, auditActor(app));
-      await intend(unit, begun.device, 'enrol', { ...begun }, this.parts.clock);
-    });
+      if (proposed) await employees.insert(unit, proposed, auditActor(app));
+      await intend(unit, begun.device, 'enrol', { ...begun }, clock);
+    };
+    await budgets.within(budgets.ofEnrolment(app, known), (charge) =>
+      storage.write(async (unit) => {
+        await work(unit);
+        await charge(unit);
+      }),
+    );
   }
 
   async #complete(

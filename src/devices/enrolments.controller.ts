@@ -31,6 +31,7 @@ export class EnrolmentsController {
     answers: { 201: { description: 'The challenge is on its way', json: enrolment } },
     problems: {
       ...REFUSALS.token,
+      ...REFUSALS.budget,
       400: [
         'address-malformed',
         'address-not-ascii',
@@ -66,6 +67,7 @@ export class EnrolmentsController {
     },
     problems: {
       ...REFUSALS.token,
+      ...REFUSALS.budget,
       403: [
         'answer-wrong',
         'enrolment-denied',

@@ -41,6 +41,10 @@ const MODE = oneOf('deliver', 'remote');
 const ROLE = oneOf(...ROLES, 'none');
 const WHY = oneOf('invitation', 'bootstrap', 'renewal', 'break-glass');
 const PASSKEY = { passkey: digest, publicKey: digest, synced: flag } as const;
+const BUDGET = {
+  counter: oneOf('challenges', 'enrolments', 'retrievals', 'decryptions'),
+  scope: oneOf('mailbox', 'source', 'device', 'person', 'app', 'site', 'appliance', 'rollout'),
+} as const;
 const AUDIENCE = oneOf('administration', 'staff');
 
 export const ACTIONS = {
@@ -92,6 +96,9 @@ export const ACTIONS = {
   'bootstrap.end': { facts: { officers: count } },
   'pool.fill': { facts: { level: count } },
   'pool.destroy': { facts: { n: count } },
+  'budget.exceed': { facts: { ...BUDGET, window: oneOf('minute', 'day'), limit: count } },
+  'budget.freeze': { facts: BUDGET },
+  'budget.unfreeze': { facts: { scope: BUDGET.scope } },
   'policy.change': { facts: { mode: MODE } },
   'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },

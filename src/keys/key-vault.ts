@@ -1,4 +1,4 @@
-import type { DeviceActor } from '../access/index.js';
+import type { Budgets, DeviceActor } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -71,6 +71,7 @@ export class KeyVault {
     private readonly audit: AuditLog,
     private readonly token: Token,
     private readonly certificates: KeyCertificates,
+    private readonly budgets: Budgets,
     private readonly clock: Clock,
     private readonly defaultMode: KeyMode,
   ) {}
@@ -79,15 +80,29 @@ export class KeyVault {
    * Every readable key of the actor's employee, sealed for the actor's device. A first delivery comes from the token and is kept; later ones are
    * served from what was kept, with the same entry. Nothing is returned whose entry is not durable. A key that the token refuses (a damaged or
    * forged row) does not keep the others from their owner: it is listed with its `problem`, and only when every key is refused does the call reject.
+   * Rejects with `budget-exceeded` before the token is asked for anything.
    */
   async retrieve(actor: DeviceActor): Promise<DeliveredKey[]> {
     const keys = (await this.#listed(actor)).filter(isReadable);
+    const spending = this.budgets.ofDevice('retrievals', actor);
+    if (keys.every((key) => key.kept || key.mode !== 'deliver'))
+      return this.budgets.within(spending, (charge) => this.#handOut(actor, keys, charge));
+    await this.budgets.take(spending);
+    return this.#handOut(actor, keys, async () => {});
+  }
+
+  async #handOut(
+    actor: DeviceActor,
+    keys: readonly (ListedKey & { state: ReadableState })[],
+    charge: (unit: Unit) => Promise<void>,
+  ): Promise<DeliveredKey[]> {
     const certificates = await this.certificates.ofEmployee(actor.employee);
     const outcomes = await Promise.all(keys.map((key) => this.#deliveryOf(actor, key).catch(refusal)));
     const refused = outcomes.map((outcome) => (outcome instanceof Fault ? outcome : undefined));
     const sealed = outcomes.map((outcome) => (outcome instanceof Fault ? null : outcome));
     if (refused[0] && refused.every(Boolean)) throw refused[0];
     const receipts = await this.storage.write(async (unit) => {
+      await charge(unit);
       const kept: (Receipt | null)[] = [];
       for (const [index, key] of keys.entries()) kept.push(await this.#record(unit, actor, key, sealed[index] ?? null));
       return kept;
@@ -112,6 +127,7 @@ export class KeyVault {
     return orRefused({ storage: this.storage, audit: this.audit }, this.#event('key.decrypt', actor, id), async () => {
       const key = await this.#store.find(this.storage, id);
       if (!key || key.sealed.record.employee !== actor.employee) throw new Fault('not-found', 'key-unknown', 'you have no key of this id');
+      await this.budgets.take(this.budgets.ofDevice('decryptions', actor));
       const { encryptedKey, oaepHash } = await this.token.decrypt(key.sealed, blobOf(key), evidence(actor), ask);
       const receipt = await this.storage.write((unit) =>
         this.audit.append(unit, {

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import Database from 'better-sqlite3';
 import type { Finding } from '../../src/commands/finding.js';
 import { Appliance } from '../support/appliance.js';
+import { LIFTED } from '../support/lifted-budgets.js';
 import { refusal } from '../support/wire.js';
 import {
   type DeviceKeys,
@@ -48,7 +49,7 @@ describe('an appliance whose surroundings fail', () => {
   beforeAll(async () => {
     keys = await Promise.all(Array.from({ length: 9 }, () => newDeviceKeys()));
     appliance = await Appliance.open({
-      settings: { database: { url: `sqlite:${disk}/ekms.db` }, keys: { bits: 2048, pool: { target: 8 } } },
+      settings: { budgets: LIFTED, database: { url: `sqlite:${disk}/ekms.db` }, keys: { bits: 2048, pool: { target: 8 } } },
     });
     await appliance.act('pool.fill', { count: 8 });
     alice = await enrol('alice');

@@ -12,6 +12,7 @@ import { lockHome } from '../../src/commands/lock.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { loadConfiguration } from '../../src/configuration.js';
 import { type House, openHouse } from '../../src/house.js';
+import { LIFTED } from './lifted-budgets.js';
 import type { Door } from './wire-device.js';
 
 const installation = { root: resolve(import.meta.dirname, '../..') };
@@ -35,6 +36,7 @@ export class CrashHome {
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
     const database = { url: this.#database === undefined ? 'sqlite:ekms.db' : addressOf(this.#database) };
     const settings = {
+      budgets: LIFTED,
       listen,
       database,
       domains: ['corp.example'],

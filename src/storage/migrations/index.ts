@@ -2,6 +2,13 @@ import { FirstTables1795500000000 } from './0001-first-tables.js';
 import { Administrators1795520000000 } from './0020-administrators.js';
 import { Requests1795521000000 } from './0021-requests.js';
 import { Directory1795530000000 } from './0030-directory.js';
+import { Budgets1795540000000 } from './0040-budgets.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
-export const migrations = [FirstTables1795500000000, Administrators1795520000000, Requests1795521000000, Directory1795530000000] as const;
+export const migrations = [
+  FirstTables1795500000000,
+  Administrators1795520000000,
+  Requests1795521000000,
+  Directory1795530000000,
+  Budgets1795540000000,
+] as const;

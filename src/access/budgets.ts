@@ -1,0 +1,327 @@
+import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Storage, sha256, type Unit } from '../foundation/index.js';
+import { type AppActor, auditActor, type DeviceActor } from './actor.js';
+import { type BudgetLimits, type Counter, DAY, type Limit, MINUTE, type Scope, TRIES } from './budget-limits.js';
+import { type Sites, sourceOf } from './sites.js';
+
+/** One account that a request is charged to. */
+interface Draw {
+  scope: Scope;
+  subject: string;
+  limit: Limit;
+}
+
+/** What one request takes: one of each. */
+export interface Spending {
+  counter: Counter;
+  /** The asker's own accounts, narrowest first. Over one of these, the asker is refused. */
+  own: readonly Draw[];
+  /** Accounts shared with others. Over one of these, each asker gets one request a minute: slowed, never stopped. */
+  shared: readonly Draw[];
+  event: {
+    actor: AuditActor;
+    request: string;
+    personal: { network: string };
+    device?: string;
+    employee?: string;
+  };
+}
+
+type Window = 'minute' | 'day';
+
+/** Over one account. It carries what the alarm says. */
+class OverBudget extends Fault {
+  constructor(
+    readonly draw: Draw,
+    readonly window: Window,
+    now: number,
+  ) {
+    const length = window === 'minute' ? MINUTE : DAY;
+    const left = Math.max(1, Math.ceil((length - (now % length)) / 1000));
+    super('too-many', 'budget-exceeded', 'this has been asked for too often; try again later', left);
+  }
+}
+
+/** Part of a shared account that this process may give out without asking the database again. */
+interface Lease {
+  minute: number;
+  left: number;
+  /** How many to take next time: few at first, so that a quiet hour does not use up its day. */
+  next: number;
+  over: Window | undefined;
+  taking: Promise<void> | undefined;
+}
+
+/** A lease is at most this share of a minute's limit: what a restart can lose. */
+const LARGEST_LEASE = 64;
+
+interface Use {
+  in_minute: number;
+  in_day: number;
+}
+
+const CHARGE = `INSERT INTO budget_use (counter, scope, subject, minute, in_minute, day, in_day, alarmed_minute, alarmed_day) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)
+  ON CONFLICT (counter, scope, subject) DO UPDATE SET
+    in_minute = CASE WHEN budget_use.minute = excluded.minute THEN budget_use.in_minute + excluded.in_minute ELSE excluded.in_minute END,
+    in_day = CASE WHEN budget_use.day = excluded.day THEN budget_use.in_day + excluded.in_day ELSE excluded.in_day END,
+    minute = excluded.minute, day = excluded.day
+  RETURNING in_minute, in_day`;
+
+/**
+ * How much anybody may ask for (design §6). The asker's own accounts are charged in the unit of work that the request needs anyway, so they are
+ * exact across restarts and nodes and cost no commit of their own; shared accounts are leased from the database in blocks.
+ *
+ * Over its own account an asker is refused until the window ends, with one alarm per window. A device or person that goes over its *day* is frozen
+ * until an operator says otherwise: the device where it used more than half of what its person used, else the person. Shared accounts slow everybody
+ * to one request a minute and stop nobody. Who has no enrolled device can reach no account of one who has.
+ */
+export class Budgets {
+  readonly #leases = new Map<string, Lease>();
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly audit: AuditLog,
+    private readonly clock: Clock,
+    private readonly limits: BudgetLimits,
+    private readonly sites: Sites,
+  ) {}
+
+  /** A request of an enrolled device. */
+  ofDevice(counter: 'retrievals' | 'decryptions', { id, employee, app, request }: DeviceActor): Spending {
+    const { device, person, app: ofApp, site, appliance } = this.limits[counter];
+    return {
+      counter,
+      own: [
+        { scope: 'device', subject: id, limit: device },
+        { scope: 'person', subject: employee, limit: person },
+      ],
+      shared: [
+        { scope: 'app', subject: app, limit: ofApp },
+        { scope: 'site', subject: this.sites.of(request.network), limit: site },
+        { scope: 'appliance', subject: '', limit: appliance },
+      ],
+      event: { actor: { kind: 'device', id }, request: request.id, personal: { network: request.network }, device: id, employee },
+    };
+  }
+
+  /** A mail with a code to an address, known or not. */
+  ofChallenge(app: AppActor, address: string): Spending {
+    const { mailbox, ...limits } = this.limits.challenges;
+    const source = sourceOf(app.request.network);
+    // Per source: whoever asks for somebody else's address from elsewhere does not use up that person's own tries.
+    const subject = base64url(sha256(`${source} ${address}`));
+    return this.#ofApp('challenges', app, { scope: 'mailbox', subject, limit: mailbox }, limits, TRIES);
+  }
+
+  /** @param employee undefined where the device is the first of a new person */
+  ofEnrolment(app: AppActor, employee: string | undefined): Spending {
+    const { person, ...limits } = this.limits.enrolments;
+    return this.#ofApp('enrolments', app, employee ? { scope: 'person', subject: employee, limit: person } : undefined, limits, 1);
+  }
+
+  #ofApp(
+    counter: Counter,
+    app: AppActor,
+    narrow: Draw | undefined,
+    limits: Record<'source' | 'app' | 'site' | 'appliance', Limit>,
+    tries: number,
+  ): Spending {
+    const site = this.sites.of(app.request.network);
+    const rollout = this.#rollout(counter, site, tries);
+    const source: Draw = { scope: 'source', subject: sourceOf(app.request.network), limit: rollout ? rollout.limit : limits.source };
+    const shared: Draw[] = [
+      { scope: 'app', subject: app.id, limit: limits.app },
+      { scope: 'site', subject: site, limit: limits.site },
+      { scope: 'appliance', subject: '', limit: limits.appliance },
+    ];
+    return {
+      counter,
+      own: [...(narrow ? [narrow] : []), source],
+      shared: rollout ? [rollout] : shared,
+      event: { actor: auditActor(app), request: app.request.id, personal: { network: app.request.network } },
+    };
+  }
+
+  /** The account of a roll-out that is on at this site and not used up. */
+  #rollout(counter: Counter, site: string, tries: number): Draw | undefined {
+    const now = this.clock.now().getTime();
+    const open = this.limits.rollouts.find(({ network, from, to }) => network === site && Date.parse(from) <= now && now < Date.parse(to));
+    if (!open) return undefined;
+    const draw: Draw = {
+      scope: 'rollout',
+      subject: `${site} ${open.from}`,
+      limit: { minute: open.count * tries, day: open.count * tries },
+    };
+    return this.#leases.get(keyOf(counter, draw))?.over ? undefined : draw;
+  }
+
+  /** Charges in a unit of its own: before a token or a mail is at work. Rejects with `budget-exceeded`. */
+  async take(spending: Spending): Promise<void> {
+    await this.within(spending, (charge) => this.storage.write(charge));
+  }
+
+  /**
+   * Does `act`, which charges within a unit of its own; over budget that unit is undone, the alarm is written, and the caller hears `budget-exceeded`
+   * with the seconds until the window ends.
+   */
+  async within<T>(spending: Spending, act: (charge: (unit: Unit) => Promise<void>) => Promise<T>): Promise<T> {
+    const now = this.clock.now().getTime();
+    let slow: OverBudget | undefined;
+    const leased: Lease[] = [];
+    for (const draw of spending.shared) {
+      const lease = await this.#lease(spending, draw, now);
+      if (lease.over) slow = new OverBudget(draw, 'minute', now);
+      else leased.push(lease);
+    }
+    try {
+      return await act((unit) => this.#charge(unit, spending, slow, now));
+    } catch (error) {
+      // What one asker is refused must not use up what others share.
+      if (error instanceof OverBudget) for (const lease of leased) lease.left++;
+      if (error instanceof OverBudget && error !== slow) await this.#alarm(spending, error.draw, error.window, now);
+      throw error;
+    }
+  }
+
+  async #charge(unit: Unit, { counter, own }: Spending, slow: OverBudget | undefined, now: number): Promise<void> {
+    for (const [index, draw] of own.entries()) {
+      const use = await charge(unit, counter, draw, 1, now);
+      if (use.in_minute > draw.limit.minute) throw new OverBudget(draw, 'minute', now);
+      if (draw.limit.day !== undefined && use.in_day > draw.limit.day) throw new OverBudget(draw, 'day', now);
+      if (index === 0 && slow && use.in_minute > 1) throw slow;
+    }
+  }
+
+  /** Takes one of this process's part of a shared account, unless that is over. */
+  async #lease(spending: Spending, draw: Draw, now: number): Promise<Lease> {
+    const key = keyOf(spending.counter, draw);
+    const { minute } = windows(draw, now);
+    let lease = this.#leases.get(key);
+    if (lease?.minute !== minute) {
+      lease = { minute, left: 0, next: 1, over: undefined, taking: undefined };
+      this.#leases.set(key, lease);
+    }
+    const mine = lease;
+    while (!mine.over && mine.left === 0) {
+      mine.taking ??= this.#take(spending, draw, mine, now).finally(() => {
+        mine.taking = undefined;
+      });
+      await mine.taking;
+    }
+    if (!mine.over) mine.left--;
+    return mine;
+  }
+
+  async #take(spending: Spending, draw: Draw, lease: Lease, now: number): Promise<void> {
+    const { counter } = spending;
+    const { limit } = draw;
+    const block = Math.min(lease.next, Math.ceil(limit.minute / LARGEST_LEASE));
+    const use = await this.storage.write((unit) => charge(unit, counter, draw, block, now));
+    const beyond = { minute: use.in_minute - limit.minute, day: limit.day === undefined ? 0 : use.in_day - limit.day };
+    lease.next = block * 2;
+    lease.left = Math.max(0, block - Math.max(0, beyond.minute, beyond.day));
+    if (lease.left > 0) return;
+    lease.over = beyond.day > 0 ? 'day' : 'minute';
+    await this.#alarm(spending, draw, lease.over, now);
+  }
+
+  /** One entry for each account and window, by whichever node comes first. */
+  async #alarm(spending: Spending, draw: Draw, window: Window, now: number): Promise<void> {
+    const { counter, event } = spending;
+    const { scope, subject } = draw;
+    const column = window === 'minute' ? 'alarmed_minute' : 'alarmed_day';
+    const current = windows(draw, now)[window] + 1; // 0 in the table says: never
+    await this.storage.write(async (unit) => {
+      const first = await unit.run(
+        `UPDATE budget_use SET ${column} = ? WHERE counter = ? AND scope = ? AND subject = ? AND ${column} < ?`,
+        [current, counter, scope, subject, current],
+      );
+      if (first === 0) return;
+      const facts = { counter, scope, window, limit: (window === 'minute' ? draw.limit.minute : draw.limit.day) ?? 0 };
+      await this.audit.append(unit, { ...event, action: 'budget.exceed', outcome: 'refused', reason: 'budget-exceeded', facts });
+      if (window === 'day' && (counter === 'retrievals' || counter === 'decryptions')) await this.#freeze(unit, spending, draw, now);
+    });
+  }
+
+  /** The smallest scope that explains the excess. */
+  async #freeze(unit: Unit, { counter, event }: Spending, { scope, subject }: Draw, now: number): Promise<void> {
+    if (scope !== 'device' && scope !== 'person') return;
+    const frozen = scope === 'person' ? await explains(unit, counter, subject, Math.floor(now / DAY)) : { scope, subject };
+    const added = await unit.run('INSERT INTO budget_freezes (scope, subject, counter, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', [
+      frozen.scope,
+      frozen.subject,
+      counter,
+      now,
+    ]);
+    if (added === 0) return;
+    await this.audit.append(unit, {
+      action: 'budget.freeze',
+      outcome: 'done',
+      actor: { kind: 'system' },
+      ...(frozen.scope === 'device' ? { device: frozen.subject } : {}),
+      ...(event.employee ? { employee: event.employee } : {}),
+      request: event.request,
+      facts: { counter, scope: frozen.scope },
+    });
+  }
+
+  /** Lets a frozen device or person go on, with their accounts empty. Rejects with `freeze-unknown`. */
+  async unfreeze(scope: 'device' | 'person', subject: string, by: AuditActor): Promise<void> {
+    await this.storage.write(async (unit) => {
+      if ((await unit.run('DELETE FROM budget_freezes WHERE scope = ? AND subject = ?', [scope, subject])) === 0)
+        throw new Fault('not-found', 'freeze-unknown', `no budget has frozen this ${scope}`);
+      if (scope === 'device')
+        // What the device used is forgiven its person too, who would be the next to be over.
+        await unit.run(
+          `UPDATE budget_use SET in_day = in_day - (SELECT d.in_day FROM budget_use d WHERE d.counter = budget_use.counter AND d.scope = 'device' AND d.subject = ? AND d.day = budget_use.day)
+           WHERE scope = 'person' AND subject = (SELECT employee FROM devices WHERE id = ?)
+           AND EXISTS (SELECT 1 FROM budget_use d WHERE d.counter = budget_use.counter AND d.scope = 'device' AND d.subject = ? AND d.day = budget_use.day)`,
+          [subject, subject, subject],
+        );
+      await unit.run('DELETE FROM budget_use WHERE scope = ? AND subject = ?', [scope, subject]);
+      await this.audit.append(unit, {
+        action: 'budget.unfreeze',
+        outcome: 'done',
+        actor: by,
+        ...(scope === 'device' ? { device: subject } : { employee: subject }),
+        facts: { scope },
+      });
+    });
+  }
+
+  /** Who is frozen, longest first. */
+  async frozen(): Promise<{ scope: string; subject: string; counter: string; since: number }[]> {
+    return this.storage.all('SELECT scope, subject, counter, since FROM budget_freezes ORDER BY since');
+  }
+}
+
+/** The device that used more than half of what its person used this day, else the person. */
+async function explains(
+  unit: Unit,
+  counter: Counter,
+  employee: string,
+  day: number,
+): Promise<{ scope: 'device' | 'person'; subject: string }> {
+  const use = "SELECT subject, in_day FROM budget_use WHERE counter = ? AND scope = 'device' AND day = ?";
+  const top = await unit.one<{ subject: string; in_day: number }>(
+    `${use} AND subject IN (SELECT id FROM devices WHERE employee = ?) ORDER BY in_day DESC LIMIT 1`,
+    [counter, day, employee],
+  );
+  const whole = await unit.one<{ in_day: number }>(
+    "SELECT in_day FROM budget_use WHERE counter = ? AND scope = 'person' AND subject = ? AND day = ?",
+    [counter, employee, day],
+  );
+  return top && whole && top.in_day * 2 > whole.in_day ? { scope: 'device', subject: top.subject } : { scope: 'person', subject: employee };
+}
+
+const keyOf = (counter: Counter, { scope, subject }: Draw): string => `${counter} ${scope} ${subject}`;
+
+/** A roll-out is one window from its beginning to its end. */
+const windows = ({ scope }: Draw, now: number) =>
+  scope === 'rollout' ? { minute: 0, day: 0 } : { minute: Math.floor(now / MINUTE), day: Math.floor(now / DAY) };
+
+async function charge(unit: Unit, counter: Counter, draw: Draw, count: number, now: number): Promise<Use> {
+  const { minute, day } = windows(draw, now);
+  const use = await unit.one<Use>(CHARGE, [counter, draw.scope, draw.subject, minute, count, day, count]);
+  if (!use) throw new Error('RETURNING gives the row that was written');
+  return use;
+}
