@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { forgetExpired, type RouteClass } from './access/index.js';
+import { forgetExpired, RefusedConnections, type RouteClass } from './access/index.js';
 import { appModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
@@ -14,6 +14,8 @@ const HOUR = 3_600_000;
 
 export interface Appliance {
   places: Record<RouteClass, Place>;
+  /** What the operator should hear about the start. */
+  told: readonly string[];
   /** Ends listeners and timers; the house stays open. */
   close(): Promise<void>;
 }
@@ -23,7 +25,15 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   const { configuration, authorities, infrastructure, health } = house;
   const app = await application(house, defect);
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // Nest's own type names another copy of the same Fastify
-  const listeners = new Listeners(fastify, house.networks, (kind) => health.refusedConnection(kind));
+  const told = await house.networks.start();
+  const refusals = new RefusedConnections(house, house.clock, (error) => defect(error, 'refused connections'));
+  const listeners = new Listeners(fastify, {
+    policy: () => house.networks.policy,
+    refused: (kind, network, rule) => {
+      health.refusedConnection(kind);
+      refusals.add(kind, network, rule);
+    },
+  });
   const hosts = (['client', 'administration', 'staff'] as const).map((kind) => configuration.listen[kind].host);
   const names = [
     ...new Set([configuration.publicName, ...hosts.flatMap((host) => (isLoopback(host) ? ['localhost', '127.0.0.1'] : [host]))]),
@@ -44,6 +54,12 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
     await app.close();
     throw error;
   }
+  const unfollow = house.networks.follow(() => {
+    listeners.renew(tls);
+    listeners.judgeAgain();
+  });
+  const unwatch = house.networks.watch((error) => defect(error, 'network policy'));
+  const counting = setInterval(() => refusals.tick(), 1_000);
   const upkeep = async () => {
     if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) {
       tls = await infrastructure.tlsServer(names);
@@ -63,10 +79,15 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   house.pool.start();
   return {
     places,
+    told,
     close: async () => {
       clearInterval(timer);
       await sync?.stop();
+      clearInterval(counting);
+      unwatch();
+      unfollow();
       await listeners.close(5_000);
+      await refusals.flush();
       await app.close();
     },
   };

@@ -1,16 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
-import ipaddr from 'ipaddr.js';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { budgetsShape } from './access/index.js';
+import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES } from './access/index.js';
 import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
-
-/** Which route class a listener serves and a network may reach. */
-export const REACHES = ['client', 'administration', 'staff', 'public', 'operation'] as const;
-export type Reach = (typeof REACHES)[number];
 
 /** Where a listener listens. */
 export interface Listen {
@@ -47,27 +42,6 @@ const listen = (standard: string) =>
       return { host: six ?? plain ?? '', port };
     })
     .prefault(standard);
-
-/** One spelling per block: lower case, with its length; IPv4 within IPv6 is IPv4. */
-const block = z.string().transform((text, context) => {
-  const refuse = (message: string) => {
-    context.addIssue({ code: 'custom', message });
-    return z.NEVER;
-  };
-  const [address = '', length, ...more] = text.split('/');
-  if (isIP(address) === 0 || more.length > 0 || (length !== undefined && !/^\d{1,3}$/.test(length)))
-    return refuse('must be an address or a block such as 10.1.0.0/16');
-  const given = ipaddr.parse(address);
-  const mapped = given instanceof ipaddr.IPv6 && given.isIPv4MappedAddress();
-  const start = given instanceof ipaddr.IPv6 && mapped ? given.toIPv4Address() : given;
-  const whole = start.kind() === 'ipv4' ? 32 : 128;
-  const bits = length === undefined ? whole : Number(length) - (mapped ? 96 : 0);
-  if (bits < 0 || bits > whole) return refuse(`the length after / must be 0 to ${whole}`);
-  const network = (start.kind() === 'ipv4' ? ipaddr.IPv4 : ipaddr.IPv6).networkAddressFromCIDR(`${start.toString()}/${bits}`).toString();
-  return network === start.toString()
-    ? `${network}/${bits}`
-    : refuse(`has bits beyond its length: write ${network}/${bits}, or the one address alone`);
-});
 
 const maildir = z.strictObject({ transport: z.literal('maildir'), directory: path.default('mail'), from: sender.optional() });
 const smtp = z
@@ -119,8 +93,8 @@ const schema = z.strictObject({
       operation: listen('127.0.0.1:9464'),
     })
     .superRefine((all, context) => {
-      for (const [n, one] of REACHES.entries())
-        for (const other of REACHES.slice(0, n))
+      for (const [n, one] of ROUTE_CLASSES.entries())
+        for (const other of ROUTE_CLASSES.slice(0, n))
           if (all[one].port !== 0 && all[one].port === all[other].port && all[one].host === all[other].host)
             context.addIssue({ code: 'custom', path: [one], message: `is the same as listen.${other}` });
     })
@@ -142,12 +116,7 @@ const schema = z.strictObject({
     .prefault({}),
   database: z.strictObject({ url: databaseUrl.default('sqlite:ekms.db'), passwordFile: path.optional() }).prefault({}),
   domains: z.array(domain).default([]),
-  networks: z
-    .record(
-      z.string().regex(/^[a-z][a-z0-9-]*$/, 'must be a name in lower case'),
-      z.strictObject({ addresses: z.array(block).min(1), reach: z.array(z.enum(REACHES)).min(1) }),
-    )
-    .default({ loopback: { addresses: ['127.0.0.0/8', '::1/128'], reach: [...REACHES] } }),
+  ...policyParts,
   enrolment: z
     .strictObject({ second: z.enum(['none', 'device', 'approval']).optional(), minutes: z.int().min(1).max(60).default(10) })
     .prefault({}),
@@ -176,6 +145,10 @@ const schema = z.strictObject({
     .prefault({}),
 });
 
+const sound = schema.superRefine((given, context) => {
+  for (const { path, message } of policyContradictions(given)) context.addIssue({ code: 'custom', path, message });
+});
+
 type Parsed = z.output<typeof schema>;
 type Smtp = Extract<Parsed['mail'], { transport: 'smtp' }>;
 
@@ -185,6 +158,9 @@ export type Configuration = Omit<Parsed, 'mail' | 'enrolment'> & {
   mail: { transport: 'maildir'; directory: string; from: string } | (Omit<Smtp, 'port' | 'from'> & { port: number; from: string });
   enrolment: { second: 'none' | 'device' | 'approval'; minutes: number };
 };
+
+/** The network policy that the file proposes. */
+export const policyOf = ({ networks, network, tls, isolation }: Configuration): PolicyDocument => ({ networks, network, tls, isolation });
 
 export const configurationFile = (home: string): string => join(home, 'ekms.yaml');
 
@@ -198,7 +174,7 @@ export function parseConfiguration(text: string, home: string): Configuration {
   const document = parseDocument(text, { lineCounter: lines });
   if (document.errors.length > 0)
     throw invalid(document.errors.map(({ pos, message }) => `line ${lines.linePos(pos[0]).line}: ${message.split('\n', 1)[0]}`));
-  const parsed = schema.safeParse(document.toJS() ?? {});
+  const parsed = sound.safeParse(document.toJS() ?? {});
   if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => told(issue, document, lines)));
   return settled(parsed.data, resolve(home));
 }
@@ -305,6 +281,10 @@ mail: { transport: maildir, directory: mail }
 # networks:
 #   employees: { addresses: [10.1.0.0/16, "fd00:1::/48"], reach: [client, staff, public] }
 #   administrators: { addresses: [10.2.0.0/24], reach: [administration, staff, public, operation] }
+# Nobody beyond network.internal gets in, listed or not. Proxies and egress: see the operator's guide.
+# network: { internal: [127.0.0.0/8, "::1", 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, "fc00::/7"], connectionsPerAddress: 500 }
+# tls: { minimum: "1.3" }                         # or "1.2"
+# isolation: { mode: warn, canaries: [], names: [], minutes: 5 }   # enforce: no keys while the Internet is in reach
 
 # token: { module: /usr/lib/softhsm/libsofthsm2.so, label: ekms, pinFile: pin, profile: softhsm, workers: 2 }
 # database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }

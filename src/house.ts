@@ -10,7 +10,7 @@ import {
   EmailChallenge,
   Employees,
   Invitations,
-  NetworkPolicy,
+  NetworkPolicies,
   Origins,
   Passkeys,
   RowSeal,
@@ -29,7 +29,7 @@ import {
   PremadeKeys,
   RevocationLists,
 } from './certificates/index.js';
-import { type Configuration, configurationFile } from './configuration.js';
+import { type Configuration, configurationFile, policyOf } from './configuration.js';
 import { type BackupSettings, Backups } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
@@ -58,7 +58,7 @@ export interface House {
   apps: AppCredentials;
   employees: Employees;
   deviceGuard: DeviceGuard;
-  networks: NetworkPolicy;
+  networks: NetworkPolicies;
   budgets: Budgets;
   origins: Origins;
   sessions: Sessions;
@@ -266,7 +266,7 @@ async function joinRooms(
     apps,
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock),
-    networks: new NetworkPolicy(configuration.networks),
+    networks: new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver())),
     budgets,
     origins,
     sessions,

@@ -59,7 +59,7 @@ describe('configuration', () => {
     expect(fresh).toEqual({ ...parse(''), domains: ['corp.example'], mail: { ...fresh.mail } });
     const uncommented = text
       .split('\n')
-      .map((line) => line.replace(/^# (?=(token|database|enrolment|keys|authorities|certificates):)/, ''))
+      .map((line) => line.replace(/^# (?=(network|tls|isolation|token|database|enrolment|keys|authorities|certificates):)/, ''))
       .join('\n');
     expect(parse(uncommented)).toEqual(fresh);
     const networks = text

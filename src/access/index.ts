@@ -1,5 +1,6 @@
 /** Access: who may ask. Only this room makes an `Actor`; whoever holds one has passed the guard. */
 export { type AdministratorActor, type AppActor, auditActor, type DeviceActor, type StaffActor } from './actor.js';
+export { plainAddress, readAddress, sourceOf } from './address-blocks.js';
 export { AdministratorSignIn } from './administrator-sign-in.js';
 export { AdministratorsController } from './administrators.controller.js';
 export { type Administrator, Administrators } from './administrators.js';
@@ -12,11 +13,23 @@ export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
 export { type InvitationLink, Invitations } from './invitations.js';
-export { type Network, NetworkPolicy, type RouteClass } from './network-policy.js';
+export { NetworkPolicies, type PolicyForecast, type PolicyVersion } from './network-policies.js';
+export {
+  type NamedProxy,
+  NetworkPolicy,
+  type PolicyDocument,
+  policyContradictions,
+  policyParts,
+  type RefusalRule,
+  ROUTE_CLASSES,
+  type RouteClass,
+  readPolicy,
+} from './network-policy.js';
 export { type Audience, Origins } from './origins.js';
 export { Passkeys } from './passkeys.js';
-export { peerOf, registerPeer } from './peer.js';
+export { peerOf, registerClaim, registerPeer } from './peer.js';
 export { RefusalEntries } from './refusal-entries.js';
+export { RefusedConnections } from './refused-connections.js';
 export type { Request } from './request.js';
 export {
   ForAdministrators,

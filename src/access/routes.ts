@@ -23,14 +23,14 @@ export type GuardedRequest = FastifyRequest & { actor?: AppActor | DeviceActor |
 
 const requestOf = (context: ExecutionContext): GuardedRequest => context.switchToHttp().getRequest<GuardedRequest>();
 /** Where a request came from, for routes that nobody is admitted to yet. */
-export const provenance = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw.socket).network });
+export const provenance = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw).network });
 
 /** The first guard of every route: a route answers only on the listener of its class; elsewhere it does not exist. Routes without a class answer nowhere. */
 @Injectable()
 export class RouteClassGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {
     const { kinds } = declared(context.getHandler() as () => unknown, context.getClass()); // Nest types a handler as bare Function
-    if (!kinds.includes(peerOf(requestOf(context).raw.socket).kind)) throw new Fault('not-found', 'route-unknown', 'there is nothing here');
+    if (!kinds.includes(peerOf(requestOf(context).raw).kind)) throw new Fault('not-found', 'route-unknown', 'there is nothing here');
     return true;
   }
 }
@@ -41,7 +41,7 @@ class DeviceRouteGuard implements CanActivate {
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = requestOf(context);
-    request.actor = await this.guard.admit(peerOf(request.raw.socket).certificate(), provenance(request));
+    request.actor = await this.guard.admit(peerOf(request.raw).certificate(), provenance(request));
     return true;
   }
 }
@@ -74,7 +74,7 @@ class OwnPagesGuard implements CanActivate {
 
   canActivate(context: ExecutionContext): boolean {
     const request = requestOf(context);
-    this.origins.requireOwn(peerOf(request.raw.socket).kind as Audience, request.method, request.headers); // its decorators below name no other class
+    this.origins.requireOwn(peerOf(request.raw).kind as Audience, request.method, request.headers); // its decorators below name no other class
     return true;
   }
 }

@@ -7,6 +7,7 @@ import { ADMIN_ACTS } from './admin-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
+import { POLICY_ACTS } from './policy-acts.js';
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
@@ -103,6 +104,7 @@ export const ACTS = {
   }),
   ...DIRECTORY_ACTS,
   ...BUDGET_ACTS,
+  ...POLICY_ACTS,
   ...ADMIN_ACTS,
   'audit.tail': act({
     args: z.strictObject({ count: z.int().min(0).max(9_999_999) }),

@@ -12,6 +12,7 @@ import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
 import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
+import { policyCommands } from './policy-commands.js';
 import { tokenCommands } from './token-commands.js';
 
 const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
@@ -105,6 +106,7 @@ export function program(installation: Installation, version: string): Command {
 
   directoryCommands(ekms, does);
   budgetCommands(ekms, does);
+  policyCommands(ekms, does);
 
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
+import { ROUTE_CLASSES } from '../access/index.js';
 import { type Appliance, startAppliance } from '../appliance.js';
-import { loadConfiguration, REACHES } from '../configuration.js';
+import { loadConfiguration } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
 import { serveControl } from './control.js';
@@ -34,6 +35,7 @@ export async function serve(home: string, installation: Installation, say: (line
         await house.storage.write((unit) =>
           house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }),
         );
+        for (const line of appliance.told) console.error(`ekms: ${line}`);
         if (configuration.mail.transport === 'maildir') say('mail goes to Maildir folders: for evaluation only, not for production');
         say(`ready ${placesInWords(appliance.places, configuration.publicName)}`);
         await new Promise<void>((resolve) => {
@@ -57,7 +59,7 @@ export async function serve(home: string, installation: Installation, say: (line
 
 /** `client=https://… administration=https://… …`: by the public name, but operation, which is asked on this machine, by its address. */
 function placesInWords(places: Appliance['places'], publicName: string): string {
-  return REACHES.map((kind) => {
+  return ROUTE_CLASSES.map((kind) => {
     const { host, port } = places[kind];
     const scheme = kind === 'public' || kind === 'operation' ? 'http' : 'https';
     return `${kind}=${scheme}://${kind !== 'operation' ? publicName : isIPv6(host) ? `[${host}]` : host}:${port}`;

@@ -45,6 +45,7 @@ const BUDGET = {
   counter: oneOf('challenges', 'enrolments', 'retrievals', 'decryptions'),
   scope: oneOf('mailbox', 'source', 'device', 'person', 'app', 'site', 'appliance', 'rollout'),
 } as const;
+const NETWORK = { version: count, digest, origin: oneOf('file', 'act', 'rollback'), trial: flag } as const;
 const AUDIENCE = oneOf('administration', 'staff');
 
 export const ACTIONS = {
@@ -104,6 +105,12 @@ export const ACTIONS = {
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
   'backup.create': { facts: { bytes: count, digest, entries: count } },
   'appliance.restore': { facts: { entries: count, keys: count, people: count, pairsDestroyed: count, devicesEnded: count } },
+  'network.change': { facts: NETWORK },
+  'network.rollback': { facts: NETWORK },
+  'network.confirm': { facts: { version: count } },
+  'network.file': { facts: { digest, widenings: count } },
+  'connection.refuse': { facts: { listener: oneOf('client', 'administration', 'staff', 'public', 'operation', 'any'), count } },
+  'isolation.find': { facts: { findings: count, mode: oneOf('warn', 'enforce') } },
   'directory.sync': {
     facts: {
       ...{ linked: count, questions: count, missed: count },

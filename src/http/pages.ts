@@ -57,7 +57,7 @@ export function servePages(app: FastifyInstance, pages: Pages, defect: (error: u
   const paths = new Set([...pages.values()].flatMap((of) => [...of.keys()]));
   for (const path of paths)
     app.get(path, (request, reply) => {
-      const page = pages.get(peerOf(request.raw.socket).kind)?.get(path);
+      const page = pages.get(peerOf(request.raw).kind)?.get(path);
       if (!page) return answerProblem(new Fault('not-found', 'route-unknown', 'there is nothing here'), request, reply, defect);
       return reply.headers({ 'content-security-policy': POLICY, 'content-type': page.type, 'cache-control': 'no-cache' }).send(page.bytes);
     });

@@ -34,6 +34,11 @@ export function refusedByHost(request: IncomingMessage, response: ServerResponse
   return true;
 }
 
+/** What a proxy passes on for somebody who may not be here. */
+export function refuseNetwork(response: ServerResponse): void {
+  refuse(response, 403, 'network-refused', 'this network may not reach this listener');
+}
+
 /** RFC 9110 §10.1.1: an expectation other than 100-continue. */
 export const refuseExpectation = (response: ServerResponse): void =>
   refuse(response, 417, 'expectation-unknown', 'nothing but 100-continue can be expected here');

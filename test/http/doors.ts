@@ -1,12 +1,12 @@
-import { REACHES, type Reach } from '../../src/configuration.js';
+import { ROUTE_CLASSES, type RouteClass } from '../../src/access/index.js';
 import { freePorts } from '../../src/demo/programs.js';
 import { HouseInProcess, type HouseOptions } from '../support/house-in-process.js';
 import { send, type WireReply } from '../support/wire.js';
 import { asDevice, postSigned, type WireDevice } from '../support/wire-device.js';
 import type { ContractCheck } from './contract-check.js';
 
-export type Listener = Reach;
-export const LISTENERS: readonly Listener[] = REACHES;
+export type Listener = RouteClass;
+export const LISTENERS: readonly Listener[] = ROUTE_CLASSES;
 
 export interface Ask {
   method?: string;

@@ -1,4 +1,5 @@
 import { FirstTables1795500000000 } from './0001-first-tables.js';
+import { NetworkPolicies1795510000000 } from './0010-network-policies.js';
 import { Administrators1795520000000 } from './0020-administrators.js';
 import { Requests1795521000000 } from './0021-requests.js';
 import { Directory1795530000000 } from './0030-directory.js';
@@ -7,6 +8,7 @@ import { Budgets1795540000000 } from './0040-budgets.js';
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
   FirstTables1795500000000,
+  NetworkPolicies1795510000000,
   Administrators1795520000000,
   Requests1795521000000,
   Directory1795530000000,
