@@ -223,7 +223,8 @@ async function joinRooms(
     urls: urls.people,
   });
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
-  const budgets = new Budgets(storage, audit, clock, configuration.budgets, new Sites(configuration.networks));
+  const sites = new Sites(configuration.networks);
+  const budgets = new Budgets(storage, audit, clock, configuration.budgets, sites);
   const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode);
   const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
   const addressCertificates = new AddressCertificates(storage, audit, token, employees, issuance, clock, {
@@ -254,6 +255,8 @@ async function joinRooms(
       deviceAuthority: devices,
     },
   );
+  const networks = new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver()));
+  networks.follow(() => sites.follow(networks.policy.document.networks));
   return {
     configuration,
     clock,
@@ -266,7 +269,7 @@ async function joinRooms(
     apps,
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock),
-    networks: new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver())),
+    networks,
     budgets,
     origins,
     sessions,

@@ -1,7 +1,8 @@
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Storage, sha256, type Unit } from '../foundation/index.js';
 import { type AppActor, auditActor, type DeviceActor } from './actor.js';
+import { sourceOf } from './address-blocks.js';
 import { type BudgetLimits, type Counter, DAY, type Limit, MINUTE, type Scope, TRIES } from './budget-limits.js';
-import { type Sites, sourceOf } from './sites.js';
+import type { Sites } from './sites.js';
 
 /** One account that a request is charged to. */
 interface Draw {

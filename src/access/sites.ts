@@ -1,43 +1,32 @@
-import { BlockList, isIPv6 } from 'node:net';
-import { type Network, plainAddress } from './network-policy.js';
+import { AddressBlocks } from './address-blocks.js';
 
 /** Addresses that were looked up; people's machines keep theirs for hours. */
 const REMEMBERED = 20_000;
 
-/** Which of the declared networks an address is in: budgets call each of them a site. */
+type Networks = Readonly<Record<string, { addresses: readonly string[] }>>;
+
+/** Which of the policy's networks an address is in: budgets call each of them a site. */
 export class Sites {
-  readonly #lists: { name: string; list: BlockList }[];
+  #networks: { name: string; blocks: AddressBlocks }[] = [];
   readonly #found = new Map<string, string>();
 
-  constructor(networks: Readonly<Record<string, Network>>) {
-    this.#lists = Object.entries(networks).map(([name, { addresses }]) => {
-      const list = new BlockList();
-      for (const block of addresses) {
-        const [address = '', length] = block.split('/');
-        list.addSubnet(address, Number(length), isIPv6(address) ? 'ipv6' : 'ipv4');
-      }
-      return { name, list };
-    });
+  constructor(networks: Networks) {
+    this.follow(networks);
   }
 
+  /** The policy has other networks now. */
+  follow(networks: Networks): void {
+    this.#networks = Object.entries(networks).map(([name, { addresses }]) => ({ name, blocks: AddressBlocks.of(addresses) }));
+    this.#found.clear();
+  }
+
+  /** @param address as the listener judged it */
   of(address: string): string {
     const known = this.#found.get(address);
     if (known !== undefined) return known;
-    const plain = plainAddress(address);
-    const name = this.#lists.find(({ list }) => list.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4'))?.name ?? 'elsewhere';
+    const name = this.#networks.find(({ blocks }) => blocks.has(address))?.name ?? 'elsewhere';
     if (this.#found.size >= REMEMBERED) this.#found.clear();
     this.#found.set(address, name);
     return name;
   }
-}
-
-/** Whom one asker can be told apart from another by: an IPv4 address, or the /64 that one IPv6 host chooses its addresses in (RFC 4291 §2.5.1). */
-export function sourceOf(address: string): string {
-  const plain = plainAddress(address);
-  if (!isIPv6(plain)) return plain;
-  const [head = '', tail = ''] = plain.split('::');
-  const before = head === '' ? [] : head.split(':');
-  const after = tail === '' ? [] : tail.split(':');
-  const zeros = plain.includes('::') ? Array<string>(Math.max(0, 8 - before.length - after.length)).fill('0') : [];
-  return `${[...before, ...zeros, ...after].slice(0, 4).join(':')}::/64`;
 }
