@@ -23,10 +23,12 @@ import {
   EnrolmentDesk,
   EnrolmentsController,
   FreezesController,
+  StaffEnrolmentsController,
 } from './devices/index.js';
 import type { House } from './house.js';
 import { Health, OPEN_API, OpenApiController, OperationController, openApi, ProblemFilter } from './http/index.js';
 import { KeysController, KeyVault } from './keys/index.js';
+import { StaffController, StaffDoors } from './staff/index.js';
 
 /** Every door of the interface; the OpenAPI document is made of them. */
 export const CONTROLLERS: readonly Type[] = [
@@ -37,6 +39,8 @@ export const CONTROLLERS: readonly Type[] = [
   CertificatesController,
   SignInController,
   AdministratorsController,
+  StaffController,
+  StaffEnrolmentsController,
   OperationController,
   OpenApiController,
 ];
@@ -63,6 +67,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: SessionGuard, useValue: house.sessionGuard },
       { provide: Origins, useValue: house.origins },
       { provide: Sessions, useValue: house.sessions },
+      { provide: StaffDoors, useValue: house.staff },
       { provide: Passkeys, useValue: house.passkeys },
       { provide: Administrators, useValue: house.administrators },
       { provide: AdministratorSignIn, useValue: house.signIn },

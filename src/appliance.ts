@@ -69,6 +69,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
     await forgetExpired(house.storage, house.clock.now().getTime());
     await house.backups.createDue();
+    await house.staff.forgetExpired();
   };
   await house.revocations.publishDue();
   const timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES } from './access/index.js';
 import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
+import { staffShape } from './staff-configuration.js';
 
 /** Where a listener listens. */
 export interface Listen {
@@ -118,7 +119,7 @@ const schema = z.strictObject({
   domains: z.array(domain).default([]),
   ...policyParts,
   enrolment: z
-    .strictObject({ second: z.enum(['none', 'device', 'approval']).optional(), minutes: z.int().min(1).max(60).default(10) })
+    .strictObject({ second: z.enum(['none', 'device', 'approval', 'directory']).optional(), minutes: z.int().min(1).max(60).default(10) })
     .prefault({}),
   keys: z
     .strictObject({
@@ -133,6 +134,7 @@ const schema = z.strictObject({
   sessions: z.strictObject({ administration: session(15, 8), staff: session(60, 12) }).prefault({}),
   directory: directoryShape.optional(),
   budgets: budgetsShape,
+  staff: staffShape,
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
   backup: z
@@ -156,7 +158,7 @@ type Smtp = Extract<Parsed['mail'], { transport: 'smtp' }>;
 export type Configuration = Omit<Parsed, 'mail' | 'enrolment'> & {
   home: string;
   mail: { transport: 'maildir'; directory: string; from: string } | (Omit<Smtp, 'port' | 'from'> & { port: number; from: string });
-  enrolment: { second: 'none' | 'device' | 'approval'; minutes: number };
+  enrolment: { second: 'none' | 'device' | 'approval' | 'directory'; minutes: number };
 };
 
 /** The network policy that the file proposes. */
@@ -181,8 +183,11 @@ export function parseConfiguration(text: string, home: string): Configuration {
 
 function settled(given: Parsed, home: string): Configuration {
   const absolute = (file: string) => resolve(home, file);
-  const { mail, token, database, enrolment, directory } = given;
+  const { mail, token, database, enrolment, directory, staff } = given;
   const from = mail.from ?? `ekms@${given.domains[0] ?? 'appliance.invalid'}`; // RFC 2606: nobody's
+  if (staff.signIn.includes('ldap') && directory?.source !== 'ldap') throw invalid(['staff.signIn: ldap needs a directory with its url']);
+  if (enrolment.second === 'directory' && !staff.signIn.some((method) => method !== 'code'))
+    throw invalid(['enrolment.second: directory needs staff.signIn with oidc or ldap']);
   return {
     ...given,
     home,
@@ -199,6 +204,7 @@ function settled(given: Parsed, home: string): Configuration {
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
     backup: { ...given.backup, directory: absolute(given.backup.directory) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
+    staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
     ...(directory ? { directory: { ...directory, ...filesOfDirectory(directory, absolute) } } : {}),
     // Who reads a Maildir on this very machine proves nothing more by a second device.
     enrolment: { second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device'), minutes: enrolment.minutes },
@@ -288,7 +294,7 @@ mail: { transport: maildir, directory: mail }
 
 # token: { module: /usr/lib/softhsm/libsofthsm2.so, label: ekms, pinFile: pin, profile: softhsm, workers: 2 }
 # database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }
-# enrolment: { minutes: 10 }                      # second: none | device | approval; device, unless mail goes to a Maildir
+# enrolment: { minutes: 10 }                      # second: none | device | approval | directory; device, unless mail goes to a Maildir
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port

@@ -37,6 +37,8 @@ import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256
 import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, ReadyPool } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
+import type { StaffDoors } from './staff/index.js';
+import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
 
@@ -67,6 +69,7 @@ export interface House {
   signIn: AdministratorSignIn;
   invitations: Invitations;
   sessionGuard: SessionGuard;
+  staff: StaffDoors;
   pages: Pages;
   registry: DeviceRegistry;
   announcements: Announcements;
@@ -243,7 +246,7 @@ async function joinRooms(
       },
     );
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
-  const announcements = new Announcements(storage, audit, mail, registry, clock, base);
+  const announcements = new Announcements(storage, audit, mail, registry, clock, base, () => origins.of('staff'));
   const desk = new EnrolmentDesk(
     { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, budgets, clock, owners: directorySync },
     {
@@ -278,6 +281,7 @@ async function joinRooms(
     signIn: new AdministratorSignIn({ ...log, clock, passkeys, sessions, administrators }),
     invitations: new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators }),
     sessionGuard: new SessionGuard(sessions, administrators, log),
+    staff: staffDoors(configuration, { ...log, clock, mailer: mail, seal, sessions, employees, origins, directory }),
     registry,
     announcements,
     desk,

@@ -26,7 +26,21 @@ export class SessionGuard {
   }
 
   async staff(cookies: string | undefined, request: Request): Promise<StaffActor> {
-    return this.#orRefused('staff', request, async () => staffActor(await this.sessions.admit('staff', cookies, request), request));
+    return this.#orRefused('staff', request, async () => {
+      const session = await this.sessions.admit('staff', cookies, request);
+      if (await this.#hasLeft(session)) {
+        await this.log.storage.write((unit) => this.sessions.end(unit, session.id, { kind: 'system' }));
+        throw new Fault('unauthenticated', 'session-ended', 'this session is over: sign in again');
+      }
+      return staffActor(session, request);
+    });
+  }
+
+  /** The address's owner was stopped, or the address has been given up or given away since this session began. */
+  async #hasLeft({ subject, began }: Session): Promise<boolean> {
+    const sql = `SELECT b.id FROM bindings b JOIN employees e ON e.id = b.employee
+      WHERE b.address = ? AND ((b.to_time IS NULL AND (e.state <> 'active' OR b.from_time > ?)) OR b.to_time >= ?) LIMIT 1`;
+    return (await this.log.storage.one(sql, [subject, began, began])) !== undefined;
   }
 
   #orRefused<T>(audience: Audience, request: Request, admit: () => Promise<T>): Promise<T> {

@@ -12,6 +12,7 @@ import {
 } from '../foundation/index.js';
 import type { Mailer, PreparedMail } from '../mail/index.js';
 import type { DeviceRegistry } from './device-registry.js';
+import type { SecondProof } from './enrolment-store.js';
 
 const DAY = 86_400_000;
 /** How long "this was not me" works, in days. */
@@ -32,6 +33,7 @@ export class Announcements {
     private readonly clock: Clock,
     /** Base address of the client listener. */
     private readonly base: string,
+    private readonly staffPage: () => string,
   ) {}
 
   async prepareEnrolled(address: string, device: { platform: string; name: string | null }): Promise<Announcement> {
@@ -47,15 +49,12 @@ export class Announcements {
     return { mail, tokenDigest: sha256(token) };
   }
 
-  async prepareWaiting(
-    address: string,
-    device: { platform: string; name: string | null },
-    waitsFor: 'device' | 'approval',
-  ): Promise<PreparedMail> {
-    const who =
-      waitsFor === 'device'
-        ? 'Confirm it on a device that you already use, or ask your administrator.'
-        : 'An administrator has to approve it.';
+  async prepareWaiting(address: string, device: { platform: string; name: string | null }, waitsFor: SecondProof): Promise<PreparedMail> {
+    const who = {
+      device: 'Confirm it on a device that you already use, or ask your administrator.',
+      approval: 'An administrator has to approve it.',
+      directory: `Sign in with your organisation’s account at ${this.staffPage()} and confirm it there.`,
+    }[waitsFor];
     return this.mailer.prepare({
       kind: 'approval',
       to: address,

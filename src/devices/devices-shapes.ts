@@ -45,7 +45,9 @@ export const enrolledDevice = z
   })
   .meta({ id: 'EnrolledDevice' });
 
-export const waitingAnswer = z.object({ state: z.literal('waiting'), for: z.enum(['device', 'approval']) }).meta({ id: 'WaitingAnswer' });
+export const waitingAnswer = z
+  .object({ state: z.literal('waiting'), for: z.enum(['device', 'approval', 'directory']) })
+  .meta({ id: 'WaitingAnswer' });
 
 export const waitingEnrolment = z
   .object({ id: shapes.id, address: z.string(), platform: z.string(), name: z.string().nullable(), requestedAt: time })

@@ -3,7 +3,7 @@ import type { EnrolmentRecord, Sealed } from '../tokens/index.js';
 
 /** `open`: waits for the mailed half. `waiting`: answered, waits for a second proof. `approved`: may be finished. `spent`, `denied`: over. */
 export type EnrolmentState = 'open' | 'waiting' | 'approved' | 'denied' | 'spent';
-export type SecondProof = 'device' | 'approval';
+export type SecondProof = 'device' | 'approval' | 'directory';
 
 export interface Enrolment {
   sealed: Sealed<EnrolmentRecord>;

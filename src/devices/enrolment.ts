@@ -8,6 +8,7 @@ import {
   type DeviceActor,
   type EmailChallenge,
   type Employees,
+  type StaffActor,
 } from '../access/index.js';
 import { certificateTimes, insertCertificate, type KeyIssuance, type PreparedKey, pem } from '../certificates/index.js';
 import { thumbprint } from '../codec/jwk.js';
@@ -71,7 +72,7 @@ export type AnswerOutcome =
   | { state: 'waiting'; for: SecondProof };
 
 export interface EnrolmentSettings {
-  second: 'none' | 'device' | 'approval';
+  second: 'none' | SecondProof;
   domains: readonly string[];
   /** SHA-256 of the root certificate, base64url. */
   server: string;
@@ -84,6 +85,10 @@ export interface EnrolmentSettings {
 const ATTEMPTS = 5;
 /** How long an answered enrolment may wait for its second proof, in milliseconds. */
 const APPROVAL_TIME = 7 * 86_400_000;
+
+/** Ways of signing in at the staff page that are more than control of the mailbox, and how fresh they must be, in milliseconds. */
+const DIRECTORY_METHODS: readonly string[] = ['oidc', 'ldap'];
+const FRESH = 10 * 60_000;
 
 const spent = () => new Fault('conflict', 'enrolment-spent', 'this enrolment has been finished already; begin a new one');
 
@@ -251,6 +256,36 @@ export class EnrolmentDesk {
     });
   }
 
+  /** What waits for this person to sign in by what their organisation vouches for. */
+  async waitingForStaff(actor: StaffActor): Promise<Enrolment[]> {
+    return waitingEnrolments(this.parts.storage, 'directory', [actor.address]);
+  }
+
+  /**
+   * A person says yes or no at the staff page. Rejects with `directory-proof-needed` when they signed in by a mailed code, which proves no more
+   * than the enrolment itself did, with `proof-needed` when they did so too long ago, with `enrolment-unknown`.
+   */
+  async decideAsStaff(actor: StaffActor, id: string, confirm: boolean): Promise<void> {
+    const { storage, audit, clock } = this.parts;
+    const event = {
+      action: 'enrolment.confirm',
+      actor: auditActor(actor),
+      subject: id,
+      request: actor.request.id,
+      facts: { confirm, method: actor.session.method },
+      personal: { address: actor.address, network: actor.request.network },
+    } as const;
+    await orRefused({ storage, audit }, event, async () => {
+      if (!DIRECTORY_METHODS.includes(actor.session.method))
+        throw new Fault('forbidden', 'directory-proof-needed', 'sign in with your organisation’s account for this, not by a mailed code');
+      if (clock.now().getTime() - actor.session.proved > FRESH)
+        throw new Fault('forbidden', 'proof-needed', 'you signed in too long ago for this: sign out, and in again');
+      const mine = (await this.waitingForStaff(actor)).some((enrolment) => enrolment.sealed.record.id === id);
+      if (!mine) throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
+      await this.#decide(id, confirm, event);
+    });
+  }
+
   /** An administrator says yes or no. */
   async approve(id: string, approve: boolean, by: AuditActor): Promise<void> {
     await this.#decide(id, approve, { action: approve ? 'enrolment.approve' : 'enrolment.deny', actor: by, subject: id });
@@ -308,7 +343,7 @@ export class EnrolmentDesk {
 
   async #secondProof(enrolment: Enrolment): Promise<SecondProof | null> {
     if (this.settings.second === 'none') return null;
-    if (this.settings.second === 'approval') return 'approval';
+    if (this.settings.second === 'approval' || this.settings.second === 'directory') return this.settings.second;
     const binding = await this.parts.employees.bindingOf(enrolment.sealed.record.address);
     if (!binding) return null;
     const devices = await this.parts.registry.ofEmployee(binding.sealed.record.employee);

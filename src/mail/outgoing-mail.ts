@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Fault, parseAddress } from '../foundation/index.js';
 
 /** What a mail is for; goes into the audit entry. */
-export type MailKind = 'challenge' | 'announcement' | 'approval';
+export type MailKind = 'challenge' | 'announcement' | 'approval' | 'sign-in';
 
 /** A mail as the room that sends it says it. Everything else (From, Date, Message-ID, the signature) is this room's. */
 export interface OutgoingMail {
@@ -21,7 +21,7 @@ export interface OutgoingMail {
 /** RFC 5322 §2.2: a field body never holds a bare CR, LF or NUL. We take no control character (Cc) and no lone surrogate (Cs): nothing begins a header of its own. */
 const plain = z.string().regex(/^[^\p{Cc}\p{Cs}]*$/u, 'control characters are refused');
 const shape = z.object({
-  kind: z.enum(['challenge', 'announcement', 'approval']),
+  kind: z.enum(['challenge', 'announcement', 'approval', 'sign-in']),
   to: z.string(),
   // RFC 5322 §2.1.1 limits a line to 998 octets; folded encoded-words have room, a subject of this size is no subject any more.
   subject: plain.min(1).max(250),

@@ -12,15 +12,17 @@ export class TestBrowser {
     private readonly home: string,
   ) {}
 
-  /** @param root PEM */
-  static async open(root: string): Promise<TestBrowser> {
+  /** @param roots PEM */
+  static async open(...roots: string[]): Promise<TestBrowser> {
     const home = mkdtempSync(join(tmpdir(), 'ekms-browser-'));
     const store = join(home, '.pki/nssdb');
     mkdirSync(store, { recursive: true });
-    writeFileSync(join(home, 'root.pem'), root);
     const certutil = (...words: string[]) => execFileSync('certutil', ['-d', `sql:${store}`, ...words], { stdio: 'pipe' });
     certutil('-N', '--empty-password');
-    certutil('-A', '-t', 'C,,', '-n', 'ekms', '-i', join(home, 'root.pem'));
+    for (const [n, root] of roots.entries()) {
+      writeFileSync(join(home, `${n}.pem`), root);
+      certutil('-A', '-t', 'C,,', '-n', `root ${n}`, '-i', join(home, `${n}.pem`));
+    }
     const browser = await chromium.launch({
       executablePath: '/usr/bin/chromium',
       env: { ...process.env, HOME: home },

@@ -72,6 +72,8 @@ function waitingWords(what: string): string {
   if (what === 'device')
     return 'waiting for a confirmation on one of your other devices ("mesign devices pending" and "mesign devices confirm ID" there), or by an administrator …';
   if (what === 'approval') return 'waiting for an administrator to approve this device …';
+  if (what === 'directory')
+    return 'waiting for you to confirm this device: sign in at the staff page with your organisation’s account (a mail says where) …';
   return 'waiting for the appliance …';
 }
 

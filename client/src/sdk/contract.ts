@@ -234,9 +234,49 @@ export interface SignedIn {
   })[];
 }
 
+export interface StaffCode {
+  code: string;
+}
+
+export interface StaffCodeRequest {
+  address: string;
+}
+
+export interface StaffCodeSent {
+  id: string;
+  expiresAt: string;
+}
+
+export interface StaffDecision {
+  confirm: boolean;
+}
+
+export interface StaffEnrolment {
+  id: string;
+  platform: string;
+  name: string | null;
+  requestedAt: string;
+}
+
+export interface StaffMember {
+  address: string;
+  method: string;
+  provedAt: string;
+  endsAt: string;
+}
+
+export interface StaffPassword {
+  address: string;
+  password: string;
+}
+
+export interface StaffSignInMethods {
+  methods: ('code' | 'oidc' | 'ldap')[];
+}
+
 export interface WaitingAnswer {
   state: 'waiting';
-  for: 'device' | 'approval';
+  for: 'device' | 'approval' | 'directory';
 }
 
 export interface WaitingEnrolment {
@@ -291,6 +331,9 @@ export type ProblemCode =
   | 'device-over-budget'
   | 'device-unknown'
   | 'device-untrusted'
+  | 'directory-proof-needed'
+  | 'directory-refused'
+  | 'directory-unavailable'
   | 'domain-not-served'
   | 'duplicate'
   | 'employee-blocked'
@@ -328,13 +371,16 @@ export type ProblemCode =
   | 'session-ended'
   | 'session-missing'
   | 'session-unknown'
+  | 'sign-in-method-off'
+  | 'sign-in-refused'
   | 'storage-busy'
   | 'storage-unavailable'
   | 'token-busy'
   | 'token-call-refused'
   | 'token-defect'
   | 'token-refused'
-  | 'token-unavailable';
+  | 'token-unavailable'
+  | 'too-many-attempts';
 
 export interface Routes {
   /** This document */
@@ -401,4 +447,24 @@ export interface Routes {
   'GET /v1/keys': { body: undefined; answers: { 200: ServedKey[] } };
   /** Remote mode: opens one content-encryption key and seals it for this device */
   'POST /v1/keys/{id}/decryptions': { body: DecryptionRequest; answers: { 200: Decryption } };
+  /** Mails a code; the answer is the same for every address */
+  'POST /v1/staff/codes': { body: StaffCodeRequest; answers: { 202: StaffCodeSent } };
+  /** Signs in by the mailed code, in the browser that asked for it */
+  'POST /v1/staff/codes/{id}': { body: StaffCode; answers: { 204: undefined } };
+  /** Devices that wait for this person’s word */
+  'GET /v1/staff/enrolments': { body: undefined; answers: { 200: StaffEnrolment[] } };
+  /** Says yes or no to a device that waits */
+  'POST /v1/staff/enrolments/{id}/confirmation': { body: StaffDecision; answers: { 204: undefined } };
+  /** Who is signed in */
+  'GET /v1/staff/me': { body: undefined; answers: { 200: StaffMember } };
+  /** Sends the browser to the organisation’s OpenID Connect provider */
+  'GET /v1/staff/oidc': { body: undefined; answers: {  } };
+  /** Where the provider sends the browser back to */
+  'GET /v1/staff/oidc/callback': { body: undefined; answers: {  } };
+  /** Signs in by the password of the organisation’s directory */
+  'POST /v1/staff/passwords': { body: StaffPassword; answers: { 204: undefined } };
+  /** Signs out */
+  'DELETE /v1/staff/session': { body: undefined; answers: { 204: undefined } };
+  /** How employees may sign in here */
+  'GET /v1/staff/sign-in': { body: undefined; answers: { 200: StaffSignInMethods } };
 }

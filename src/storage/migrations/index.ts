@@ -3,6 +3,7 @@ import { NetworkPolicies1795510000000 } from './0010-network-policies.js';
 import { Administrators1795520000000 } from './0020-administrators.js';
 import { Requests1795521000000 } from './0021-requests.js';
 import { Directory1795530000000 } from './0030-directory.js';
+import { StaffSignIn1795531000000 } from './0031-staff-sign-in.js';
 import { Budgets1795540000000 } from './0040-budgets.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
@@ -12,5 +13,6 @@ export const migrations = [
   Administrators1795520000000,
   Requests1795521000000,
   Directory1795530000000,
+  StaffSignIn1795531000000,
   Budgets1795540000000,
 ] as const;
