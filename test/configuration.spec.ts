@@ -31,6 +31,7 @@ describe('configuration', () => {
       home,
       mail: { ...parse('').mail, directory: join(home, 'mail') },
       token: { ...parse('').token, pinFile: join(home, 'pin') },
+      backup: { ...parse('').backup, directory: join(home, 'backups') },
     });
     expect(parse('')).toMatchObject({
       home: '/srv/ekms',
