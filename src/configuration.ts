@@ -137,6 +137,9 @@ const schema = z.strictObject({
   staff: staffShape,
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
+  /** `two`: a key counts as born only when the escrow journal holds it too. */
+  durability: z.enum(['one', 'two']).default('one'),
+  escrow: z.strictObject({ directory: path }).optional(),
   backup: z
     .strictObject({
       directory: path.default('backups'),
@@ -149,6 +152,8 @@ const schema = z.strictObject({
 
 const sound = schema.superRefine((given, context) => {
   for (const { path, message } of policyContradictions(given)) context.addIssue({ code: 'custom', path, message });
+  if (given.durability === 'two' && !given.escrow)
+    context.addIssue({ code: 'custom', path: ['escrow'], message: 'durability: two needs escrow.directory' });
 });
 
 type Parsed = z.output<typeof schema>;
@@ -202,6 +207,7 @@ function settled(given: Parsed, home: string): Configuration {
             from,
           },
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
+    ...(given.escrow ? { escrow: { directory: absolute(given.escrow.directory) } } : {}),
     backup: { ...given.backup, directory: absolute(given.backup.directory) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
     staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
@@ -301,6 +307,7 @@ mail: { transport: maildir, directory: mail }
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
 # budgets: { retrievals: { device: { minute: 120, day: 2000 } }, rollouts: [] }   # the others: operator's guide, "Budgets"
 # authorities: p384                               # or rsa4096; counts at init
+# durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
 # certificates: { personDays: 730, deviceDays: 365 }
 `;

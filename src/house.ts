@@ -30,12 +30,12 @@ import {
   RevocationLists,
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
-import { type BackupSettings, Backups } from './custody/index.js';
+import { type BackupSettings, Backups, EscrowJournal } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
-import { KeyVault, ReadyPool } from './keys/index.js';
+import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
 import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
@@ -57,6 +57,7 @@ export interface House {
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
   backups: Backups;
+  second: SecondPlace;
   apps: AppCredentials;
   employees: Employees;
   deviceGuard: DeviceGuard;
@@ -208,6 +209,8 @@ async function joinRooms(
   const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock);
   const revocations = new RevocationLists(storage, audit, token, clock);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
+  const { escrow } = configuration;
+  const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
   const pool: ReadyPool = new ReadyPool(
     storage,
@@ -219,16 +222,27 @@ async function joinRooms(
         .serveWaiting()
         .then(() => premade.serve())
         .catch(() => {}),
+    second,
   );
-  const issuance: KeyIssuance = new KeyIssuance(storage, audit, token, pool, employees, clock, people, {
-    mode: configuration.keys.mode,
-    personDays: configuration.certificates.personDays,
-    urls: urls.people,
-  });
+  const issuance: KeyIssuance = new KeyIssuance(
+    storage,
+    audit,
+    token,
+    pool,
+    employees,
+    clock,
+    people,
+    {
+      mode: configuration.keys.mode,
+      personDays: configuration.certificates.personDays,
+      urls: urls.people,
+    },
+    second,
+  );
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
   const sites = new Sites(configuration.networks);
   const budgets = new Budgets(storage, audit, clock, configuration.budgets, sites);
-  const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode);
+  const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode, second);
   const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
   const addressCertificates = new AddressCertificates(storage, audit, token, employees, issuance, clock, {
     personDays: configuration.certificates.personDays,
@@ -268,6 +282,7 @@ async function joinRooms(
     auditReader: new AuditReader(storage),
     token,
     authorities,
+    second,
     backups: new Backups(storage, audit, token, clock, root, backupSettings(configuration)),
     apps,
     employees,
@@ -296,7 +311,7 @@ async function joinRooms(
     directory: new CertificateDirectory(storage, authorities, clock),
     infrastructure: infrastructureCertificates,
     mail,
-    health: new Health(storage, token, pool),
+    health: new Health(storage, token, pool, second),
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Binding, Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
-import { KeyCertificates, KeyStore, type ReadyPool, type StoredKey } from '../keys/index.js';
+import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { AuthorityUrls, KeyMode, Token } from '../tokens/index.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
@@ -41,6 +41,7 @@ export class KeyIssuance extends KeyCertificates {
     private readonly clock: Clock,
     peopleAuthority: Buffer,
     private readonly settings: KeyIssuanceSettings,
+    private readonly second: SecondPlace = new OnePlace(),
   ) {
     super();
     this.#authorityPem = pem(peopleAuthority);
@@ -69,6 +70,7 @@ export class KeyIssuance extends KeyCertificates {
         urls,
         days,
       });
+      await this.second.given({ ...taken, binding, certificate });
       return { ...taken, serial, certificate, binding };
     } catch (error) {
       this.pool.released(taken.n);

@@ -37,6 +37,18 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
       console.error('hand each share to its custodian, then make a backup and drill a restore: ekms backup create; ekms drill');
     });
 
+  ekms
+    .command('escrow')
+    .description('the second place for keys (durability: two)')
+    .command('prepare <folder>')
+    .description('mark a folder on another disk or share as the second place')
+    .option('--same-disk', 'for trying it out: accept a folder on the first disk', false)
+    .action(async (folder: string, { sameDisk }: { sameDisk: boolean }) => {
+      const { prepareEscrow } = await import('../custody/index.js');
+      await prepareEscrow(resolve(folder), home(), sameDisk);
+      print(`prepared; in ekms.yaml say  durability: two  and  escrow: { directory: ${resolve(folder)} }`);
+    });
+
   const backup = ekms.command('backup').description('backups that only the custodians together can open');
   backup.command('create').action(() => does('backup.create')({}));
   backup.command('list').action(() => does('backup.list')({}));
@@ -50,20 +62,31 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
     .description('make the appliance again in a blank home, from a backup and M shares')
     .requiredOption('--share <file...>', 'a file with the line of one share, as its custodian opened it')
     .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
+    .option('--escrow <folder>', 'the escrow journal of durability: two: keys given after the backup come from it')
     .option('--nothing-lost', 'the log did not grow after this backup: devices may go on without enrolling anew', false)
-    .action(async (file: string, { share, ca, nothingLost }: { share: string[]; ca?: string; nothingLost: boolean }) => {
-      const { restore, readShare } = await import('./restore.js');
-      const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
-      const report = await restore(
-        { home: home(), backup: resolve(file), shares: share.map(readShare), nothingLost, say: console.error, ...(root ? { root } : {}) },
-        installation,
-      );
-      print(report);
-      if (report.devicesEnded > 0)
-        console.error(
-          `${report.devicesEnded} devices must enrol anew: what was revoked after this backup cannot be told from what was not`,
+    .action(
+      async (file: string, { share, ca, escrow, nothingLost }: { share: string[]; ca?: string; escrow?: string; nothingLost: boolean }) => {
+        const { restore, readShare } = await import('./restore.js');
+        const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
+        const report = await restore(
+          {
+            home: home(),
+            backup: resolve(file),
+            shares: share.map(readShare),
+            nothingLost,
+            say: console.error,
+            ...(root ? { root } : {}),
+            ...(escrow ? { escrow: resolve(escrow) } : {}),
+          },
+          installation,
         );
-    });
+        print(report);
+        if (report.devicesEnded > 0)
+          console.error(
+            `${report.devicesEnded} devices must enrol anew: what was revoked after this backup cannot be told from what was not`,
+          );
+      },
+    );
 
   ekms
     .command('drill [backup]')

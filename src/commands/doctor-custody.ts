@@ -1,4 +1,4 @@
-import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
+import { CUSTODY_SETTINGS, isSameDisk, recall } from '../custody/index.js';
 import type { House } from '../house.js';
 import { parsePackage } from '../tokens/index.js';
 import { type Finding, Findings } from './finding.js';
@@ -8,8 +8,14 @@ const DAY = 86_400_000;
 const DRILL_DAYS = 180;
 
 /** Whether the keys outlive this machine. */
-export async function examineCustody({ token, storage, clock, configuration }: House): Promise<Finding[]> {
+export async function examineCustody({ token, storage, clock, configuration, second }: House): Promise<Finding[]> {
   const findings = new Findings('custody');
+  const { durability, escrow, home } = configuration;
+  if (durability === 'two' && escrow) {
+    if (second.trouble !== undefined)
+      findings.say('bad', `the second place is away: ${second.trouble}. No key is born and no certificate issued until it is back`);
+    else if (isSameDisk(escrow.directory, home)) findings.say('bad', `the second place ${escrow.directory} is on the first disk`);
+  } else findings.say('warn', 'a key made since the last backup dies with the disk (durability: one)');
   const text = await token.custody();
   if (text === null) {
     findings.say(

@@ -4,7 +4,15 @@ import { z } from 'zod';
 import { checkLog } from '../audit/index.js';
 import { pem } from '../certificates/index.js';
 import { type Configuration, configurationFile, loadConfiguration, parseConfiguration } from '../configuration.js';
-import { decodeContent, type OpenBackup, openBackupFile, type Restored, settleRestored } from '../custody/index.js';
+import {
+  decodeContent,
+  type FromEscrow,
+  type OpenBackup,
+  openBackupFile,
+  type Restored,
+  settleRestored,
+  takeFromEscrow,
+} from '../custody/index.js';
 import { Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
 import { fillDatabase, withFreshSchema } from '../storage/index.js';
@@ -20,12 +28,15 @@ export interface RestoreOptions {
   shares: string[];
   /** Root certificate that the backup must have been signed under; without it, the one that the backup names. */
   root?: Buffer;
+  /** The escrow journal's folder, where there was one: nothing that was born is lost then. */
+  escrow?: string;
   /** The log is known not to have grown after this backup, so devices may go on. */
   nothingLost?: boolean;
   say: (line: string) => void;
 }
 
 export interface RestoreReport extends Restored {
+  fromEscrow?: FromEscrow;
   backup: string;
   created: string;
   entries: number;
@@ -111,12 +122,13 @@ async function settle(
   configuration: Configuration,
   installation: Installation,
   backup: OpenBackup,
-  { nothingLost = false, say }: RestoreOptions,
+  { nothingLost = false, escrow, say }: RestoreOptions,
 ): Promise<Omit<RestoreReport, 'rows' | 'seconds'>> {
   say('applying the rules after a restore, and checking the log');
   const house = await openHouse(configuration, installation);
   try {
     const entries = Number(backup.statement['entries']);
+    const fromEscrow = escrow === undefined ? undefined : await takeFromEscrow(house, escrow);
     const restored = await settleRestored(house, { backup: backup.head.id, entries, nothingLost });
     // Only now: an intent that waits for a key must find no pair of the old pool.
     await reconcile(house);
@@ -126,7 +138,7 @@ async function settle(
     const root = join(configuration.home, 'ca.pem');
     writeFileSync(root, pem(house.authorities.root), { mode: 0o644, flag: 'wx' });
     chmodSync(root, 0o644);
-    return { backup: backup.head.id, created: backup.head.created, entries, ...restored };
+    return { backup: backup.head.id, created: backup.head.created, entries, ...restored, ...(fromEscrow ? { fromEscrow } : {}) };
   } finally {
     await house.close();
   }

@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { z } from 'zod';
 import { isFault, type Storage } from '../foundation/index.js';
-import type { ReadyPool } from '../keys/index.js';
+import { OnePlace, type ReadyPool, type SecondPlace } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
 
 export const healthReport = z
@@ -17,6 +17,10 @@ export const healthReport = z
     }),
     database: z.object({ state: z.enum(['ready', 'down']), reason: z.string().optional() }),
     pool: z.object({ level: z.int(), target: z.int() }).meta({ description: 'Key pairs ready, and wanted.' }),
+    secondPlace: z
+      .object({ state: z.literal('down'), reason: z.string() })
+      .optional()
+      .meta({ description: 'Only when durability is two and the second place cannot be written: no key is born, no certificate issued.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -42,6 +46,7 @@ export class Health {
     private readonly storage: Storage,
     private readonly token: Token,
     private readonly pool: ReadyPool,
+    private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
   ) {
     collectDefaultMetrics({ register: this.#registry });
     const level: Gauge = new Gauge({
@@ -49,6 +54,12 @@ export class Health {
       help: 'Key pairs ready',
       registers: [this.#registry],
       collect: async () => level.set(await pool.level()),
+    });
+    const place: Gauge = new Gauge({
+      name: 'ekms_second_place_down',
+      help: '1 when keys cannot be kept in a second place as durability: two asks',
+      registers: [this.#registry],
+      collect: () => place.set(second.trouble === undefined ? 0 : 1),
     });
     const ready: Gauge = new Gauge({
       name: 'ekms_ready',
@@ -66,6 +77,7 @@ export class Health {
       token,
       database: { state: database.state, ...(database.reason ? { reason: database.reason } : {}) },
       pool: database.pool,
+      ...(this.second.trouble === undefined ? {} : { secondPlace: { state: 'down' as const, reason: this.second.trouble } }),
       intents: database.intents,
     };
   }

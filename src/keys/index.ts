@@ -4,3 +4,4 @@ export { KeyStore, type StoredKey } from './key-store.js';
 export { type DeliveredKey, KeyCertificates, KeyVault, type RemoteDecryption } from './key-vault.js';
 export { KeysController } from './keys.controller.js';
 export { type PoolSettings, ReadyPool } from './ready-pool.js';
+export { type GivenKey, OnePlace, SecondPlace } from './second-place.js';

@@ -75,6 +75,19 @@ export class KeyStore {
     );
   }
 
+  /** Writes whatever version over the one that is there: for a restore, and for a key that is wrapped anew. */
+  async overwrite(unit: Unit, { sealed: { record, mac }, wrapped }: StoredKey): Promise<void> {
+    await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, kek = ?, wrapped = ?, mac = ? WHERE id = ?', [
+      record.version,
+      record.state,
+      record.mode,
+      record.kek,
+      wrapped,
+      mac,
+      record.id,
+    ]);
+  }
+
   /** Writes the next version over the one before it; false when somebody else was first. */
   async replace(unit: Unit, { record, mac }: Sealed<KeyRecord>): Promise<boolean> {
     const changed = await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, mac = ? WHERE id = ? AND version = ?', [

@@ -12,6 +12,7 @@ import {
 import { fulfil, intend } from '../storage/index.js';
 import { type KeyMode, type KeyState, type OaepHash, READABLE, type Token, type TransportScheme } from '../tokens/index.js';
 import { KeyStore, type StoredKey } from './key-store.js';
+import { OnePlace, type SecondPlace } from './second-place.js';
 
 /** What keys asks of the room above: the certificates of a person's keys. Certificates fills this port. */
 export abstract class KeyCertificates {
@@ -74,6 +75,7 @@ export class KeyVault {
     private readonly budgets: Budgets,
     private readonly clock: Clock,
     private readonly defaultMode: KeyMode,
+    private readonly second: SecondPlace = new OnePlace(),
   ) {}
 
   /**
@@ -154,6 +156,7 @@ export class KeyVault {
     const key = await this.#store.find(this.storage, id);
     if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
     const next = await this.token.changeKey(key.sealed, to);
+    await this.second.changed({ ...key, sealed: next });
     await this.storage.write(async (unit) => {
       if (!(await this.#store.replace(unit, next)))
         throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');

@@ -1,6 +1,7 @@
 import { type AuditLog, base64url, isFault, type Storage, sha256, type Unit } from '../foundation/index.js';
 import type { KeyKind, KeyMode, PoolRecord, Sealed, Token } from '../tokens/index.js';
 import type { StoredKey } from './key-store.js';
+import { OnePlace, type SecondPlace } from './second-place.js';
 
 interface PoolRow {
   n: number;
@@ -41,6 +42,7 @@ export class ReadyPool {
     readonly settings: PoolSettings,
     /** Called after each pair that arrives: somebody may be waiting for one. */
     private readonly arrived: () => void = () => {},
+    private readonly second: SecondPlace = new OnePlace(),
   ) {
     this.#target = settings.target;
   }
@@ -132,6 +134,7 @@ export class ReadyPool {
   async #make(): Promise<void> {
     const { pair, publicKey, wrapped } = await this.token.makePair(this.settings.kind);
     const { n, suite, bits, kek, publicKey: digest } = pair.record;
+    await this.second.born(pair, { publicKey, wrapped });
     await this.storage.write(async (unit) => {
       await unit.run('INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [
         n,

@@ -2,36 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { DOMAIN } from '../support/appliance.js';
-import { CustodyAppliance } from '../support/ceremony.js';
+import { CustodyAppliance, exportedKeys as exported } from '../support/ceremony.js';
 
 jest.setTimeout(120_000);
 const MAIL = resolve(__dirname, '../vectors/eml/nested.eml');
-
-/** The private key as openssl reads it out of what the client exports. */
-async function exported(ekms: CustodyAppliance, device: string): Promise<string> {
-  const [key] = await ekms.listKeys(device);
-  rmSync(ekms.beside('out.p12'), { force: true });
-  writeFileSync(ekms.beside('pass'), 'a pass phrase\n');
-  const { status, stderr } = await ekms.mesign(
-    device,
-    'export',
-    '--key',
-    key?.id ?? '',
-    '--p12',
-    ekms.beside('out.p12'),
-    '--p12-passphrase-file',
-    ekms.beside('pass'),
-  );
-  if (status !== 0) throw new Error(stderr);
-  return execFileSync(
-    'openssl',
-    ['pkcs12', '-in', ekms.beside('out.p12'), '-nodes', '-nocerts', '-passin', `file:${ekms.beside('pass')}`],
-    { stdio: ['ignore', 'pipe', 'ignore'] },
-  )
-    .toString()
-    .replace(/^[\s\S]*?(?=-----BEGIN)/, '');
-}
 
 describe('ceremony, backup, the home gone, restore', () => {
   let ekms: CustodyAppliance;
@@ -166,6 +140,5 @@ describe('ceremony, backup, the home gone, restore', () => {
     expect(JSON.parse(stdout)).toMatchObject({ keys: 2, problems: [] });
     expect(readdirSync(ekms.beside('scratch'))).toEqual([]);
     expect((await ekms.ekms('doctor')).stdout).not.toMatch(/^BAD {3}custody/m);
-    void DOMAIN;
   });
 });

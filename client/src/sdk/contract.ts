@@ -138,6 +138,11 @@ export interface Health {
     level: number;
     target: number;
   };
+  /** Only when durability is two and the second place cannot be written: no key is born, no certificate issued. */
+  secondPlace?: {
+    state: 'down';
+    reason: string;
+  };
   /** Acts begun and not finished. */
   intents: number;
 }

@@ -1,0 +1,161 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Fault, fromBase64 } from '../foundation/index.js';
+import { type GivenKey, SecondPlace, type StoredKey } from '../keys/index.js';
+import type { PoolRecord, Sealed, Token } from '../tokens/index.js';
+
+const MARK = 'ekms-escrow';
+const FILE = 'escrow.journal';
+/** What `Token.sealBytes` binds each line to. */
+const CONTEXT = 'EKMS escrow journal v1';
+
+/** A line before it is sealed (docs/formats/escrow-journal.md). Bytes travel as base64. */
+export type EscrowLine =
+  | { t: 'pair'; record: PoolRecord; mac: Buffer; publicKey: Buffer; wrapped: Buffer }
+  | ({ t: 'key' } & GivenKey)
+  | { t: 'change'; key: StoredKey };
+
+const away = (why: string): Fault =>
+  new Fault(
+    'unavailable',
+    'second-place-away',
+    `the second place for keys cannot be written (${why}): no key is born and no certificate issued until it is back`,
+    30,
+  );
+
+/**
+ * The append-only escrow journal on another mount: `durability: two`. Its folder carries a mark that `ekms escrow prepare` put there: without it the mount is
+ * away, and what is written would land on the first disk.
+ */
+export class EscrowJournal extends SecondPlace {
+  #last: Promise<void> = Promise.resolve();
+  #trouble: string | undefined;
+
+  constructor(
+    private readonly folder: string,
+    private readonly token: Pick<Token, 'sealBytes'>,
+  ) {
+    super();
+  }
+
+  /** Why it cannot be written, as of the last try; undefined while it can. */
+  override get trouble(): string | undefined {
+    return existsSync(join(this.folder, MARK)) ? this.#trouble : `${this.folder} does not carry its mark: is it mounted?`;
+  }
+
+  override born({ record, mac }: Sealed<PoolRecord>, blob: { publicKey: Buffer; wrapped: Buffer }): Promise<void> {
+    return this.#append({ t: 'pair', record, mac, ...blob });
+  }
+
+  override given(given: GivenKey): Promise<void> {
+    return this.#append({ t: 'key', ...given });
+  }
+
+  override changed(key: StoredKey): Promise<void> {
+    return this.#append({ t: 'change', key });
+  }
+
+  async #append(line: EscrowLine): Promise<void> {
+    const sealed = await this.token.sealBytes(Buffer.from(JSON.stringify(line, encodeBytes)), CONTEXT);
+    const written = this.#last.then(() => this.#write(`${sealed.toString('base64')}\n`));
+    this.#last = written.catch(() => undefined);
+    await written;
+  }
+
+  async #write(text: string): Promise<void> {
+    let file: FileHandle | undefined;
+    try {
+      if (!existsSync(join(this.folder, MARK))) throw new Error('its mark is missing: is it mounted?');
+      file = await open(join(this.folder, FILE), 'a+', 0o600);
+      // What a killed writer left half is ended here, so that it spoils no line but its own.
+      await file.appendFile(`${(await endsWhole(file)) ? '' : '\n'}${text}`);
+      await file.datasync();
+      this.#trouble = undefined;
+    } catch (error) {
+      this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+      throw away(this.#trouble);
+    } finally {
+      await file?.close().catch(() => undefined);
+    }
+  }
+}
+
+async function endsWhole(file: FileHandle): Promise<boolean> {
+  const { size } = await file.stat();
+  if (size === 0) return true;
+  const last = Buffer.alloc(1);
+  await file.read(last, 0, 1, size - 1);
+  return last[0] === 0x0a;
+}
+
+/** Marks a folder as the second place. Refuses one on the same file system as the home: a second place on the first disk is none. */
+export async function prepareEscrow(folder: string, home: string, sameDisk = false): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  if (!sameDisk && statSync(folder).dev === statSync(home).dev)
+    throw new Fault('conflict', 'escrow-same-disk', `${folder} is on the same file system as ${home}: mount another disk or a share there`);
+  const file = await open(join(folder, MARK), 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EEXIST') throw new Fault('conflict', 'escrow-prepared', `${folder} is a second place already`);
+    throw error;
+  });
+  await file.writeFile(`${randomBytes(16).toString('hex')}\n`);
+  await file.sync();
+  await file.close();
+  const parent = await open(dirname(join(folder, MARK)), 'r');
+  await parent.sync();
+  await parent.close();
+}
+
+export const isSameDisk = (folder: string, home: string): boolean => existsSync(folder) && statSync(folder).dev === statSync(home).dev;
+
+/** Every line that this token sealed, in order; lines that were cut or are not its own are counted. Throws `escrow-missing`. */
+export async function readEscrow(folder: string, token: Pick<Token, 'openBytes'>): Promise<{ lines: EscrowLine[]; unreadable: number }> {
+  const path = join(folder, FILE);
+  if (!existsSync(path)) throw new Fault('not-found', 'escrow-missing', `there is no escrow journal in ${folder}`);
+  const lines: EscrowLine[] = [];
+  let unreadable = 0;
+  for (const text of readFileSync(path, 'latin1').split('\n')) {
+    if (text === '') continue;
+    const sealed = fromBase64(text, 'base64');
+    try {
+      if (!sealed) throw new Fault('malformed', 'seal-broken', 'not base64');
+      lines.push(JSON.parse((await token.openBytes(sealed, CONTEXT)).toString(), decodeBytes) as EscrowLine); // the seal says that EscrowJournal wrote it
+    } catch (error) {
+      if (!(error instanceof Fault) || error.kind === 'unavailable') throw error;
+      unreadable++;
+    }
+  }
+  return { lines, unreadable };
+}
+
+function encodeBytes(_: string, value: unknown): unknown {
+  const bytes = value as { type?: string; data?: number[] } | null;
+  return bytes?.type === 'Buffer' && bytes.data ? { b: Buffer.from(bytes.data).toString('base64') } : value;
+}
+
+function decodeBytes(_: string, value: unknown): unknown {
+  const bytes = value as { b?: unknown } | null;
+  return bytes !== null && typeof bytes === 'object' && typeof bytes.b === 'string' && Object.keys(bytes).length === 1
+    ? Buffer.from(bytes.b, 'base64')
+    : value;
+}
+
+/** The newest version of each key that the journal tells of, with whom it was given to. */
+export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[]; newest: Map<string, StoredKey> } {
+  const given = new Map<string, GivenKey>();
+  const newest = new Map<string, StoredKey>();
+  const see = (key: StoredKey) => {
+    const { id, version } = key.sealed.record;
+    const known = newest.get(id);
+    if (!known || known.sealed.record.version < version) newest.set(id, key);
+  };
+  for (const line of lines) {
+    if (line.t === 'key') {
+      given.set(line.key.sealed.record.id, line);
+      see(line.key);
+    }
+    if (line.t === 'change') see(line.key);
+  }
+  return { given: [...given.values()], newest };
+}

@@ -1,0 +1,103 @@
+import { X509Certificate } from 'node:crypto';
+import { certificateTimes, insertCertificate } from '../certificates/index.js';
+import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
+import { type GivenKey, KeyStore, type StoredKey } from '../keys/index.js';
+import type { Token } from '../tokens/index.js';
+import { keysInEscrow, readEscrow } from './escrow-journal.js';
+
+const BY = { kind: 'system' } as const;
+
+export interface FromEscrow {
+  keys: number;
+  changes: number;
+  unreadable: number;
+}
+
+/**
+ * Brings a restored database up to the escrow journal: keys given after the backup, with their owners and certificates, and later states of
+ * keys. Before the pool is destroyed: a pair given out since is still in it. May be done again: what is there already is left as it is.
+ */
+export async function takeFromEscrow(
+  house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock },
+  folder: string,
+): Promise<FromEscrow> {
+  const { lines, unreadable } = await readEscrow(folder, house.token);
+  const { given, newest } = keysInEscrow(lines);
+  const store = new KeyStore();
+  let changes = 0;
+  let keys = 0;
+  // Former keys first: a person has one active key at a time.
+  for (const key of newest.values()) if (await house.storage.write((unit) => raise(unit, house.audit, store, key))) changes++;
+  for (const one of given) {
+    const key = newest.get(one.key.sealed.record.id) ?? one.key;
+    if (await house.storage.write((unit) => insert(unit, house, store, { ...one, key }))) keys++;
+  }
+  return { keys, changes, unreadable };
+}
+
+async function raise(unit: Unit, audit: AuditLog, store: KeyStore, next: StoredKey): Promise<boolean> {
+  const { id, version, state, mode, employee } = next.sealed.record;
+  const known = await store.find(unit, id);
+  if (!known || known.sealed.record.version >= version) return false;
+  await store.overwrite(unit, next);
+  await audit.append(unit, {
+    action: 'key.change',
+    outcome: 'done',
+    reason: 'escrow',
+    actor: BY,
+    employee,
+    key: id,
+    facts: { version, state, mode },
+  });
+  return true;
+}
+
+async function insert(
+  unit: Unit,
+  { audit, clock }: { audit: AuditLog; clock: Clock },
+  store: KeyStore,
+  { n, key, binding, certificate }: GivenKey,
+): Promise<boolean> {
+  const { record } = key.sealed;
+  if (await store.find(unit, record.id)) return false;
+  const event = { outcome: 'done', reason: 'escrow', actor: BY, employee: record.employee } as const;
+  const { sealed, shown } = binding;
+  if (!(await unit.one('SELECT id FROM employees WHERE id = ?', [record.employee]))) {
+    await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', ?)", [record.employee, sealed.record.from]);
+    await audit.append(unit, { ...event, action: 'employee.create' });
+  }
+  const held = await unit.one('SELECT id FROM bindings WHERE id = ? OR (address = ? AND to_time IS NULL)', [
+    sealed.record.id,
+    sealed.record.address,
+  ]);
+  if (!held) {
+    const { id, version, address, from } = sealed.record;
+    await unit.run(
+      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)',
+      [id, version, record.employee, address, shown, from, sealed.mac],
+    );
+    await audit.append(unit, { ...event, action: 'binding.begin', subject: id, personal: { address } });
+  }
+  await store.insert(unit, key, clock.now().getTime());
+  const times = certificateTimes(certificate);
+  // Born before the backup, it was in the pool then; else its birth is not in the log.
+  const born = (await unit.run('DELETE FROM pool WHERE n = ?', [n])) > 0;
+  const { suite, bits, kek, publicKey } = record;
+  if (!born) await audit.append(unit, { ...event, action: 'key.birth', facts: { n, suite, bits, kek, publicKey } });
+  await audit.append(unit, { ...event, action: 'key.assign', subject: record.id, facts: { n, publicKey, mode: record.mode } });
+  const serial = new X509Certificate(certificate).serialNumber.toLowerCase();
+  if (!(await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial]))) {
+    await insertCertificate(unit, {
+      serial,
+      authority: 'people',
+      profile: 'person',
+      der: certificate,
+      ...times,
+      key: record.id,
+      employee: record.employee,
+      address: sealed.record.address,
+    });
+    await audit.append(unit, { ...event, action: 'certificate.issue', subject: serial, personal: { address: sealed.record.address } });
+  }
+  return true;
+}

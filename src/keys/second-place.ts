@@ -1,0 +1,34 @@
+import type { BindingRecord, PoolRecord, Sealed } from '../tokens/index.js';
+import type { StoredKey } from './key-store.js';
+
+/** A key that somebody got, with all that it takes to give it back to them. */
+export interface GivenKey {
+  n: number;
+  key: StoredKey;
+  binding: { sealed: Sealed<BindingRecord>; shown: string };
+  /** DER. */
+  certificate: Buffer;
+}
+
+/**
+ * Where wrapped keys lie a second time (`durability: two`; custody fills it). Each verb resolves once the second place holds it on its disk;
+ * before, nothing is born, given or certified. Rejects with `second-place-away` (503).
+ */
+export abstract class SecondPlace {
+  /** Why it could not be written when last tried; undefined while it can. */
+  abstract get trouble(): string | undefined;
+  abstract born(pair: Sealed<PoolRecord>, blob: { publicKey: Buffer; wrapped: Buffer }): Promise<void>;
+  abstract given(given: GivenKey): Promise<void>;
+  /** A later version of a key: another state, or wrapped under another KEK. */
+  abstract changed(key: StoredKey): Promise<void>;
+}
+
+/** `durability: one`: the database alone. */
+export class OnePlace extends SecondPlace {
+  override get trouble(): undefined {
+    return undefined;
+  }
+  override async born(): Promise<void> {}
+  override async given(): Promise<void> {}
+  override async changed(): Promise<void> {}
+}
