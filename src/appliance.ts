@@ -11,6 +11,8 @@ import { answerProblem, Listeners, type Place, securityHeaders, servePages } fro
 /** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
 const BODY_BYTES = 64 * 1024;
 const HOUR = 3_600_000;
+/** Between two looks at refusals that were counted only. */
+const HALF_MINUTE = 30_000;
 
 export interface Appliance {
   places: Record<RouteClass, Place>;
@@ -76,6 +78,10 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   const sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) =>
     defect(error, 'directory sync'),
   );
+  const counted = setInterval(
+    () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
+    HALF_MINUTE,
+  );
   house.mail.start();
   house.pool.start();
   return {
@@ -83,6 +89,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
     told,
     close: async () => {
       clearInterval(timer);
+      clearInterval(counted);
       await sync?.stop();
       clearInterval(counting);
       unwatch();
@@ -90,6 +97,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
       await listeners.close(5_000);
       await refusals.flush();
       await app.close();
+      await house.audit.settle(house.storage, true).catch((error: unknown) => defect(error, 'counted refusals'));
     },
   };
 }

@@ -19,7 +19,7 @@ import {
   Sessions,
   Sites,
 } from './access/index.js';
-import { AuditReader, DurableAuditLog } from './audit/index.js';
+import { AuditReader, BoundedAuditLog, DurableAuditLog } from './audit/index.js';
 import {
   AddressCertificates,
   CertificateDirectory,
@@ -33,7 +33,7 @@ import { type Configuration, configurationFile, policyOf } from './configuration
 import { type BackupSettings, Backups, EscrowJournal } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
-import { type AuditLog, base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
+import { base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
@@ -52,7 +52,7 @@ export interface House {
   configuration: Configuration;
   clock: Clock;
   storage: Storage;
-  audit: AuditLog;
+  audit: BoundedAuditLog;
   auditReader: AuditReader;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
@@ -174,7 +174,7 @@ async function joinRooms(
   configuration: Configuration,
   { clock, storage, token, transport, people: directoryOfPeople }: Parts & { clock: Clock; storage: Storage; token: Token },
 ): Promise<Omit<House, 'close' | 'pages'>> {
-  const audit = new DurableAuditLog(clock);
+  const audit = new BoundedAuditLog(new DurableAuditLog(clock), clock, configuration.budgets.refusals.source);
   const log = { storage, audit };
   const certificates = await token.certificates();
   const { root, people, devices, infrastructure } = certificates;

@@ -64,6 +64,8 @@ export const budgetsShape = z
         appliance: limit(6_000, 400_000),
       })
       .prefault({}),
+    /** Entries of the log that one source (a device, or an address) can cause by being refused; the others are counted. */
+    refusals: z.strictObject({ source: limit(120, 5_000) }).prefault({}),
     /** Times in which many come in at once by agreement: they draw on this and not on the budgets of source, app, site and appliance. */
     rollouts: z
       .array(

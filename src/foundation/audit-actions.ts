@@ -99,6 +99,7 @@ export const ACTIONS = {
   'bootstrap.end': { facts: { officers: count } },
   'pool.fill': { facts: { level: count } },
   'pool.destroy': { facts: { n: count } },
+  'refusals.count': { facts: { of: word, count } },
   'budget.exceed': { facts: { ...BUDGET, window: oneOf('minute', 'day'), limit: count } },
   'budget.freeze': { facts: BUDGET },
   'budget.unfreeze': { facts: { scope: BUDGET.scope } },

@@ -45,21 +45,29 @@ export abstract class AuditLog {
    * key's use counter and names its previous leaf. Rejects with `audit-unavailable`; callers then release nothing.
    */
   abstract append(unit: Unit, event: AuditEvent): Promise<Receipt>;
+
+  /** Whether this refusal becomes an entry of its own. A log that says no has counted it. */
+  lists(_attempt: AuditAttempt, _reason: string): boolean {
+    return true;
+  }
 }
 
 /** Refusals that are an entry already. */
 const written = new WeakSet<Fault>();
 
 /**
- * Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it, once however many stand
- * around one another. Outages are not refusals.
+ * Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it (or counted, where its source
+ * has had its share of entries), once however many stand around one another. Outages are not refusals.
  */
 export async function orRefused<T>(log: { storage: Storage; audit: AuditLog }, event: AuditAttempt, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (error) {
     if (error instanceof Fault && error.kind !== 'unavailable' && !written.has(error)) {
-      await log.storage.write((unit) => log.audit.append(unit, { ...event, outcome: 'refused', reason: error.code }));
+      // Counted or listed, a refusal takes a turn of the writer: it is as slow as any other.
+      await log.storage.write(async (unit) => {
+        if (log.audit.lists(event, error.code)) await log.audit.append(unit, { ...event, outcome: 'refused', reason: error.code });
+      });
       written.add(error);
     }
     throw error;
