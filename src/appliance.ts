@@ -16,18 +16,24 @@ const HALF_MINUTE = 30_000;
 
 export interface Appliance {
   places: Record<RouteClass, Place>;
-  /** What the operator should hear about the start. */
-  told: readonly string[];
   /** Ends listeners and timers; the house stays open. */
   close(): Promise<void>;
 }
 
-/** Starts serving: application, listeners, pool, mail, and the periodic renewal of certificates and lists. */
-export async function startAppliance(house: House, defect: (error: unknown, request: string) => void): Promise<Appliance> {
+/**
+ * Starts serving: application, listeners, pool, mail, and the periodic renewal of certificates and lists.
+ * @param tell hears what the operator should: of the network policy at start, of ways out of the isolated network at any time
+ */
+export async function startAppliance(
+  house: House,
+  defect: (error: unknown, request: string) => void,
+  tell: (line: string) => void = () => undefined,
+): Promise<Appliance> {
   const { configuration, authorities, infrastructure, health } = house;
+  for (const line of await house.networks.start()) tell(line);
+  await house.isolation.start(tell, (error) => defect(error, 'isolation'));
   const app = await application(house, defect);
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // Nest's own type names another copy of the same Fastify
-  const told = await house.networks.start();
   const refusals = new RefusedConnections(house, house.clock, (error) => defect(error, 'refused connections'));
   const listeners = new Listeners(fastify, {
     policy: () => house.networks.policy,
@@ -52,6 +58,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
     };
     for (const audience of ['administration', 'staff'] as const) house.origins.opened(audience, places[audience].port);
   } catch (error) {
+    house.isolation.stop();
     await listeners.close(0);
     await app.close();
     throw error;
@@ -86,7 +93,6 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
   house.pool.start();
   return {
     places,
-    told,
     close: async () => {
       clearInterval(timer);
       clearInterval(counted);
@@ -94,6 +100,7 @@ export async function startAppliance(house: House, defect: (error: unknown, requ
       clearInterval(counting);
       unwatch();
       unfollow();
+      house.isolation.stop();
       await listeners.close(5_000);
       await refusals.flush();
       await app.close();

@@ -10,6 +10,7 @@ import {
   EmailChallenge,
   Employees,
   Invitations,
+  IsolationGuard,
   NetworkPolicies,
   Origins,
   Passkeys,
@@ -18,6 +19,8 @@ import {
   type SessionLife,
   Sessions,
   Sites,
+  type Surroundings,
+  ThisMachine,
 } from './access/index.js';
 import { AuditReader, BoundedAuditLog, DurableAuditLog } from './audit/index.js';
 import {
@@ -62,6 +65,7 @@ export interface House {
   employees: Employees;
   deviceGuard: DeviceGuard;
   networks: NetworkPolicies;
+  isolation: IsolationGuard;
   budgets: Budgets;
   origins: Origins;
   sessions: Sessions;
@@ -99,6 +103,7 @@ export interface Parts {
   transport?: MailTransport;
   /** Instead of the one that ekms.yaml names. */
   people?: Directory;
+  surroundings?: Surroundings;
 }
 
 export const placesOf = (configuration: Configuration, { root }: Installation) => ({
@@ -172,7 +177,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
 
 async function joinRooms(
   configuration: Configuration,
-  { clock, storage, token, transport, people: directoryOfPeople }: Parts & { clock: Clock; storage: Storage; token: Token },
+  { clock, storage, token, transport, surroundings, people: directoryOfPeople }: Parts & { clock: Clock; storage: Storage; token: Token },
 ): Promise<Omit<House, 'close' | 'pages'>> {
   const audit = new BoundedAuditLog(new DurableAuditLog(clock), clock, configuration.budgets.refusals.source);
   const log = { storage, audit };
@@ -274,6 +279,7 @@ async function joinRooms(
   );
   const networks = new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver()));
   networks.follow(() => sites.follow(networks.policy.document.networks));
+  const isolation = new IsolationGuard(surroundings ?? new ThisMachine(), () => networks.policy, log);
   return {
     configuration,
     clock,
@@ -311,7 +317,8 @@ async function joinRooms(
     directory: new CertificateDirectory(storage, authorities, clock),
     infrastructure: infrastructureCertificates,
     mail,
-    health: new Health(storage, token, pool, second),
+    isolation,
+    health: new Health(storage, token, pool, isolation, second),
   };
 }
 

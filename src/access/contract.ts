@@ -59,6 +59,8 @@ export const REFUSALS = {
   budget: { 429: ['budget-exceeded'] },
   /** Of routes that only a listener's own pages may call. */
   ownPages: { 403: ['cross-site'] },
+  /** Of every route that keys could leave by. */
+  isolation: { 503: ['isolation-broken'] },
   storage: { 503: ['storage-unavailable', 'storage-busy'] },
   audit: { 503: ['audit-unavailable'] },
   /** The token process is away, full, locked out, or has a defect. */

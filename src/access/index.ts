@@ -13,6 +13,7 @@ export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
 export { type InvitationLink, Invitations } from './invitations.js';
+export { type IsolationFinding, IsolationGuard } from './isolation-guard.js';
 export { NetworkPolicies, type PolicyForecast, type PolicyVersion } from './network-policies.js';
 export {
   type NamedProxy,
@@ -47,3 +48,4 @@ export { SessionGuard } from './session-guard.js';
 export { type Session, type SessionLife, Sessions } from './sessions.js';
 export { SignInController } from './sign-in.controller.js';
 export { Sites } from './sites.js';
+export { Surroundings, ThisMachine } from './surroundings.js';

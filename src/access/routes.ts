@@ -13,6 +13,7 @@ import type { AdministratorActor, AppActor, DeviceActor, StaffActor } from './ac
 import { AppCredentials } from './app-credentials.js';
 import { Admits, declared, On, WithRoles } from './contract.js';
 import { DeviceGuard } from './device-guard.js';
+import { IsolationGuard } from './isolation-guard.js';
 import { type Audience, Origins } from './origins.js';
 import { peerOf } from './peer.js';
 import type { Request } from './request.js';
@@ -25,12 +26,19 @@ const requestOf = (context: ExecutionContext): GuardedRequest => context.switchT
 /** Where a request came from, for routes that nobody is admitted to yet. */
 export const provenance = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw).network });
 
-/** The first guard of every route: a route answers only on the listener of its class; elsewhere it does not exist. Routes without a class answer nowhere. */
+/**
+ * The first guard of every route: a route answers only on the listener of its class; elsewhere it does not exist. Routes without a class answer
+ * nowhere. Where keys could leave, it also holds that this machine is isolated.
+ */
 @Injectable()
 export class RouteClassGuard implements CanActivate {
+  constructor(@Inject(IsolationGuard) private readonly isolation: IsolationGuard) {}
+
   canActivate(context: ExecutionContext): boolean {
     const { kinds } = declared(context.getHandler() as () => unknown, context.getClass()); // Nest types a handler as bare Function
-    if (!kinds.includes(peerOf(requestOf(context).raw).kind)) throw new Fault('not-found', 'route-unknown', 'there is nothing here');
+    const { kind } = peerOf(requestOf(context).raw);
+    if (!kinds.includes(kind)) throw new Fault('not-found', 'route-unknown', 'there is nothing here');
+    this.isolation.require(kind);
     return true;
   }
 }

@@ -31,6 +31,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('revocation lists', () => examineLists(house))),
     ...(data ? [] : await look('certificates of the appliance', () => examineOwnCertificates(house))),
     ...(data ? [] : await look('custody', () => examineCustody(house))),
+    ...(data ? [] : await look('isolation', () => examineIsolation(house))),
     ...(data ? [] : await look('mail queue', () => examineMail(house))),
     ...(data ? [] : await look('directory', () => examineDirectory(house))),
     ...(await look('log', async () => {
@@ -100,6 +101,12 @@ async function examineHealth({ health, clock, storage }: House): Promise<Finding
     });
   if (stuck.length === 0) findings.push({ check: 'open intents', verdict: 'good', words: 'nothing begun was left unfinished' });
   return findings;
+}
+
+async function examineIsolation({ isolation }: House): Promise<Finding[]> {
+  const findings = new Findings('isolation');
+  for (const { words } of await isolation.look()) findings.say(isolation.mode === 'enforce' ? 'bad' : 'warn', words);
+  return findings.end('no way out of network.internal was found');
 }
 
 async function examineLists({ storage, clock, authorities }: House): Promise<Finding[]> {

@@ -27,7 +27,7 @@ export async function serve(home: string, installation: Installation, say: (line
     try {
       await reconcile(house);
       const defect = (error: unknown, request: string) => console.error(`defect in ${request}:`, error);
-      const appliance = await startAppliance(house, defect);
+      const appliance = await startAppliance(house, defect, (line) => console.error(`ekms: ${line}`));
       // A commit whose outcome was never learned leaves an intent behind; nothing that is under way is as old as this.
       const healing = setInterval(() => void reconcile(house, ABANDONED).catch((error: unknown) => defect(error, 'reconcile')), ABANDONED);
       try {
@@ -35,7 +35,6 @@ export async function serve(home: string, installation: Installation, say: (line
         await house.storage.write((unit) =>
           house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }),
         );
-        for (const line of appliance.told) console.error(`ekms: ${line}`);
         if (configuration.mail.transport === 'maildir') say('mail goes to Maildir folders: for evaluation only, not for production');
         say(`ready ${placesInWords(appliance.places, configuration.publicName)}`);
         await new Promise<void>((resolve) => {

@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { z } from 'zod';
+import type { IsolationGuard } from '../access/index.js';
 import { isFault, type Storage } from '../foundation/index.js';
 import { OnePlace, type ReadyPool, type SecondPlace } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
@@ -21,6 +22,9 @@ export const healthReport = z
       .object({ state: z.literal('down'), reason: z.string() })
       .optional()
       .meta({ description: 'Only when durability is two and the second place cannot be written: no key is born, no certificate issued.' }),
+    isolation: z
+      .object({ mode: z.enum(['warn', 'enforce']), findings: z.int().min(0) })
+      .meta({ description: 'What leads out of the isolated network; with enforce and any finding no keys are served.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -46,6 +50,7 @@ export class Health {
     private readonly storage: Storage,
     private readonly token: Token,
     private readonly pool: ReadyPool,
+    private readonly isolation: IsolationGuard,
     private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
   ) {
     collectDefaultMetrics({ register: this.#registry });
@@ -61,6 +66,12 @@ export class Health {
       registers: [this.#registry],
       collect: () => place.set(second.trouble === undefined ? 0 : 1),
     });
+    const leaks: Gauge = new Gauge({
+      name: 'ekms_isolation_findings',
+      help: 'Ways out of the isolated network, as of the last look',
+      registers: [this.#registry],
+      collect: () => leaks.set(this.isolation.findings.length),
+    });
     const ready: Gauge = new Gauge({
       name: 'ekms_ready',
       help: '1 when keys can be handed out',
@@ -71,13 +82,15 @@ export class Health {
 
   async report(): Promise<HealthReport> {
     const [token, database] = await Promise.all([this.token.health(), this.#database()]);
-    const up = token.state === 'ready' && database.state === 'ready';
+    const { mode, findings, isBroken } = this.isolation;
+    const up = token.state === 'ready' && database.state === 'ready' && !isBroken;
     return {
       status: up ? 'ready' : 'unready',
       token,
       database: { state: database.state, ...(database.reason ? { reason: database.reason } : {}) },
       pool: database.pool,
       ...(this.second.trouble === undefined ? {} : { secondPlace: { state: 'down' as const, reason: this.second.trouble } }),
+      isolation: { mode, findings: findings.length },
       intents: database.intents,
     };
   }

@@ -182,7 +182,7 @@ function response({ description, json, type, headers }: Answer, schemas: Schemas
 const field = (description: string) => ({ description, schema: { type: 'string' } satisfies JsonSchema });
 
 /** All codes by status: the route's own, its guard's, and what every route may answer. */
-function refusals({ method, admits, contract: { path, query, body, problems = {} } }: Route): Record<number, string[]> {
+function refusals({ method, admits, kinds, contract: { path, query, body, problems = {} } }: Route): Record<number, string[]> {
   const sources: Record<number, readonly string[]>[] = [
     { 404: ['route-unknown'], 500: ['defect'] },
     path || query || body ? { 400: ['request-malformed'] } : {},
@@ -191,6 +191,7 @@ function refusals({ method, admits, contract: { path, query, body, problems = {}
     body || (path && 'id' in path) ? { 400: ['body-malformed'] } : {},
     // A body is read before it is known that the route wants none.
     method === RequestMethod.GET ? {} : { 413: ['body-too-large'], 415: ['media-type'] },
+    kinds.includes('client') || kinds.includes('staff') ? REFUSALS.isolation : {},
     admits ? REFUSALS[admits] : {},
     problems,
   ];

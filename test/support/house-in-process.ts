@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type AppCredential, readAppCredential } from '../../client/src/sdk/index.js';
+import type { Surroundings } from '../../src/access/index.js';
 import { startAppliance } from '../../src/appliance.js';
 import { pem } from '../../src/certificates/index.js';
 import { type ActName, operator, perform } from '../../src/commands/acts.js';
@@ -13,10 +14,13 @@ import { authorityUrls, type House, openHouse } from '../../src/house.js';
 import { MemoryTransport } from '../../src/mail/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { DOMAIN, type LogEntry } from './appliance.js';
+import { Isolated } from './isolated.js';
 import type { Door } from './wire-device.js';
 
 export interface HouseOptions {
   settings?: Record<string, unknown>;
+  /** What the isolation guard sees; nothing that leads out unless a test says so. */
+  surroundings?: Surroundings;
   /** Called before anything was asked of the token: the place to take a guard out. */
   token?: (token: MemoryToken) => void;
   /** The organisation's directory. */
@@ -48,7 +52,12 @@ export class HouseInProcess implements Door {
     private readonly stop: () => Promise<void>,
   ) {}
 
-  static async open({ settings = {}, token: prepare = () => undefined, people }: HouseOptions = {}): Promise<HouseInProcess> {
+  static async open({
+    settings = {},
+    surroundings = new Isolated(),
+    token: prepare = () => undefined,
+    people,
+  }: HouseOptions = {}): Promise<HouseInProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ekms-house-'));
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
     const given = { listen, domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } }, ...settings };
@@ -66,7 +75,7 @@ export class HouseInProcess implements Door {
     const house = await openHouse(
       configuration,
       { root: resolve(__dirname, '../..') },
-      { token, clock, transport: mail, ...(people ? { people } : {}) },
+      { token, clock, surroundings, transport: mail, ...(people ? { people } : {}) },
     );
     const defects: unknown[] = [];
     const appliance = await startAppliance(house, (error) => defects.push(error));

@@ -143,6 +143,11 @@ export interface Health {
     state: 'down';
     reason: string;
   };
+  /** What leads out of the isolated network; with enforce and any finding no keys are served. */
+  isolation: {
+    mode: 'warn' | 'enforce';
+    findings: number;
+  };
   /** Acts begun and not finished. */
   intents: number;
 }
@@ -349,6 +354,7 @@ export type ProblemCode =
   | 'freeze-unknown'
   | 'identity-key-unfit'
   | 'invitation-unknown'
+  | 'isolation-broken'
   | 'key-changed'
   | 'key-not-deliverable'
   | 'key-state'
