@@ -302,7 +302,7 @@ async function joinRooms(
     signIn: new AdministratorSignIn({ ...log, clock, passkeys, sessions, administrators }),
     invitations: new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators }),
     sessionGuard: new SessionGuard(sessions, administrators, log),
-    staff: staffDoors(configuration, { ...log, clock, mailer: mail, seal, sessions, employees, origins, directory }),
+    staff: staffDoors(configuration, { ...log, clock, budgets, mailer: mail, seal, sessions, employees, origins, directory }),
     registry,
     announcements,
     desk,

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { Employees, Origins, RowSeal, Sessions } from './access/index.js';
+import type { Budgets, Employees, Origins, RowSeal, Sessions } from './access/index.js';
 import type { Configuration } from './configuration.js';
 import type { Directory } from './directory/index.js';
 import { type AuditLog, type Clock, Fault, type Storage } from './foundation/index.js';
@@ -16,8 +16,6 @@ import {
 } from './staff/index.js';
 
 const QUARTER = 15 * 60_000;
-/** Tries of all kinds from one source in a quarter of an hour: a floor of an office behind one address signs in with room to spare. */
-const BY_SOURCE = 300;
 /** Passwords tried for one address in a quarter of an hour; directories lock after ten or so. */
 const BY_ADDRESS = 5;
 
@@ -30,21 +28,20 @@ export function staffDoors(
     clock: Clock;
     mailer: Mailer;
     seal: RowSeal;
+    budgets: Budgets;
     sessions: Sessions;
     employees: Employees;
     origins: Origins;
     directory: Directory | undefined;
   },
 ): StaffDoors {
-  const { storage, audit, clock, sessions, employees, origins, directory } = parts;
+  const { storage, audit, clock, budgets, sessions, employees, origins, directory } = parts;
   const membership = new Membership(storage, employees, domains, settings?.unlisted === 'allow' ? undefined : directory);
   const begun = new StaffSessions({ storage, audit }, sessions, membership);
-  const bySource = new Attempts(clock, BY_SOURCE, QUARTER);
   const isOn = (method: (typeof staff.signIn)[number]) => staff.signIn.includes(method);
   const code = new MailedCode(
     { ...parts, membership, sessions: begun },
     { minutes: staff.codeMinutes, origin: () => origins.of('staff') },
-    bySource,
     (error) => console.error('defect in a mailed code:', error),
   );
   const { oidc } = staff;
@@ -58,7 +55,7 @@ export function staffDoors(
         ...(oidc.caFile ? { ca: () => readFileSync(String(oidc.caFile), 'utf8') } : {}),
       }),
       begun,
-      bySource,
+      budgets,
       { redirect: () => `${origins.of('staff')}/v1/staff/oidc/callback`, requireVerified: oidc.requireVerified },
     );
   return new StaffDoors(
@@ -66,7 +63,7 @@ export function staffDoors(
     sessions,
     isOn('code') ? code : undefined,
     isOn('oidc') ? provider : undefined,
-    isOn('ldap') && directory ? new DirectoryPassword(directory, begun, bySource, new Attempts(clock, BY_ADDRESS, QUARTER)) : undefined,
+    isOn('ldap') && directory ? new DirectoryPassword(directory, begun, budgets, new Attempts(clock, BY_ADDRESS, QUARTER)) : undefined,
   );
 }
 

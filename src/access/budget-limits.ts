@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 /** What is counted. */
-export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions'] as const;
+export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'signIns'] as const;
 export type Counter = (typeof COUNTERS)[number];
 
 /** On whose account, narrowest first. `mailbox`: one address asked for from one source. `rollout`: a declared window of a site. */
@@ -66,6 +66,8 @@ export const budgetsShape = z
       .prefault({}),
     /** Entries of the log that one source (a device, or an address) can cause by being refused; the others are counted. */
     refusals: z.strictObject({ source: limit(120, 5_000) }).prefault({}),
+    /** Tries to sign in at the staff pages, each of which may send a mail or try a password. */
+    signIns: z.strictObject({ source: short(60), site: limit(600, 20_000), appliance: limit(1_200, 40_000) }).prefault({}),
     /** Times in which many come in at once by agreement: they draw on this and not on the budgets of source, app, site and appliance. */
     rollouts: z
       .array(

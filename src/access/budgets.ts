@@ -2,6 +2,7 @@ import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Stor
 import { type AppActor, auditActor, type DeviceActor } from './actor.js';
 import { sourceOf } from './address-blocks.js';
 import { type BudgetLimits, type Counter, DAY, type Limit, MINUTE, type Scope, TRIES } from './budget-limits.js';
+import type { Request } from './request.js';
 import type { Sites } from './sites.js';
 
 /** One account that a request is charged to. */
@@ -117,6 +118,20 @@ export class Budgets {
   ofEnrolment(app: AppActor, employee: string | undefined): Spending {
     const { person, ...limits } = this.limits.enrolments;
     return this.#ofApp('enrolments', app, employee ? { scope: 'person', subject: employee, limit: person } : undefined, limits, 1);
+  }
+
+  /** A try to sign in at the staff pages, whoever it is for: nobody is shut out by what a stranger tries elsewhere. */
+  ofSignIn({ id, network }: Request): Spending {
+    const { source, site, appliance } = this.limits.signIns;
+    return {
+      counter: 'signIns',
+      own: [{ scope: 'source', subject: sourceOf(network), limit: source }],
+      shared: [
+        { scope: 'site', subject: this.sites.of(network), limit: site },
+        { scope: 'appliance', subject: '', limit: appliance },
+      ],
+      event: { actor: { kind: 'stranger' }, request: id, personal: { network } },
+    };
   }
 
   #ofApp(

@@ -3,7 +3,10 @@ import { type Clock, Fault } from '../foundation/index.js';
 /** Names remembered at a time, some 100 bytes each: what comes beyond makes the oldest be forgotten. */
 const REMEMBERED = 20_000;
 
-/** Counts tries by name in windows of fixed length, in this process. Guesses at 60 random bits need no more; passwords of the directory do. */
+/**
+ * Counts tries by name in windows of fixed length, in this process. Budgets know sources and sites; a directory locks an account by the tries that come
+ * from all of them, so those are counted by account too.
+ */
 export class Attempts {
   readonly #counts = new Map<string, { count: number; until: number }>();
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Request, RowSeal } from '../access/index.js';
+import type { Budgets, Request, RowSeal } from '../access/index.js';
 import {
   type Address,
   type AuditLog,
@@ -14,7 +14,6 @@ import {
   type Unit,
 } from '../foundation/index.js';
 import type { Mailer } from '../mail/index.js';
-import type { Attempts } from './attempts.js';
 import { type Membership, refused } from './membership.js';
 import type { StaffSessions } from './staff-session.js';
 
@@ -45,19 +44,19 @@ export class MailedCode {
       storage: Storage;
       audit: AuditLog;
       clock: Clock;
+      budgets: Budgets;
       mailer: Mailer;
       seal: RowSeal;
       membership: Membership;
       sessions: StaffSessions;
     },
     private readonly settings: { minutes: number; origin: () => string },
-    private readonly attempts: Attempts,
     private readonly defect: (error: unknown) => void,
   ) {}
 
   /** Resolves with the id under which this browser gives the code. */
   async ask(address: Address, request: Request): Promise<{ id: string; expiresAt: string }> {
-    this.attempts.take(`source ${request.network}`);
+    await this.parts.budgets.take(this.parts.budgets.ofSignIn(request));
     const now = this.parts.clock.now().getTime();
     const life = this.settings.minutes * 60_000;
     const [id, fresh, code] = [newId(), newId(), newCode()];
@@ -85,7 +84,7 @@ export class MailedCode {
 
   /** Resolves with the `Set-Cookie` value. Rejects with `sign-in-refused` for whatever is wrong with it. */
   async redeem(id: string, given: string, request: Request): Promise<string> {
-    this.attempts.take(`source ${request.network}`);
+    await this.parts.budgets.take(this.parts.budgets.ofSignIn(request));
     const { storage, clock, sessions } = this.parts;
     const now = clock.now().getTime();
     let code: CodeRow | undefined;

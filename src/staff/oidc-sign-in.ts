@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import type { Request } from '../access/index.js';
+import type { Budgets, Request } from '../access/index.js';
 import { mailAddress } from '../directory/index.js';
 import { base64url, Fault, fromBase64, sha256 } from '../foundation/index.js';
-import type { Attempts } from './attempts.js';
 import type { Binding, IdentityProvider } from './identity-provider.js';
 import { refused } from './membership.js';
 import type { StaffSessions } from './staff-session.js';
@@ -21,12 +20,12 @@ export class OidcSignIn {
   constructor(
     private readonly provider: IdentityProvider,
     private readonly sessions: StaffSessions,
-    private readonly attempts: Attempts,
+    private readonly budgets: Budgets,
     private readonly settings: { redirect: () => string; requireVerified: boolean },
   ) {}
 
   async begin(request: Request): Promise<{ location: string; cookie: string }> {
-    this.attempts.take(`source ${request.network}`);
+    await this.budgets.take(this.budgets.ofSignIn(request));
     const secret = randomBytes(32);
     const location = await this.provider.begin(this.settings.redirect(), bindingOf(secret));
     return { location, cookie: `${COOKIE}=${base64url(secret)}; ${FLAGS}; Max-Age=${LIFE}` };
@@ -34,7 +33,7 @@ export class OidcSignIn {
 
   /** @param query of the address that the browser came back to, with its `?`. Resolves with the session's `Set-Cookie` value. */
   async finish(query: string, cookies: string | undefined, request: Request): Promise<string> {
-    this.attempts.take(`source ${request.network}`);
+    await this.budgets.take(this.budgets.ofSignIn(request));
     return this.sessions.begin('oidc', request, async () => {
       const secret = secretOf(cookies);
       if (!secret) throw new Fault('forbidden', 'oidc-refused', 'this sign-in was not begun in this browser, or too long ago; begin again');

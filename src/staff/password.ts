@@ -1,4 +1,4 @@
-import type { Request } from '../access/index.js';
+import type { Budgets, Request } from '../access/index.js';
 import type { Directory } from '../directory/index.js';
 import type { Address } from '../foundation/index.js';
 import type { Attempts } from './attempts.js';
@@ -10,14 +10,14 @@ export class DirectoryPassword {
   constructor(
     private readonly directory: Directory,
     private readonly sessions: StaffSessions,
-    private readonly bySource: Attempts,
+    private readonly budgets: Budgets,
     /** Fewer than the directory itself takes before it locks an account: a stranger must not lock people out of everything else. */
     private readonly byAddress: Attempts,
   ) {}
 
-  /** Resolves with the `Set-Cookie` value. Rejects with `sign-in-refused`, `too-many-attempts`, `directory-unavailable`. */
+  /** Resolves with the `Set-Cookie` value. Rejects with `sign-in-refused`, `too-many-attempts`, `budget-exceeded`, `directory-unavailable`. */
   async signIn(address: Address, password: string, request: Request): Promise<string> {
-    this.bySource.take(`source ${request.network}`);
+    await this.budgets.take(this.budgets.ofSignIn(request));
     this.byAddress.take(`address ${address.key}`);
     return this.sessions.begin('ldap', request, async () => {
       const entry = await this.directory.signIn(address, password);

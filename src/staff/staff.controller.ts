@@ -59,7 +59,7 @@ export class StaffController {
     summary: 'Mails a code; the answer is the same for every address',
     body: asked,
     answers: { 202: { description: 'If somebody here has this address, a code is on its way', json: pending } },
-    problems: { ...REFUSALS.ownPages, 400: UNSOUND, 404: OFF, 429: ['too-many-attempts'], ...REFUSALS.storage },
+    problems: { ...REFUSALS.ownPages, 400: UNSOUND, 404: OFF, 429: ['budget-exceeded'], ...REFUSALS.storage },
   })
   ask(@Body() body: unknown, @Req() request: GuardedRequest) {
     return on(this.doors.code).ask(parseAddress(parsedJson(asked, body).address), provenance(request));
@@ -77,7 +77,7 @@ export class StaffController {
     problems: {
       403: [...REFUSALS.ownPages[403], 'sign-in-refused'],
       404: OFF,
-      429: ['too-many-attempts'],
+      429: ['budget-exceeded'],
       503: [...AWAY, 'directory-unavailable'],
     },
   })
@@ -104,7 +104,7 @@ export class StaffController {
       400: UNSOUND,
       403: [...REFUSALS.ownPages[403], 'sign-in-refused'],
       404: OFF,
-      429: ['too-many-attempts'],
+      429: ['budget-exceeded', 'too-many-attempts'],
       500: ['directory-refused'],
       503: [...AWAY, 'directory-unavailable'],
     },

@@ -21,6 +21,8 @@ const NOT_KEPT: ReadonlySet<string> = new Set([
   'sessions',
   'ceremonies',
   'invitations',
+  'staff_codes',
+  'staff_sign_ins',
 ]);
 
 /** Rows handed over at a time, so that those who wait for the process meanwhile wait no longer than this takes. */

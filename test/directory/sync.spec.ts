@@ -236,6 +236,23 @@ describe('who writes the database and is in the directory', () => {
   });
 });
 
+test('a leaver’s retrieval stops within the interval, without anybody’s doing', async () => {
+  directory.put(entry('anna', 'anna@corp.example'));
+  await sync();
+  const device = await enrolDevice(ekms, 'anna@corp.example');
+  const rounds = ekms.house.directorySync?.every(50, (error) => ekms.defects.push(error));
+  try {
+    directory.away = true; // outages do not end the rounds
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    directory.away = false;
+    directory.entries.delete('anna');
+    directory.put(entry('bob', 'bob@corp.example'));
+    await until(async () => refusal(await fetchKeys(ekms, device)) === '403 employee-blocked');
+  } finally {
+    await rounds?.stop();
+  }
+});
+
 test('a dry run says what would be done and does nothing', async () => {
   directory.put(entry('anna', 'anna@corp.example'));
   const before = await ekms.log(200);

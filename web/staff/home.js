@@ -8,7 +8,7 @@ const REFUSALS = {
   'oidc-refused': 'Your organisation’s sign-in service did not vouch for you. Begin again.',
   'oidc-unavailable': 'Your organisation’s sign-in service does not answer. Try again later.',
   'directory-unavailable': 'Your organisation’s directory does not answer. Try again later.',
-  'too-many-attempts': 'Too many tries. Wait a little.',
+  'budget-exceeded': 'Too many tries. Wait a minute.',
 };
 
 /** The code request of this window. */
