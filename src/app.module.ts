@@ -17,6 +17,8 @@ import {
   SignInController,
 } from './access/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
+import { ActDesk } from './commands/act-desk.js';
+import { ActsController } from './commands/acts.controller.js';
 import {
   Announcements,
   DeviceRegistry,
@@ -42,6 +44,7 @@ export const CONTROLLERS: readonly Type[] = [
   AdministratorsController,
   StaffController,
   StaffEnrolmentsController,
+  ActsController,
   OperationController,
   OpenApiController,
 ];
@@ -74,6 +77,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: Administrators, useValue: house.administrators },
       { provide: AdministratorSignIn, useValue: house.signIn },
       { provide: Invitations, useValue: house.invitations },
+      { provide: ActDesk, useValue: new ActDesk(house) },
       { provide: APP_GUARD, useClass: RouteClassGuard },
       { provide: APP_FILTER, useValue: new ProblemFilter(new RefusalEntries(house), defect) },
     ],

@@ -135,6 +135,8 @@ const schema = z.strictObject({
   directory: directoryShape.optional(),
   budgets: budgetsShape,
   staff: staffShape,
+  // Until when what was asked for may be approved and done.
+  approvals: z.strictObject({ hours: z.int().min(1).max(720).default(72) }).prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
   certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
   /** `two`: a key counts as born only when the escrow journal holds it too. */
@@ -303,6 +305,7 @@ mail: { transport: maildir, directory: mail }
 # enrolment: { minutes: 10 }                      # second: none | device | approval | directory; device, unless mail goes to a Maildir
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
+# approvals: { hours: 72 }                        # until when a request may be approved and done
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
 # budgets: { retrievals: { device: { minute: 120, day: 2000 } }, rollouts: [] }   # the others: operator's guide, "Budgets"

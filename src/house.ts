@@ -4,6 +4,7 @@ import {
   AdministratorSignIn,
   Administrators,
   AppCredentials,
+  Approvals,
   type Audience,
   Budgets,
   DeviceGuard,
@@ -19,6 +20,7 @@ import {
   type SessionLife,
   Sessions,
   Sites,
+  SpendingStorage,
   type Surroundings,
   ThisMachine,
 } from './access/index.js';
@@ -73,6 +75,7 @@ export interface House {
   administrators: Administrators;
   signIn: AdministratorSignIn;
   invitations: Invitations;
+  approvals: Approvals;
   sessionGuard: SessionGuard;
   staff: StaffDoors;
   pages: Pages;
@@ -177,8 +180,16 @@ export async function openHouse(configuration: Configuration, installation: Inst
 
 async function joinRooms(
   configuration: Configuration,
-  { clock, storage, token, transport, surroundings, people: directoryOfPeople }: Parts & { clock: Clock; storage: Storage; token: Token },
+  {
+    clock,
+    storage: database,
+    token,
+    transport,
+    surroundings,
+    people: directoryOfPeople,
+  }: Parts & { clock: Clock; storage: Storage; token: Token },
 ): Promise<Omit<House, 'close' | 'pages'>> {
+  const storage = new SpendingStorage(database);
   const audit = new BoundedAuditLog(new DurableAuditLog(clock), clock, configuration.budgets.refusals.source);
   const log = { storage, audit };
   const certificates = await token.certificates();
@@ -301,6 +312,7 @@ async function joinRooms(
     administrators,
     signIn: new AdministratorSignIn({ ...log, clock, passkeys, sessions, administrators }),
     invitations: new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators }),
+    approvals: new Approvals({ storage, audit, seal, clock, passkeys, administrators }, configuration.approvals.hours),
     sessionGuard: new SessionGuard(sessions, administrators, log),
     staff: staffDoors(configuration, { ...log, clock, budgets, mailer: mail, seal, sessions, employees, origins, directory }),
     registry,
@@ -318,7 +330,7 @@ async function joinRooms(
     infrastructure: infrastructureCertificates,
     mail,
     isolation,
-    health: new Health(storage, token, pool, isolation, second),
+    health: new Health(storage, token, pool, async () => !(await administrators.bootstrap.isOver()), isolation, second),
   };
 }
 

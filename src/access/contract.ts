@@ -30,6 +30,8 @@ export interface RouteContract {
   answers: Record<number, Answer>;
   /** Codes of its own refusals, by status. Those of its guard and of every route are added. */
   problems?: Record<number, readonly string[]>;
+  /** Statuses with further codes than those listed: of whatever it has done for the caller. */
+  more?: readonly number[];
 }
 
 /** Who a route's guard admits. */

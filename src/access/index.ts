@@ -5,6 +5,7 @@ export { AdministratorSignIn } from './administrator-sign-in.js';
 export { AdministratorsController } from './administrators.controller.js';
 export { type Administrator, Administrators } from './administrators.js';
 export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
+export { type ActRequest, Approvals, type Quorum } from './approvals.js';
 export { type BudgetLimits, budgetsShape } from './budget-limits.js';
 export { Budgets, type Spending } from './budgets.js';
 export { type Admitted, type Answer, Contract, declared, On, REFUSALS, type RouteContract } from './contract.js';
@@ -27,7 +28,7 @@ export {
   readPolicy,
 } from './network-policy.js';
 export { type Audience, Origins } from './origins.js';
-export { Passkeys } from './passkeys.js';
+export { assertion, Passkeys } from './passkeys.js';
 export { peerOf, registerClaim, registerPeer } from './peer.js';
 export { RefusalEntries } from './refusal-entries.js';
 export { RefusedConnections } from './refused-connections.js';
@@ -48,4 +49,5 @@ export { SessionGuard } from './session-guard.js';
 export { type Session, type SessionLife, Sessions } from './sessions.js';
 export { SignInController } from './sign-in.controller.js';
 export { Sites } from './sites.js';
+export { SpendingStorage } from './spending-storage.js';
 export { Surroundings, ThisMachine } from './surroundings.js';

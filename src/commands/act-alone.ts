@@ -1,6 +1,8 @@
 import { loadConfiguration } from '../configuration.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
-import { type ActName, operator, perform } from './acts.js';
+import { ActDesk, operator, shown } from './act-desk.js';
+import type { ActName } from './acts.js';
+import { RequestFiled } from './ask-appliance.js';
 import { lockHome } from './lock.js';
 import { requireInitialised } from './serve.js';
 
@@ -12,7 +14,9 @@ export async function actAlone(home: string, name: ActName, args: object, instal
   try {
     const house = await openHouse(configuration, installation);
     try {
-      return await perform(house, name, args, operator());
+      const outcome = await new ActDesk(house).ask(name, args, operator());
+      if ('request' in outcome) throw new RequestFiled(shown(outcome.request));
+      return outcome.value;
     } finally {
       await house.mail.flush();
       await house.close();

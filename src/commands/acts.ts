@@ -1,8 +1,7 @@
-import { userInfo } from 'node:os';
 import { z } from 'zod';
-import { type AuditActor, Fault, parseAddress, parsed } from '../foundation/index.js';
+import { Fault, parseAddress } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { type Act, act } from './act.js';
+import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
@@ -26,6 +25,7 @@ export const ACTS = {
     args: z.strictObject({ platform: z.string().max(64) }),
     roles: ['operator'],
     danger: 'two-persons',
+    collected: true,
     perform: (house, { platform }, by) => house.apps.issue(platform, by),
   }),
   // Taking away is done at once: a credential that leaked does not wait for a second person.
@@ -90,6 +90,8 @@ export const ACTS = {
   'key.change': act({
     args: z.strictObject({ id, state: z.enum(['active', 'suspended', 'deactivated', 'compromised', 'destroyed']) }),
     roles: ['operator'],
+    // Everything else can be taken back.
+    danger: ({ state }) => (state === 'destroyed' ? 'two-persons' : undefined),
     perform: (house, { id, state }, by) => house.replacement.setState(id, state, by),
   }),
   'key.replace': act({
@@ -138,15 +140,4 @@ export const ACTS = {
     perform: (house) => house.health.report(),
   }),
 } as const;
-export type ActName = keyof typeof ACTS;
-
-/** Whoever may enter the home folder. */
-export const operator = (): AuditActor => ({ kind: 'operator', id: userInfo().username });
-
-/** Has an act done by its name. Rejects with `act-unknown` or `arguments-malformed`, or with the act's own refusal. */
-export async function perform(house: House, name: string, args: unknown, by: AuditActor): Promise<unknown> {
-  if (!Object.hasOwn(ACTS, name))
-    throw new Fault('not-found', 'act-unknown', `the running appliance does not know "${name}"; is it of the same version?`);
-  const row = ACTS[name as ActName] as Act; // each row's own `perform` gets what its own shape made
-  return row.perform(house, parsed(row.args, args, 'the arguments'), by);
-}
+export type ActName = keyof typeof ACTS | RequestActName;

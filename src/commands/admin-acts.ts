@@ -33,6 +33,7 @@ export const ADMIN_ACTS = {
     args: z.strictObject({ id }),
     roles: ['security-officer'],
     danger: 'two-persons',
+    collected: true,
     perform: (house, args, by) => house.invitations.renew(args.id, by),
   }),
 } as const;

@@ -5,11 +5,29 @@ import { z } from 'zod';
 import { Fault, parsedJson } from '../foundation/index.js';
 import type { ActName } from './acts.js';
 
-const reply = z.union([z.strictObject({ value: z.unknown() }), z.strictObject({ code: z.string(), message: z.string() })]);
+const filed = z.strictObject({ id: z.string(), role: z.string(), needed: z.int(), expiresAt: z.string() });
+const reply = z.union([
+  z.strictObject({ value: z.unknown() }),
+  z.strictObject({ request: filed }),
+  z.strictObject({ code: z.string(), message: z.string() }),
+]);
+export type ControlReply = z.output<typeof reply>;
+
+/** The act takes other people: nothing was done yet, a request was filed. */
+export class RequestFiled extends Fault {
+  constructor(readonly request: z.output<typeof filed>) {
+    const { role, needed, expiresAt } = request;
+    super(
+      'conflict',
+      'request-filed',
+      `this takes ${needed === 1 ? `a ${role}` : `${needed} different ${role}s`} to approve it until ${expiresAt}; nothing was done yet`,
+    );
+  }
+}
 
 export const controlSocket = (home: string): string => join(home, 'run', 'control.sock');
 
-/** Asks the running appliance. Undefined when none is up. */
+/** Asks the running appliance. Undefined when none is up. Rejects with what it refused, or with `RequestFiled`. */
 export async function askAppliance(home: string, act: ActName, args: unknown): Promise<{ value: unknown } | undefined> {
   const socketPath = controlSocket(home);
   if (!existsSync(socketPath)) return undefined;
@@ -25,6 +43,7 @@ export async function askAppliance(home: string, act: ActName, args: unknown): P
   });
   if (text === undefined) return undefined;
   const answer = parsedJson(reply, Buffer.from(text));
+  if ('request' in answer) throw new RequestFiled(answer.request);
   if ('code' in answer) throw new Fault('conflict', answer.code, answer.message);
   return answer;
 }

@@ -7,7 +7,7 @@ import { minutesPdf, minutesStatement } from '../custody/index.js';
 import { base64url, Fault, sha256 } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
 import { type Custodian, type CustodyPlan, custodyPlanShape, parsePackage } from '../tokens/index.js';
-import { operator } from './acts.js';
+import { operator } from './act-desk.js';
 import { init } from './init.js';
 import { lockHome } from './lock.js';
 

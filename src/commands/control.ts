@@ -3,8 +3,8 @@ import { createServer } from 'node:http';
 import { z } from 'zod';
 import { isFault, parsedJson } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { operator, perform } from './acts.js';
-import { controlSocket } from './ask-appliance.js';
+import { ActDesk, operator, shown } from './act-desk.js';
+import { type ControlReply, controlSocket } from './ask-appliance.js';
 
 const call = z.strictObject({ act: z.string().max(40), args: z.unknown() });
 
@@ -26,8 +26,7 @@ export async function serveControl(house: House, home: string): Promise<() => Pr
     incoming.on('end', async () => {
       try {
         const { act, args } = parsedJson(call, Buffer.concat(chunks));
-        const value = await perform(house, act, args, operator());
-        outgoing.end(JSON.stringify({ value: value ?? null }));
+        outgoing.end(JSON.stringify(await answer(new ActDesk(house), act, args)));
       } catch (error) {
         const { code, message } = isFault(error)
           ? error
@@ -40,4 +39,11 @@ export async function serveControl(house: House, home: string): Promise<() => Pr
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(path, resolve));
   chmodSync(path, 0o600);
   return () => new Promise((resolve) => server.close(() => resolve()));
+}
+
+async function answer(desk: ActDesk, act: string, args: unknown): Promise<ControlReply> {
+  const outcome = await desk.ask(act, args, operator());
+  if (!('request' in outcome)) return { value: outcome.value ?? null };
+  const { id, role, needed, expiresAt } = shown(outcome.request);
+  return { request: { id, role, needed, expiresAt } };
 }

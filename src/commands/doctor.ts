@@ -7,6 +7,7 @@ import type { House } from '../house.js';
 import { pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { examineCustody } from './doctor-custody.js';
+import { examinePeople } from './examine-people.js';
 import { type Finding, Findings } from './finding.js';
 
 /** Runs one check. An outage is a finding, not the end of the others. */
@@ -33,6 +34,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('custody', () => examineCustody(house))),
     ...(data ? [] : await look('isolation', () => examineIsolation(house))),
     ...(data ? [] : await look('mail queue', () => examineMail(house))),
+    ...(data ? [] : await look('two persons', () => examinePeople(house))),
     ...(data ? [] : await look('directory', () => examineDirectory(house))),
     ...(await look('log', async () => {
       const { size, problems } = await checkLog(storage);

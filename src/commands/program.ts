@@ -1,4 +1,3 @@
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { isFault } from '../foundation/index.js';
@@ -6,13 +5,14 @@ import type { Installation } from '../house.js';
 import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
-import { askAppliance } from './ask-appliance.js';
+import { askAppliance, RequestFiled } from './ask-appliance.js';
 import { budgetCommands } from './budget-commands.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
 import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
 import { policyCommands } from './policy-commands.js';
+import { intoFile, requestCommands } from './request-commands.js';
 import { tokenCommands } from './token-commands.js';
 
 const home = (): string => resolve(process.env['EKMS_HOME'] ?? 'data');
@@ -61,16 +61,7 @@ export function program(installation: Installation, version: string): Command {
     .requiredOption('--platform <name>')
     .requiredOption('-o, --output <file>')
     .action(async ({ platform, output }: { platform: string; output: string }) => {
-      // The file first: a credential that cannot be written down must not come into being.
-      const file = openSync(output, 'wx', 0o600);
-      try {
-        writeSync(file, `${JSON.stringify(await act('app.issue', { platform }, installation), null, 2)}\n`);
-      } catch (error) {
-        rmSync(output);
-        throw error;
-      } finally {
-        closeSync(file);
-      }
+      await intoFile(output, () => act('app.issue', { platform }, installation));
       console.error(`${output} holds a private key: ship it inside the managed app only`);
     });
   app.command('revoke <id>').action((id: string) => does('app.revoke')({ id }));
@@ -123,6 +114,7 @@ export function program(installation: Installation, version: string): Command {
     .addArgument(new Argument('<state>').choices(['active', 'suspended', 'deactivated', 'compromised', 'destroyed'] satisfies KeyState[]))
     .action((id: string, state: string) => does('key.change')({ id, state }));
   adminCommands(ekms, does);
+  requestCommands(ekms, does, (name, args) => act(name, args, installation));
   ekms
     .command('audit')
     .command('tail')
@@ -156,13 +148,18 @@ function whole(text: string): number {
   return Number(text);
 }
 
-/** Exit status: 0 done, 1 a named fault, 2 wrong words, 70 a defect of ours. Never a stack trace for what a person can mend. */
+/** Exit status: 0 done, 1 a named fault, 2 wrong words, 3 a request was filed for others to approve (its id on stdout), 70 a defect of ours. Never a stack trace for what a person can mend. */
 export async function run(argv: string[], installation: Installation, version: string): Promise<number> {
   try {
     await program(installation, version).parseAsync(argv, { from: 'user' });
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof RequestFiled) {
+      print(error.request.id);
+      console.error(`ekms: ${error.message} (${error.code})`);
+      return 3;
+    }
     if (isFault(error)) {
       console.error(`ekms: ${error.message} (${error.code})`);
       return 1;

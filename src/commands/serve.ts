@@ -5,6 +5,7 @@ import { type Appliance, startAppliance } from '../appliance.js';
 import { loadConfiguration } from '../configuration.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
+import { ActDesk } from './act-desk.js';
 import { serveControl } from './control.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
@@ -26,6 +27,7 @@ export async function serve(home: string, installation: Installation, say: (line
     const house = await openHouse(configuration, installation);
     try {
       await reconcile(house);
+      await new ActDesk(house).resume();
       const defect = (error: unknown, request: string) => console.error(`defect in ${request}:`, error);
       const appliance = await startAppliance(house, defect, (line) => console.error(`ekms: ${line}`));
       // A commit whose outcome was never learned leaves an intent behind; nothing that is under way is as old as this.

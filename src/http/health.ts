@@ -25,6 +25,9 @@ export const healthReport = z
     isolation: z
       .object({ mode: z.enum(['warn', 'enforce']), findings: z.int().min(0) })
       .meta({ description: 'What leads out of the isolated network; with enforce and any finding no keys are served.' }),
+    bootstrap: z
+      .boolean()
+      .meta({ description: 'One person alone can do what is dangerous: two security officers are not registered yet.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -50,6 +53,7 @@ export class Health {
     private readonly storage: Storage,
     private readonly token: Token,
     private readonly pool: ReadyPool,
+    private readonly isBootstrap: () => Promise<boolean>,
     private readonly isolation: IsolationGuard,
     private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
   ) {
@@ -72,6 +76,12 @@ export class Health {
       registers: [this.#registry],
       collect: () => leaks.set(this.isolation.findings.length),
     });
+    const bootstrap: Gauge = new Gauge({
+      name: 'ekms_bootstrap',
+      help: '1 while one person alone can do what is dangerous',
+      registers: [this.#registry],
+      collect: async () => bootstrap.set((await this.report()).bootstrap ? 1 : 0),
+    });
     const ready: Gauge = new Gauge({
       name: 'ekms_ready',
       help: '1 when keys can be handed out',
@@ -91,6 +101,7 @@ export class Health {
       pool: database.pool,
       ...(this.second.trouble === undefined ? {} : { secondPlace: { state: 'down' as const, reason: this.second.trouble } }),
       isolation: { mode, findings: findings.length },
+      bootstrap: database.bootstrap,
       intents: database.intents,
     };
   }
@@ -111,7 +122,13 @@ export class Health {
     return this.#registry.metrics();
   }
 
-  async #database(): Promise<{ state: 'ready' | 'down'; reason?: string; pool: HealthReport['pool']; intents: number }> {
+  async #database(): Promise<{
+    state: 'ready' | 'down';
+    reason?: string;
+    pool: HealthReport['pool'];
+    bootstrap: boolean;
+    intents: number;
+  }> {
     const target = this.pool.settings.target;
     try {
       // An empty unit goes through the writer: a full disk or a locked database shows here, not at the first person's request.
@@ -119,9 +136,14 @@ export class Health {
         await unit.run("INSERT INTO settings (name, value) VALUES ('probe', '') ON CONFLICT (name) DO UPDATE SET value = ''");
       });
       const open = await this.storage.one<{ open: number }>('SELECT COUNT(*) AS open FROM intents');
-      return { state: 'ready', pool: { level: await this.pool.level(), target }, intents: Number(open?.open ?? 0) };
+      return {
+        state: 'ready',
+        pool: { level: await this.pool.level(), target },
+        bootstrap: await this.isBootstrap(),
+        intents: Number(open?.open ?? 0),
+      };
     } catch (error) {
-      return { state: 'down', reason: isFault(error) ? error.code : 'defect', pool: { level: 0, target }, intents: 0 };
+      return { state: 'down', reason: isFault(error) ? error.code : 'defect', pool: { level: 0, target }, bootstrap: false, intents: 0 };
     }
   }
 }

@@ -140,7 +140,7 @@ export function openApi(controllers: readonly Type[]): OpenApiDocument {
 
 function operation(route: Route, schemas: Schemas): Operation {
   const { admits, kinds } = route;
-  const { id, summary, path = {}, query = {}, body, answers } = route.contract;
+  const { id, summary, path = {}, query = {}, body, answers, more = [] } = route.contract;
   const refused = refusals(route);
   const both = Object.keys(refused).find((status) => status in answers);
   if (both) throw new Error(`${id}: ${both} is an answer and a refusal`);
@@ -159,7 +159,9 @@ function operation(route: Route, schemas: Schemas): Operation {
     ...(body ? { requestBody: { required: true, content: { 'application/json': { schema: schemas.sent(body) } } } } : {}),
     responses: {
       ...Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, response(answer, schemas)])),
-      ...Object.fromEntries(Object.entries(refused).map(([status, codes]) => [status, refusal(Number(status), codes, schemas)])),
+      ...Object.fromEntries(
+        Object.entries(refused).map(([status, codes]) => [status, refusal(Number(status), codes, more.includes(Number(status)), schemas)]),
+      ),
     },
   };
 }
@@ -182,7 +184,7 @@ function response({ description, json, type, headers }: Answer, schemas: Schemas
 const field = (description: string) => ({ description, schema: { type: 'string' } satisfies JsonSchema });
 
 /** All codes by status: the route's own, its guard's, and what every route may answer. */
-function refusals({ method, admits, kinds, contract: { path, query, body, problems = {} } }: Route): Record<number, string[]> {
+function refusals({ method, admits, kinds, contract: { path, query, body, problems = {}, more = [] } }: Route): Record<number, string[]> {
   const sources: Record<number, readonly string[]>[] = [
     { 404: ['route-unknown'], 500: ['defect'] },
     path || query || body ? { 400: ['request-malformed'] } : {},
@@ -194,6 +196,7 @@ function refusals({ method, admits, kinds, contract: { path, query, body, proble
     kinds.includes('client') || kinds.includes('staff') ? REFUSALS.isolation : {},
     admits ? REFUSALS[admits] : {},
     problems,
+    Object.fromEntries(more.map((status) => [status, []])),
   ];
   const all: Record<number, string[]> = {};
   for (const source of sources)
@@ -202,13 +205,15 @@ function refusals({ method, admits, kinds, contract: { path, query, body, proble
   return all;
 }
 
-function refusal(status: number, codes: string[], schemas: Schemas): Response {
+/** @param open there are further codes, of acts that are described elsewhere */
+function refusal(status: number, codes: string[], open: boolean, schemas: Schemas): Response {
+  const shape = schemas.answered(problemShape);
   return {
-    description: codes.map((code) => `\`${code}\``).join(', '),
+    description: [...codes.map((code) => `\`${code}\``), ...(open ? ['what the act itself refuses'] : [])].join(', '),
     ...(status === 503 ? { headers: { 'Retry-After': field('Seconds until another try makes sense, where that is known') } } : {}),
     content: {
       'application/problem+json': {
-        schema: { allOf: [schemas.answered(problemShape), { type: 'object', properties: { code: { type: 'string', enum: codes } } }] },
+        schema: open ? shape : { allOf: [shape, { type: 'object', properties: { code: { type: 'string', enum: codes } } }] },
       },
     },
   };

@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type BrowserPerson, raw, TestBrowser } from '../support/browser.js';
 import { HouseInProcess } from '../support/house-in-process.js';
+import { TestAdministrator } from '../support/officers.js';
 
 jest.setTimeout(60_000);
 
@@ -92,6 +93,21 @@ describe('administration, in Chromium', () => {
     await eve.page.click('button');
     expect(await eve.alert()).toContain('The passkey was not used');
     await eve.context.close();
+  });
+
+  test('an officer reads what another asks for, and signs it with a passkey', async () => {
+    const boris = await TestAdministrator.register(house, 'bo', 'security-officer');
+    const vera = await TestAdministrator.register(house, 'vera', undefined);
+    const asked = await boris.act('admin.role', { id: vera.id, role: 'recovery-agent' });
+    expect(asked.status).toBe(202);
+    await anna.context.clearCookies();
+    await anna.page.goto(base);
+    await anna.page.click('#sign-in');
+    const card = anna.page.locator(`[data-request="${(asked.json as { id: string }).id}"]`);
+    expect(await card.locator('pre').textContent()).toContain('recovery-agent');
+    await card.locator('.approve').click();
+    await card.locator('.state', { hasText: 'done' }).waitFor();
+    expect(await house.house.administrators.find(vera.id)).toMatchObject({ role: 'recovery-agent' });
   });
 
   describe('refused', () => {

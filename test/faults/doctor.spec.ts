@@ -28,7 +28,7 @@ describe('ekms doctor', () => {
   test('says of a running appliance what is for evaluation only, and that a PIN beside its token is bad', async () => {
     const { status, verdicts, of } = await findings();
     expect(status).toBe(1);
-    expect(verdicts.filter((one) => one.startsWith('bad'))).toEqual(['bad PIN']);
+    expect(verdicts.filter((one) => one.startsWith('bad'))).toEqual(['bad PIN', 'bad custody', 'bad two persons']);
     expect(verdicts).toEqual(
       expect.arrayContaining([
         'warn mail',
@@ -48,7 +48,7 @@ describe('ekms doctor', () => {
     const { status, stdout, stderr } = await appliance.ekms('doctor');
     expect(status).toBe(1);
     expect(stdout).toMatch(/^BAD {3}PIN: the PIN lies on the disk/m);
-    expect(stderr).toBe('ekms: one finding is bad (doctor-bad)\n');
+    expect(stderr).toBe('ekms: 3 findings are bad (doctor-bad)\n');
     expect(await appliance.ekms('doctor', '--data')).toMatchObject({ status: 0, stderr: '' });
   }, 60_000);
 
@@ -61,7 +61,10 @@ describe('ekms doctor', () => {
       renameSync(appliance.file('pin'), join(folder, 'pin'));
       appliance.configure({ domains: ['corp.example'], keys: { bits: 2048 }, token: { pinFile: join(folder, 'pin') } });
       const { status, verdicts } = await findings();
-      expect({ status, bad: verdicts.filter((one) => one.startsWith('bad')) }).toEqual({ status: 0, bad: [] });
+      expect({ status, bad: verdicts.filter((one) => one.startsWith('bad')) }).toEqual({
+        status: 1,
+        bad: ['bad custody', 'bad two persons'],
+      });
       expect(verdicts).toContain('good PIN');
       writeFileSync(join(folder, 'pin'), 'not the PIN\n');
       chmodSync(join(folder, 'pin'), 0o600);

@@ -100,6 +100,8 @@ export interface RawAnswer {
   code: string | undefined;
   json: unknown;
   setCookie: string[];
+  type: string | undefined;
+  body: Buffer;
 }
 
 /** A request that no browser would send so: any header, from any address of this machine. */
@@ -130,7 +132,8 @@ export function raw(
             json = JSON.parse(text);
           } catch {}
           const code = typeof json === 'object' && json !== null && 'code' in json ? String(json.code) : undefined;
-          resolve({ status: response.statusCode ?? 0, code, json, setCookie: response.headers['set-cookie'] ?? [] });
+          const { 'content-type': type, 'set-cookie': setCookie = [] } = response.headers;
+          resolve({ status: response.statusCode ?? 0, code, json, setCookie, type, body: Buffer.from(text) });
         });
       },
     );

@@ -6,7 +6,9 @@ import { type AppCredential, readAppCredential } from '../../client/src/sdk/inde
 import type { Surroundings } from '../../src/access/index.js';
 import { startAppliance } from '../../src/appliance.js';
 import { pem } from '../../src/certificates/index.js';
-import { type ActName, operator, perform } from '../../src/commands/acts.js';
+import { ActDesk, operator, shown } from '../../src/commands/act-desk.js';
+import type { ActName } from '../../src/commands/acts.js';
+import { RequestFiled } from '../../src/commands/ask-appliance.js';
 import { parseConfiguration } from '../../src/configuration.js';
 import type { Directory } from '../../src/directory/index.js';
 import { Clock } from '../../src/foundation/index.js';
@@ -101,9 +103,11 @@ export class HouseInProcess implements Door {
     return this.clock.now();
   }
 
-  /** What the operator's command line asks. */
+  /** What the operator's command line asks; rejects with `RequestFiled` where it takes others. */
   async act(name: ActName, args: object): Promise<unknown> {
-    return perform(this.house, name, args, operator());
+    const outcome = await new ActDesk(this.house).ask(name, args, operator());
+    if ('request' in outcome) throw new RequestFiled(shown(outcome.request));
+    return outcome.value;
   }
 
   /** Moves the appliance's clock forward. */

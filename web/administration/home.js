@@ -29,11 +29,52 @@ async function showInside(me) {
   at('administrators').replaceChildren(
     ...administrators.map(({ id, name, address, role, passkeys }) => cells(name, address, role ?? 'none', String(passkeys), element('code', {}, id))),
   );
+  at('requests').replaceChildren(...(await ask('GET', 'requests')).map((request) => requestCard(request, me, names)));
+  if (at('requests').childElementCount === 0) at('requests').append(element('p', { class: 'soft' }, 'There are none.'));
   at('sessions').replaceChildren(
     ...(await ask('GET', 'sessions')).map(({ id, administrator, network, beganAt, usedAt, current }) =>
       cells(names.get(administrator) ?? administrator, network, when(beganAt), when(usedAt), current ? 'this one' : button('End', () => endSession(id))),
     ),
   );
+}
+
+const waits = (state) => state === 'open' || state === 'approved';
+
+function requestCard(request, me, names) {
+  const { id, act, args, state, reason, requester, role, needed, approvals, hash, createdAt, expiresAt } = request;
+  const isMine = requester.kind === 'administrator' && requester.id === me.id;
+  const who = requester.kind === 'operator' ? `${requester.id}, at the command line` : (names.get(requester.id) ?? requester.id);
+  const given = approvals.map(({ administrator, at: time }) => `${names.get(administrator) ?? administrator}, ${when(time)}`).join('; ');
+  const words = `${state}${reason ? ` (${reason})` : ''}: ${approvals.length} of ${needed} approvals by ${role}${given ? `: ${given}` : ''}`;
+  const mayApprove = state === 'open' && !isMine && me.role === role && !approvals.some(({ administrator }) => administrator === me.id);
+  return element(
+    'article',
+    { 'data-request': id },
+    element('h3', {}, act),
+    element('pre', {}, JSON.stringify(args, undefined, 2)),
+    element('p', {}, `Asked for by ${who}, ${when(createdAt)}. Until ${when(expiresAt)}.`),
+    element('p', { class: 'state' }, words),
+    element('p', { class: 'soft' }, 'Hash: ', element('code', {}, hash)),
+    ...(mayApprove ? [element('button', { type: 'button', class: 'approve', onclick: () => attempt(() => approve(id)) }, 'Approve with your passkey')] : []),
+    ...(state === 'approved' && isMine ? [button('Have it done', () => performRequest(id))] : []),
+    ...(waits(state) && (isMine || me.role === role) ? [button(isMine ? 'Withdraw' : 'Deny', () => deny(id))] : []),
+  );
+}
+
+async function approve(id) {
+  await ask('POST', `requests/${id}/approvals`, { response: await usePasskey(await ask('POST', `requests/${id}/approvals/options`)) });
+  await show();
+}
+
+async function performRequest(id) {
+  const { value } = await askProved('POST', `requests/${id}/performance`);
+  await show();
+  if (value !== null) document.querySelector(`[data-request="${id}"]`).append(element('pre', {}, JSON.stringify(value, undefined, 2)));
+}
+
+async function deny(id) {
+  await ask('DELETE', `requests/${id}`);
+  await show();
 }
 
 async function removePasskey(id) {

@@ -1,5 +1,37 @@
 // Generated from the OpenAPI document by deploy/generate.sh: do not edit.
 
+export interface ActArguments {
+  args: Record<string, unknown>;
+}
+
+export interface ActOutcome {
+  value: unknown;
+}
+
+export interface ActRequest {
+  id: string;
+  act: string;
+  args: unknown;
+  state: 'open' | 'approved' | 'expired' | 'spent' | 'done' | 'failed' | 'denied' | 'interrupted';
+  /** Code of what its act ended in. */
+  reason?: string;
+  requester: {
+    kind: 'operator' | 'administrator';
+    id: string;
+  };
+  /** Whose approval it takes. */
+  role: 'security-officer' | 'operator' | 'auditor' | 'recovery-agent';
+  needed: number;
+  /** What approvals sign: docs/formats/approvals.md. */
+  hash: string;
+  approvals: {
+    administrator: string;
+    at: string;
+  }[];
+  createdAt: string;
+  expiresAt: string;
+}
+
 export interface Administrator {
   id: string;
   name: string;
@@ -18,6 +50,15 @@ export interface AdministratorSession {
   usedAt: string;
   endsAt: string;
   current: boolean;
+}
+
+export interface Approval {
+  response: Assertion;
+}
+
+/** For PublicKeyCredential.parseRequestOptionsFromJSON */
+export interface ApprovalOptions {
+  challenge: string;
 }
 
 /** What navigator.credentials.get made, by its toJSON */
@@ -148,6 +189,8 @@ export interface Health {
     mode: 'warn' | 'enforce';
     findings: number;
   };
+  /** One person alone can do what is dangerous: two security officers are not registered yet. */
+  bootstrap: boolean;
   /** Acts begun and not finished. */
   intents: number;
 }
@@ -315,6 +358,7 @@ export type ProblemCode =
   | 'app-signature-malformed'
   | 'app-signature-wrong'
   | 'app-unknown'
+  | 'approved-already'
   | 'audit-unavailable'
   | 'authority-unknown'
   | 'binding-changed'
@@ -374,7 +418,12 @@ export type ProblemCode =
   | 'proof-needed'
   | 'record-forged'
   | 'record-stale'
+  | 'request-changed'
+  | 'request-closed'
+  | 'request-expired'
   | 'request-malformed'
+  | 'request-unknown'
+  | 'requester-approves'
   | 'role-missing'
   | 'route-unknown'
   | 'second-proof-needed'
@@ -408,6 +457,8 @@ export interface Routes {
   'GET /health/ready': { body: undefined; answers: { 200: Health } };
   /** Figures for Prometheus */
   'GET /metrics': { body: undefined; answers: { 200: unknown } };
+  /** Has an act of the operator’s table done, or files a request where it takes others */
+  'POST /v1/admin/acts/{act}': { body: ActArguments; answers: { 200: ActOutcome; 202: ActRequest } };
   /** All administrators */
   'GET /v1/admin/administrators': { body: undefined; answers: { 200: Administrator[] } };
   /** Registers an invited person with their first passkey, and signs them in; the link is used up */
@@ -426,6 +477,18 @@ export interface Routes {
   'POST /v1/admin/proofs': { body: PasskeyAnswer; answers: { 204: undefined } };
   /** What the person behind a session proves themself with again */
   'POST /v1/admin/proofs/options': { body: undefined; answers: { 200: PasskeyOptions } };
+  /** Requests, the newest 200 */
+  'GET /v1/admin/requests': { body: undefined; answers: { 200: ActRequest[] } };
+  /** One request */
+  'GET /v1/admin/requests/{id}': { body: undefined; answers: { 200: ActRequest } };
+  /** Ends a request before it is done: by whoever asked, or might approve */
+  'DELETE /v1/admin/requests/{id}': { body: undefined; answers: { 204: undefined } };
+  /** Approves; the last approval has it done, unless the result is for the one who asked */
+  'POST /v1/admin/requests/{id}/approvals': { body: Approval; answers: { 200: ActRequest } };
+  /** What a passkey signs to approve this very request */
+  'POST /v1/admin/requests/{id}/approvals/options': { body: undefined; answers: { 200: ApprovalOptions } };
+  /** Has an approved request done, once, for the one who asked */
+  'POST /v1/admin/requests/{id}/performance': { body: undefined; answers: { 200: ActOutcome } };
   /** One’s own sessions; to a security officer, everybody’s */
   'GET /v1/admin/sessions': { body: undefined; answers: { 200: AdministratorSession[] } };
   /** Ends a session: one’s own, or as a security officer anybody’s */

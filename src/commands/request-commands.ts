@@ -1,0 +1,37 @@
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import type { Command } from 'commander';
+import type { ActName } from './acts.js';
+
+/** Writes a result into a file of its owner's alone. The file comes first: what cannot be written down must not come into being. */
+export async function intoFile(output: string, make: () => Promise<unknown>): Promise<void> {
+  const file = openSync(output, 'wx', 0o600);
+  try {
+    writeSync(file, `${JSON.stringify(await make(), null, 2)}\n`);
+  } catch (error) {
+    rmSync(output);
+    throw error;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** `ekms request`: what was asked for and takes others. */
+export function requestCommands(
+  ekms: Command,
+  does: (name: ActName) => (args: object) => Promise<void>,
+  act: (name: ActName, args: object) => Promise<unknown>,
+): void {
+  const request = ekms
+    .command('request')
+    .description('requests that take other people’s approval; they give it at the administration pages');
+  request.command('list').action(() => does('request.list')({}));
+  request.command('show <id>').action((id: string) => does('request.show')({ id }));
+  request
+    .command('perform <id>')
+    .description('has done what you asked for, once it is approved')
+    .option('-o, --output <file>', 'where the result goes; it may be a secret')
+    .action((id: string, { output }: { output?: string }) =>
+      output === undefined ? does('request.perform')({ id }) : intoFile(output, () => act('request.perform', { id })),
+    );
+  request.command('withdraw <id>').action((id: string) => does('request.deny')({ id }));
+}
