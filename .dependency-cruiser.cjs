@@ -49,6 +49,8 @@ module.exports = {
     behind('shamir', 'shamir-secret-sharing', '^src/tokens/custody/shares\\.ts$'),
     behind('pdf-lib', 'pdf-lib', '^src/custody/minutes\\.ts$'),
     behind('openid-client', 'openid-client', '^src/staff/identity-provider\\.ts$'),
+    behind('multipart', '@fastify/multipart', '^src/http/'),
+    behind('yazl', 'yazl', '^src/pdf/'),
     behind('x509', '@peculiar/x509', '^(src/codec/x509|client/src)/'),
   ],
   options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default'] } },

@@ -31,6 +31,7 @@ import {
 import type { House } from './house.js';
 import { Health, OPEN_API, OpenApiController, OperationController, openApi, ProblemFilter } from './http/index.js';
 import { KeysController, KeyVault } from './keys/index.js';
+import { PdfController, PdfDesk } from './pdf/index.js';
 import { StaffController, StaffDoors } from './staff/index.js';
 
 /** Every door of the interface; the OpenAPI document is made of them. */
@@ -45,6 +46,7 @@ export const CONTROLLERS: readonly Type[] = [
   StaffController,
   StaffEnrolmentsController,
   ActsController,
+  PdfController,
   OperationController,
   OpenApiController,
 ];
@@ -64,6 +66,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: DeviceRegistry, useValue: house.registry },
       { provide: CertificateDirectory, useValue: house.directory },
       { provide: RevocationLists, useValue: house.revocations },
+      { provide: PdfDesk, useValue: house.pdf },
       { provide: Health, useValue: house.health },
       { provide: IsolationGuard, useValue: house.isolation },
       { provide: OPEN_API, useValue: openApi(CONTROLLERS) },

@@ -142,6 +142,15 @@ const schema = z.strictObject({
   /** `two`: a key counts as born only when the escrow journal holds it too. */
   durability: z.enum(['one', 'two']).default('one'),
   escrow: z.strictObject({ directory: path }).optional(),
+  documents: z
+    .strictObject({
+      /** Of one uploaded document. */
+      megabytes: z.int().min(1).max(4_096).default(256),
+      /** The organisation's own certificate, PEM: every document is encrypted to it too. */
+      recoveryCertificateFile: path.optional(),
+      groups: z.record(z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'must be a name in lower case'), z.array(z.string()).max(200)).default({}),
+    })
+    .prefault({}),
   backup: z
     .strictObject({
       directory: path.default('backups'),
@@ -210,6 +219,7 @@ function settled(given: Parsed, home: string): Configuration {
           },
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
     ...(given.escrow ? { escrow: { directory: absolute(given.escrow.directory) } } : {}),
+    documents: { ...given.documents, ...files(given.documents, ['recoveryCertificateFile'], absolute) },
     backup: { ...given.backup, directory: absolute(given.backup.directory) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
     staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
@@ -309,6 +319,7 @@ mail: { transport: maildir, directory: mail }
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
 # budgets: { retrievals: { device: { minute: 120, day: 2000 } }, rollouts: [] }   # the others: operator's guide, "Budgets"
+# documents: { megabytes: 256, recoveryCertificateFile: recovery.pem, groups: { board: [ann@corp.example, bob@corp.example] } }
 # authorities: p384                               # or rsa4096; counts at init
 # durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians

@@ -42,6 +42,7 @@ import { base64url, type Clock, type Storage, SystemClock, sha256 } from './foun
 import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
+import { foreignCertificate, PdfDesk, PdfWorkers } from './pdf/index.js';
 import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
@@ -88,6 +89,7 @@ export interface House {
   replacement: KeyReplacement;
   revocations: RevocationLists;
   directory: CertificateDirectory;
+  pdf: PdfDesk;
   addressCertificates: AddressCertificates;
   premade: PremadeKeys;
   /** Where the organisation's own directory is configured. */
@@ -114,6 +116,7 @@ export const placesOf = (configuration: Configuration, { root }: Installation) =
   tokenState: join(configuration.home, 'token-state'),
   rootCertificate: join(configuration.home, 'ca.pem'),
   tokenEntry: join(root, 'dist/src/tokens/process/main.js'),
+  pdfWorker: join(root, 'dist/src/pdf/worker.js'),
   kekHelper: join(root, 'dist/native/ekms-kek'),
 });
 
@@ -164,6 +167,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
     return {
       ...house,
       pages,
+      pdf: documents(house, installation),
       close: async () => {
         await house.pool.stop();
         await house.mail.stop();
@@ -188,7 +192,7 @@ async function joinRooms(
     surroundings,
     people: directoryOfPeople,
   }: Parts & { clock: Clock; storage: Storage; token: Token },
-): Promise<Omit<House, 'close' | 'pages'>> {
+): Promise<Omit<House, 'close' | 'pages' | 'pdf'>> {
   const storage = new SpendingStorage(database);
   const audit = new BoundedAuditLog(new DurableAuditLog(clock), clock, configuration.budgets.refusals.source);
   const log = { storage, audit };
@@ -332,6 +336,18 @@ async function joinRooms(
     isolation,
     health: new Health(storage, token, pool, async () => !(await administrators.bootstrap.isOver()), isolation, second),
   };
+}
+
+function documents(house: Omit<House, 'close' | 'pages' | 'pdf'>, installation: Installation): PdfDesk {
+  const { configuration, clock, directory } = house;
+  const { megabytes, recoveryCertificateFile, groups } = configuration.documents;
+  const places = placesOf(configuration, installation);
+  return new PdfDesk(house, directory, new PdfWorkers(places.pdfWorker), clock, {
+    folder: places.run,
+    most: megabytes * 2 ** 20,
+    recovery: recoveryCertificateFile ? foreignCertificate(readFileSync(recoveryCertificateFile), clock.now()) : undefined,
+    groups,
+  });
 }
 
 function sessionLives({ sessions }: Configuration): Record<Audience, SessionLife> {

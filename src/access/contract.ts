@@ -15,6 +15,13 @@ export interface Answer {
   headers?: Record<string, string>;
 }
 
+/** A field of a form. */
+export interface FormField {
+  description: string;
+  isFile?: boolean;
+  isRequired?: boolean;
+}
+
 /**
  * What a route promises: the OpenAPI document is made of it and of the route's other decorators, so a route cannot be described other than it is reached.
  * `path`, `query` and `body` are the shapes that the route parses with.
@@ -26,6 +33,8 @@ export interface RouteContract {
   path?: Record<string, z.ZodType>;
   query?: Record<string, z.ZodType>;
   body?: z.ZodType;
+  /** Fields of `multipart/form-data`, instead of `body`. */
+  form?: Record<string, FormField>;
   /** By status. */
   answers: Record<number, Answer>;
   /** Codes of its own refusals, by status. Those of its guard and of every route are added. */
@@ -76,7 +85,7 @@ const ROLES = 'ekms:roles';
 
 /** Routes of these classes' listeners, open to whoever the network policy lets in. */
 export const On = (...kinds: RouteClass[]) => SetMetadata(CLASS, kinds);
-export const Admits = (who: Admitted) => SetMetadata(ADMITTED, who);
+export const Admits = (...who: Admitted[]) => SetMetadata(ADMITTED, who);
 /** Which administrators; none named means every one. */
 export const WithRoles = (...roles: Role[]) => SetMetadata(ROLES, roles);
 export const Contract = (contract: RouteContract) => SetMetadata(CONTRACT, contract);
@@ -88,11 +97,11 @@ type Handler = (...args: never[]) => unknown;
 export function declared(
   handler: Handler,
   controller: Type,
-): { kinds: readonly RouteClass[]; admits: Admitted | undefined; roles: readonly Role[]; contract: RouteContract | undefined } {
+): { kinds: readonly RouteClass[]; admits: readonly Admitted[]; roles: readonly Role[]; contract: RouteContract | undefined } {
   const read = <T>(key: string) => reflector.getAllAndOverride<T | undefined>(key, [handler, controller]);
   return {
     kinds: read<RouteClass[]>(CLASS) ?? [],
-    admits: read<Admitted>(ADMITTED),
+    admits: read<Admitted[]>(ADMITTED) ?? [],
     roles: read<Role[]>(ROLES) ?? [],
     contract: read<RouteContract>(CONTRACT),
   };

@@ -8,7 +8,7 @@ export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
 export { type ActRequest, Approvals, type Quorum } from './approvals.js';
 export { type BudgetLimits, budgetsShape } from './budget-limits.js';
 export { Budgets, type Spending } from './budgets.js';
-export { type Admitted, type Answer, Contract, declared, On, REFUSALS, type RouteContract } from './contract.js';
+export { type Admitted, type Answer, Contract, declared, type FormField, On, REFUSALS, type RouteContract } from './contract.js';
 export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
@@ -38,6 +38,7 @@ export {
   ForApps,
   ForDevices,
   ForOwnPages,
+  ForPeople,
   ForStaff,
   type GuardedRequest,
   provenance,

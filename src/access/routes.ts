@@ -110,6 +110,24 @@ class StaffRouteGuard implements CanActivate {
   }
 }
 
+/** The same route for a person's device and for their browser: each listener has its own proof. */
+@Injectable()
+class PersonRouteGuard implements CanActivate {
+  constructor(
+    @Inject(DeviceGuard) private readonly devices: DeviceGuard,
+    @Inject(SessionGuard) private readonly sessions: SessionGuard,
+    @Inject(Origins) private readonly origins: Origins,
+  ) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const request = requestOf(context);
+    const { kind } = peerOf(request.raw);
+    if (kind === 'client') return new DeviceRouteGuard(this.devices).canActivate(context);
+    await new StaffRouteGuard(this.sessions).canActivate(context);
+    return new OwnPagesGuard(this.origins).canActivate(context);
+  }
+}
+
 /** Client routes for enrolled devices, by mutual TLS. */
 export const ForDevices = () => applyDecorators(On('client'), Admits('device'), UseGuards(DeviceRouteGuard));
 /** Client routes for requests that an app credential signed. */
@@ -119,6 +137,8 @@ export const ForAdministrators = (...roles: Role[]) =>
   applyDecorators(On('administration'), Admits('administrator'), WithRoles(...roles), UseGuards(AdministratorRouteGuard, OwnPagesGuard));
 /** Staff routes for whoever signed in. */
 export const ForStaff = () => applyDecorators(On('staff'), Admits('staff'), UseGuards(StaffRouteGuard, OwnPagesGuard));
+/** Routes that people reach by an enrolled device at the client listener, and by their browser at the staff listener. */
+export const ForPeople = () => applyDecorators(On('client', 'staff'), Admits('device', 'staff'), UseGuards(PersonRouteGuard));
 /** Routes of a listener's own pages before anybody has signed in. */
 export const ForOwnPages = (audience: Audience) => applyDecorators(On(audience), UseGuards(OwnPagesGuard));
 

@@ -1,6 +1,6 @@
 import { type Clock, Fault, type Storage } from '../foundation/index.js';
 import type { AuthorityName } from '../tokens/index.js';
-import { validCertificatesOf } from './certificate-store.js';
+import { endedCertificateOf, validCertificatesOf, validCertificatesOfEmployee } from './certificate-store.js';
 
 /** Public certificates: of people by address, of authorities by name. */
 export class CertificateDirectory {
@@ -12,6 +12,17 @@ export class CertificateDirectory {
 
   of(address: string): Promise<Buffer[]> {
     return validCertificatesOf(this.storage, address, this.clock.now().getTime());
+  }
+
+  /** An employee's own, newest first. */
+  ofEmployee(employee: string): Promise<Buffer[]> {
+    return validCertificatesOfEmployee(this.storage, employee, this.clock.now().getTime());
+  }
+
+  /** Valid certificates of an address; `ended` says of one without any what became of the last. */
+  async standing(address: string): Promise<{ valid: Buffer[]; ended: 'expired' | 'revoked' | undefined }> {
+    const valid = await this.of(address);
+    return { valid, ended: valid.length > 0 ? undefined : await endedCertificateOf(this.storage, address, this.clock.now().getTime()) };
   }
 
   /** DER. Throws `authority-unknown`. */

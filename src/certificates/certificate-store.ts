@@ -56,3 +56,23 @@ export async function validCertificatesOf(reader: Reader, address: string, now: 
   );
   return rows.map((row) => row.der);
 }
+
+export async function validCertificatesOfEmployee(reader: Reader, employee: string, now: number): Promise<Buffer[]> {
+  const rows = await reader.all<{ der: Buffer }>(
+    `SELECT der FROM certificates WHERE employee = ? AND profile = 'person' AND revoked_at IS NULL AND not_before <= ? AND not_after > ?
+     AND EXISTS (SELECT 1 FROM keys WHERE keys.id = certificates.subject_key AND keys.state = 'active') ORDER BY not_before DESC, serial`,
+    [employee, now, now],
+  );
+  return rows.map((row) => row.der);
+}
+
+/** What became of the newest certificate that an address has had; undefined if there was none. */
+export async function endedCertificateOf(reader: Reader, address: string, now: number): Promise<'expired' | 'revoked' | undefined> {
+  const [newest] = await reader.all<{ isRevoked: number; notAfter: number }>(
+    `SELECT CASE WHEN revoked_at IS NULL THEN 0 ELSE 1 END AS "isRevoked", not_after AS "notAfter" FROM certificates
+     WHERE address = ? AND profile = 'person' ORDER BY not_before DESC, serial LIMIT 1`,
+    [address],
+  );
+  if (!newest) return undefined;
+  return Number(newest.notAfter) <= now ? 'expired' : Number(newest.isRevoked) === 1 ? 'revoked' : undefined;
+}

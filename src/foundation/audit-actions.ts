@@ -109,6 +109,7 @@ export const ACTIONS = {
   'budget.freeze': { facts: BUDGET },
   'budget.unfreeze': { facts: { scope: BUDGET.scope } },
   'policy.change': { facts: { mode: MODE } },
+  'pdf.encrypt': { facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count }, personal: ['recipients'] },
   'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
   'backup.create': { facts: { bytes: count, digest, entries: count } },

@@ -1,4 +1,5 @@
 /** HTTP: listeners, problems, limits and the appliance's own health. It knows no rules of keys or people. */
+export { acceptForms } from './forms.js';
 export { Health, type HealthReport } from './health.js';
 export { Listeners, type Place } from './listeners.js';
 export { OPEN_API, OpenApiController } from './openapi.controller.js';

@@ -2,7 +2,7 @@ import { RequestMethod, type Type } from '@nestjs/common';
 import { METHOD_METADATA, PATH_METADATA } from '@nestjs/common/constants.js';
 import { MetadataScanner } from '@nestjs/core';
 import type { z } from 'zod';
-import { type Admitted, type Answer, declared, REFUSALS, type RouteContract } from '../access/index.js';
+import { type Admitted, type Answer, declared, type FormField, REFUSALS, type RouteContract } from '../access/index.js';
 import { type JsonSchema, Schemas } from './openapi-schemas.js';
 import { problemShape } from './problem-filter.js';
 
@@ -101,7 +101,7 @@ const SIGNED_FIELDS: Parameter[] = [
 interface Route {
   method: RequestMethod;
   path: string;
-  admits: Admitted | undefined;
+  admits: readonly Admitted[];
   contract: RouteContract;
   kinds: readonly string[];
 }
@@ -140,23 +140,24 @@ export function openApi(controllers: readonly Type[]): OpenApiDocument {
 
 function operation(route: Route, schemas: Schemas): Operation {
   const { admits, kinds } = route;
-  const { id, summary, path = {}, query = {}, body, answers, more = [] } = route.contract;
+  const { id, summary, path = {}, query = {}, body, form, answers, more = [] } = route.contract;
   const refused = refusals(route);
   const both = Object.keys(refused).find((status) => status in answers);
   if (both) throw new Error(`${id}: ${both} is an answer and a refusal`);
   const parameters = [
     ...Object.entries(path).map(([name, shape]) => parameter('path', name, shape, schemas)),
     ...Object.entries(query).map(([name, shape]) => parameter('query', name, shape, schemas)),
-    ...(admits === 'app' ? SIGNED_FIELDS : []),
+    ...(admits.includes('app') ? SIGNED_FIELDS : []),
   ];
   return {
     operationId: id,
     summary,
     tags: [route.path.split('/')[route.path.startsWith('/v1/') ? 2 : 1] ?? ''],
     ...(kinds.join() === 'client' ? {} : { servers: kinds.map(serverOf) }),
-    security: admits ? [{ [admits]: [] }] : [],
+    security: admits.map((who) => ({ [who]: [] })),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body ? { requestBody: { required: true, content: { 'application/json': { schema: schemas.sent(body) } } } } : {}),
+    ...(form ? { requestBody: { required: true as const, content: { 'multipart/form-data': { schema: formSchema(form) } } } } : {}),
     responses: {
       ...Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, response(answer, schemas)])),
       ...Object.fromEntries(
@@ -164,6 +165,16 @@ function operation(route: Route, schemas: Schemas): Operation {
       ),
     },
   };
+}
+
+/** A field may be given again: OpenAPI 3.1 §4.8.14.4 writes files as arrays of binary strings. */
+function formSchema(form: Record<string, FormField>): JsonSchema {
+  const properties = Object.entries(form).map(([name, { description, isFile }]): [string, JsonSchema] => [
+    name,
+    isFile ? { type: 'array', description, items: { type: 'string', format: 'binary' } } : { type: 'string', description },
+  ]);
+  const required = Object.keys(form).filter((name) => form[name]?.isRequired);
+  return { type: 'object', properties: Object.fromEntries(properties), required };
 }
 
 function parameter(where: 'path' | 'query', name: string, shape: z.ZodType, schemas: Schemas): Parameter {
@@ -194,7 +205,7 @@ function refusals({ method, admits, kinds, contract: { path, query, body, proble
     // A body is read before it is known that the route wants none.
     method === RequestMethod.GET ? {} : { 413: ['body-too-large'], 415: ['media-type'] },
     kinds.includes('client') || kinds.includes('staff') ? REFUSALS.isolation : {},
-    admits ? REFUSALS[admits] : {},
+    ...admits.map((who) => REFUSALS[who]),
     problems,
     Object.fromEntries(more.map((status) => [status, []])),
   ];

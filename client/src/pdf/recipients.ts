@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { keyTransportRecipient } from '../../../src/codec/cms/index.js';
 import { Fault } from '../../../src/foundation/index.js';
 import type { HeldKey } from '../keys/index.js';
 import type { EkmsClient } from '../sdk/index.js';
@@ -47,18 +48,8 @@ export function foreignRecipient(path: string, now: Date): Recipient {
   const unfit = (why: string) => new Fault('malformed', 'certificate-unfit', `the certificate in ${path} ${why}`);
   if (now < certificate.notBefore || now > certificate.notAfter)
     throw unfit(`is valid from ${certificate.notBefore.toISOString()} to ${certificate.notAfter.toISOString()}`);
-  if (!mayEncrypt(certificate)) throw unfit('is not meant for encryption (its key usage lacks keyEncipherment)');
+  keyTransportRecipient(certificate.der);
   return { name: path, certificate };
-}
-
-const KEY_USAGE = '2.5.29.15';
-/** RFC 5280 §4.2.1.3: bit 2. */
-const KEY_ENCIPHERMENT = 0x20;
-
-function mayEncrypt(certificate: Certificate): boolean {
-  const usage = certificate.extensions.get(KEY_USAGE)?.value;
-  // BIT STRING: tag, length, unused bits, bits.
-  return usage === undefined || ((usage[3] ?? 0) & KEY_ENCIPHERMENT) !== 0;
 }
 
 /** The sender's own certificate: whoever encrypts can read what was sent. */

@@ -236,6 +236,18 @@ export interface PasskeyOptions {
   challenge: string;
 }
 
+export interface PdfReaders {
+  encryption: 'none' | 'password' | 'certificates';
+  readers: ({
+    /** Of the certificate, hexadecimal */
+    serial: string | null;
+    /** base64: the Name of its issuer, DER */
+    issuer: string | null;
+    /** Hexadecimal, where the reader is named by it */
+    keyIdentifier: string | null;
+  })[];
+}
+
 /** RFC 9457 */
 export interface Problem {
   type: string;
@@ -254,6 +266,17 @@ export interface Receipt {
   index: number;
   /** base64url */
   leaf: string;
+}
+
+export interface RecipientStanding {
+  address: string;
+  state: 'valid' | 'expired' | 'revoked' | 'none';
+  /** How many valid ones there are; the newest is used. */
+  certificates: number;
+}
+
+export interface RecipientsAsk {
+  recipients: string[];
 }
 
 export interface ServedKey {
@@ -359,6 +382,7 @@ export type ProblemCode =
   | 'app-signature-wrong'
   | 'app-unknown'
   | 'approved-already'
+  | 'asn1-malformed'
   | 'audit-unavailable'
   | 'authority-unknown'
   | 'binding-changed'
@@ -368,8 +392,11 @@ export type ProblemCode =
   | 'body-malformed'
   | 'body-too-large'
   | 'budget-exceeded'
+  | 'certificate-unfit'
   | 'certificate-unknown'
   | 'challenge-unknown'
+  | 'cms-malformed'
+  | 'cms-not-enveloped'
   | 'crl-unknown'
   | 'cross-site'
   | 'csr-malformed'
@@ -388,6 +415,7 @@ export type ProblemCode =
   | 'directory-proof-needed'
   | 'directory-refused'
   | 'directory-unavailable'
+  | 'disk-full'
   | 'domain-not-served'
   | 'duplicate'
   | 'employee-blocked'
@@ -395,7 +423,11 @@ export type ProblemCode =
   | 'enrolment-expired'
   | 'enrolment-spent'
   | 'enrolment-unknown'
+  | 'field-too-large'
+  | 'file-missing'
+  | 'file-name-unfit'
   | 'freeze-unknown'
+  | 'group-unknown'
   | 'identity-key-unfit'
   | 'invitation-unknown'
   | 'isolation-broken'
@@ -413,9 +445,22 @@ export type ProblemCode =
   | 'passkey-taken'
   | 'passkey-unknown'
   | 'path-too-long'
+  | 'pdf-busy'
+  | 'pdf-damaged'
+  | 'pdf-encrypted'
+  | 'pdf-excessive'
+  | 'pdf-not'
+  | 'pdf-signed'
+  | 'pdf-too-large'
+  | 'pdf-truncated'
+  | 'pdf-unsupported'
+  | 'permissions-unknown'
   | 'person-missing'
   | 'person-over-budget'
   | 'proof-needed'
+  | 'recipients-missing'
+  | 'recipients-too-many'
+  | 'recipients-unresolved'
   | 'record-forged'
   | 'record-stale'
   | 'request-changed'
@@ -427,6 +472,7 @@ export type ProblemCode =
   | 'role-missing'
   | 'route-unknown'
   | 'second-proof-needed'
+  | 'sender-without-key'
   | 'session-elsewhere'
   | 'session-ended'
   | 'session-missing'
@@ -521,6 +567,12 @@ export interface Routes {
   'GET /v1/keys': { body: undefined; answers: { 200: ServedKey[] } };
   /** Remote mode: opens one content-encryption key and seals it for this device */
   'POST /v1/keys/{id}/decryptions': { body: DecryptionRequest; answers: { 200: Decryption } };
+  /** Documents encrypted to people; the sender is always among them */
+  'POST /v1/pdf/encryptions': { body: undefined; answers: { 200: unknown } };
+  /** Who can open a document, from the document alone */
+  'POST /v1/pdf/readers': { body: undefined; answers: { 200: PdfReaders } };
+  /** How recipients stand, before anything is encrypted to them */
+  'POST /v1/pdf/recipients': { body: RecipientsAsk; answers: { 200: RecipientStanding[] } };
   /** Mails a code; the answer is the same for every address */
   'POST /v1/staff/codes': { body: StaffCodeRequest; answers: { 202: StaffCodeSent } };
   /** Signs in by the mailed code, in the browser that asked for it */

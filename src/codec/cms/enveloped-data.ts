@@ -1,6 +1,6 @@
 import { constants, createCipheriv, publicEncrypt, randomBytes, X509Certificate } from 'node:crypto';
 import { Fault } from '../../foundation/index.js';
-import { context, octets, oid, sequence, setOf, tlv, unsigned } from './der.js';
+import { at, context, elements, octets, oid, sequence, setOf, tlv, unsigned } from './der.js';
 import { issuerAndSerial } from './signed-detached.js';
 
 /** `pkcs1` is what every reader opens; OAEP (SHA-256) is stronger and opened by few. */
@@ -13,6 +13,8 @@ export interface KeyTransportRecipient {
   /** DER */
   certificate: Buffer;
   publicKey: X509Certificate['publicKey'];
+  notBefore: Date;
+  notAfter: Date;
 }
 
 const NULL = tlv(0x05);
@@ -51,7 +53,23 @@ export function keyTransportRecipient(certificate: Uint8Array): KeyTransportReci
       'certificate-unfit',
       `the certificate holds an RSA key of ${bits} bits; from ${RSA_BITS.least} to ${RSA_BITS.most} are taken`,
     );
-  return { certificate: parsed.raw, publicKey };
+  if (!mayEncipherKeys(parsed.raw))
+    throw new Fault('malformed', 'certificate-unfit', 'the certificate is not meant for encryption: its key usage lacks keyEncipherment');
+  return { certificate: parsed.raw, publicKey, notBefore: new Date(parsed.validFrom), notAfter: new Date(parsed.validTo) };
+}
+
+const KEY_USAGE = oid('2.5.29.15');
+
+/** RFC 5280 §4.2.1.3: a certificate without the extension may be used for anything. */
+function mayEncipherKeys(certificate: Uint8Array): boolean {
+  const tbs = at(certificate, 0, 0);
+  const extensions = (tbs && elements(tbs.content)?.find(({ tag }) => tag === 0xa3)?.content) ?? Buffer.alloc(0);
+  const usage = elements(at(extensions, 0)?.content ?? Buffer.alloc(0))?.find((extension) =>
+    at(extension.content, 0)?.whole.equals(KEY_USAGE),
+  );
+  if (!usage) return true;
+  const bits = at(elements(usage.content)?.at(-1)?.content ?? Buffer.alloc(0), 0);
+  return ((bits?.content[1] ?? 0) & 0x20) !== 0;
 }
 
 /** EnvelopedData (RFC 5652 §6.1), DER, for recipients named by issuer and serial number. The content key is made here and forgotten. */

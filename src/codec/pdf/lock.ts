@@ -16,3 +16,22 @@ export function lockOf(file: PdfFile): Lock {
   if (nameOf(dict.get('SubFilter'))?.startsWith('adbe.pkcs7.')) return { kind: 'public-key', lock: readPublicKeyLock(dict) };
   throw unsupported(`it is protected by "${filter ?? 'nothing that has a name'}"`);
 }
+
+/** Who can open a document, as it names them: by issuer and serial number, or by key identifier (RFC 5652 §6.2.1). */
+export interface NamedReader {
+  /** Hexadecimal. */
+  serial: string | null;
+  /** Name, DER in base64. */
+  issuer: string | null;
+  keyIdentifier: string | null;
+}
+
+export function namedReaders(lock: PublicKeyLock): NamedReader[] {
+  return lock.envelopes.flatMap(({ recipients }) =>
+    recipients.map(({ id }) =>
+      'keyIdentifier' in id
+        ? { serial: null, issuer: null, keyIdentifier: id.keyIdentifier.toString('hex') }
+        : { serial: id.serial.toString('hex'), issuer: id.issuer.toString('base64'), keyIdentifier: null },
+    ),
+  );
+}

@@ -1,0 +1,141 @@
+import { auditActor, type DeviceActor, type StaffActor } from '../access/index.js';
+import type { CertificateDirectory } from '../certificates/index.js';
+import type { Components, Warning } from '../codec/pdf/index.js';
+import {
+  type AuditAttempt,
+  type AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  isFault,
+  orRefused,
+  type Receipt,
+  type Storage,
+} from '../foundation/index.js';
+import { PrivateFile } from './private-file.js';
+import { type Allowed, type Asked, groupsOf, resolved, type Standing, standingOf } from './recipients.js';
+import type { PdfWorkers } from './workers.js';
+
+export interface PdfSettings {
+  /** A folder for this user alone, for files without a name. */
+  folder: string;
+  /** Bytes of one document. */
+  most: number;
+  /** The organisation's own certificate, DER, that everything is encrypted to besides. */
+  recovery: Buffer | undefined;
+  /** Addresses by the name of their group. */
+  groups: Readonly<Record<string, readonly string[]>>;
+}
+
+export type Sender = DeviceActor | StaffActor;
+
+/** An uploaded document in its private file. */
+export interface Upload {
+  file: PrivateFile;
+  digest: Buffer;
+}
+
+export interface Wish {
+  people: readonly Asked[];
+  /** Certificates from elsewhere, DER, and what their holders may do. */
+  foreign: readonly Buffer[];
+  allowed: Allowed;
+  components: Components;
+  signatures: 'refuse' | 'break';
+}
+
+export interface Encrypted {
+  file: PrivateFile;
+  bytes: number;
+  pages: number;
+  warnings: Warning[];
+  receipt: Receipt;
+}
+
+/** Encrypts documents to people for those who have no client. Nothing of a document is kept, and the log learns digests, recipients and the number of pages. */
+export class PdfDesk {
+  constructor(
+    private readonly log: { storage: Storage; audit: AuditLog },
+    private readonly directory: CertificateDirectory,
+    private readonly workers: Pick<PdfWorkers, 'encrypt'>,
+    private readonly clock: Clock,
+    readonly settings: PdfSettings,
+  ) {}
+
+  /** How each name stands, groups as their members. Throws `group-unknown`. */
+  standings(names: readonly string[]): Promise<Standing[]> {
+    return Promise.all(this.membersOf(names).map((address) => standingOf(this.directory, address)));
+  }
+
+  /** Addresses, with `group:NAME` as all of its members. */
+  membersOf(names: readonly string[]): string[] {
+    return names.flatMap((name) => {
+      if (!name.startsWith('group:')) return [name];
+      const { groups } = this.settings;
+      const group = name.slice('group:'.length);
+      if (!Object.hasOwn(groups, group)) throw new Fault('not-found', 'group-unknown', `there is no group "${group}"`);
+      return [...(groups[group] ?? [])];
+    });
+  }
+
+  /** The caller closes the result's file. Its entry is in the log before anybody has it. */
+  async encrypt(by: Sender, upload: Upload, wish: Wish): Promise<Encrypted> {
+    const attempt: AuditAttempt<'pdf.encrypt'> = {
+      action: 'pdf.encrypt',
+      actor: auditActor(by),
+      ...(by.kind === 'device' ? { employee: by.employee, device: by.id } : {}),
+      request: by.request.id,
+      facts: { source: base64url(upload.digest), recipients: wish.people.length + wish.foreign.length, bytes: upload.file.size },
+      personal: { network: by.request.network, recipients: wish.people.map(({ address }) => address).join(' ') },
+    };
+    return orRefused(this.log, attempt, async () => {
+      const groups = await this.#readers(by, wish);
+      const output = PrivateFile.create(this.settings.folder);
+      try {
+        const { pages, warnings, bytes, digest } = await this.workers.encrypt({
+          input: upload.file.descriptor,
+          size: upload.file.size,
+          output: output.descriptor,
+          groups,
+          form: { transport: 'pkcs1', cipher: 'aes-256-cbc' },
+          components: wish.components,
+          signatures: wish.signatures,
+        });
+        const facts = { ...attempt.facts, result: base64url(digest), pages };
+        const receipt = await this.log.storage.write((unit) => this.log.audit.append(unit, { ...attempt, facts, outcome: 'done' }));
+        return { file: output, bytes, pages, warnings, receipt };
+      } catch (error) {
+        await output.close();
+        throw error;
+      }
+    });
+  }
+
+  /** The sender first, who may do everything; the organisation's recovery, by its policy; then who was named. */
+  async #readers(by: Sender, wish: Wish) {
+    const own = await (by.kind === 'device' ? this.directory.ofEmployee(by.employee) : this.directory.of(by.address));
+    if (!own[0])
+      throw new Fault(
+        'conflict',
+        'sender-without-key',
+        'you have no valid encrypting certificate, and could not open the document yourself: enrol a device first',
+      );
+    const { recovery } = this.settings;
+    return groupsOf([
+      { certificate: own[0], allowed: 'owner' },
+      ...(recovery ? [{ certificate: recovery, allowed: 'owner' as const }] : []),
+      ...(await resolved(this.directory, wish.people)),
+      ...wish.foreign.map((certificate) => ({ certificate, allowed: wish.allowed })),
+    ]);
+  }
+
+  get now(): Date {
+    return this.clock.now();
+  }
+}
+
+/** Of a batch: what became of each document. */
+export const failure = (error: unknown): { code: string; detail: string } => {
+  if (isFault(error)) return { code: error.code, detail: error.message };
+  throw error;
+};

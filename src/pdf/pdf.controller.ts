@@ -1,0 +1,187 @@
+import { Controller, Inject, Post, Req, Res } from '@nestjs/common';
+import type { FastifyReply } from 'fastify';
+import yazl from 'yazl';
+import { z } from 'zod';
+import { Contract, ForPeople, type GuardedRequest, Who } from '../access/index.js';
+import { parsedJson } from '../foundation/index.js';
+import { type Encrypted, failure, PdfDesk, type Sender } from './pdf-desk.js';
+import { closeAll, type PdfForm, readForm } from './pdf-form.js';
+import { readersOf, readersShape } from './readers.js';
+import { MOST_RECIPIENTS } from './recipients.js';
+
+const ADDRESS_REFUSALS = ['address-malformed', 'address-not-ascii'] as const;
+const ask = z.strictObject({ recipients: z.array(z.string().max(320)).min(1).max(MOST_RECIPIENTS) }).meta({ id: 'RecipientsAsk' });
+const standing = z
+  .object({
+    address: z.string(),
+    state: z.enum(['valid', 'expired', 'revoked', 'none']),
+    certificates: z.int().nonnegative().meta({ description: 'How many valid ones there are; the newest is used.' }),
+  })
+  .meta({ id: 'RecipientStanding' });
+
+const DOCUMENT_PROBLEMS = ['pdf-not', 'pdf-damaged', 'pdf-truncated', 'pdf-unsupported'] as const;
+
+@Controller('v1/pdf')
+export class PdfController {
+  constructor(@Inject(PdfDesk) private readonly desk: PdfDesk) {}
+
+  /** A form in, an encrypted document out; of several documents a ZIP, in which `results.json` says what became of each. */
+  @ForPeople()
+  @Post('encryptions')
+  @Contract({
+    id: 'encryptPdf',
+    summary: 'Documents encrypted to people; the sender is always among them',
+    form: {
+      file: { description: 'A PDF. Several make a ZIP.', isFile: true, isRequired: true },
+      recipients: { description: 'Addresses and group:NAME with commas between, or JSON: [{"email", "permissions"}]' },
+      certificate: { description: 'A certificate from elsewhere, PEM or DER', isFile: true },
+      permissions: { description: 'full (default), read, print, fill-in, comment, or single permissions with commas between' },
+      encrypt: { description: 'all (default), all-but-metadata, attachments' },
+      signatures: { description: 'refuse (default) or break: what happens to a signed document' },
+    },
+    answers: {
+      200: {
+        description: 'The encrypted document, or a ZIP with one of each and results.json',
+        type: 'application/pdf',
+        headers: {
+          'Ekms-Warnings': 'What its sender should know: repaired, signatures-broken, certification-broken, usage-rights-broken, pdf-a',
+          'Ekms-Receipt': 'Index and leaf of the entry in the log',
+        },
+      },
+    },
+    problems: {
+      400: [
+        'body-malformed',
+        'request-malformed',
+        'file-missing',
+        'file-name-unfit',
+        'recipients-missing',
+        'permissions-unknown',
+        'certificate-unfit',
+        ...ADDRESS_REFUSALS,
+        ...DOCUMENT_PROBLEMS,
+      ],
+      404: ['group-unknown'],
+      409: ['recipients-unresolved', 'sender-without-key', 'pdf-encrypted', 'pdf-signed'],
+      413: ['pdf-too-large', 'pdf-excessive', 'recipients-too-many', 'field-too-large'],
+      503: ['pdf-busy', 'disk-full'],
+    },
+  })
+  async encrypt(@Who() by: Sender, @Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
+    const form = await readForm(request, this.desk);
+    try {
+      const [only] = form.documents;
+      if (form.documents.length === 1 && only) sendOne(reply, only.name, await this.desk.encrypt(by, only, form.wish));
+      else await sendBatch(reply, form, (document) => this.desk.encrypt(by, document, form.wish));
+    } finally {
+      await closeAll(form.documents);
+    }
+  }
+
+  @ForPeople()
+  @Post('recipients')
+  @Contract({
+    id: 'findPdfRecipients',
+    summary: 'How recipients stand, before anything is encrypted to them',
+    body: ask,
+    answers: { 200: { description: 'In the order of the question, groups as their members', json: z.array(standing) } },
+    problems: { 400: ADDRESS_REFUSALS, 404: ['group-unknown'] },
+  })
+  async recipients(@Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
+    const { recipients } = parsedJson(ask, request.body);
+    const found: z.input<typeof standing>[] = (await this.desk.standings(recipients)).map(({ address, state, certificates }) => ({
+      address,
+      state,
+      certificates,
+    }));
+    await reply.status(200).send(found);
+  }
+
+  /** From the file alone: whom it names, and no more of it. */
+  @ForPeople()
+  @Post('readers')
+  @Contract({
+    id: 'findPdfReaders',
+    summary: 'Who can open a document, from the document alone',
+    form: { file: { description: 'A PDF', isFile: true, isRequired: true } },
+    answers: { 200: { description: 'Recipients as the document names them', json: readersShape } },
+    problems: {
+      400: [
+        'request-malformed',
+        'body-malformed',
+        'file-missing',
+        'file-name-unfit',
+        ...DOCUMENT_PROBLEMS,
+        'asn1-malformed',
+        'cms-malformed',
+        'cms-not-enveloped',
+      ],
+      413: ['pdf-too-large', 'pdf-excessive', 'field-too-large'],
+      503: ['disk-full'],
+    },
+  })
+  async readers(@Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
+    const documents = await readForm(request, this.desk, 'document alone');
+    try {
+      const [only] = documents.documents;
+      await reply.status(200).send(only ? readersOf(only.file) : { encryption: 'none', readers: [] });
+    } finally {
+      await closeAll(documents.documents);
+    }
+  }
+}
+
+function sendOne(reply: FastifyReply, name: string, { file, bytes, warnings, receipt }: Encrypted): void {
+  const content = file.content(bytes);
+  content.once('close', () => void file.close());
+  void reply
+    .status(200)
+    .headers({
+      'content-type': 'application/pdf',
+      'content-length': bytes,
+      'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(name)}`,
+      'cache-control': 'no-store',
+      'ekms-receipt': `${receipt.index} ${receipt.leaf}`,
+      ...(warnings.length > 0 ? { 'ekms-warnings': warnings.join(', ') } : {}),
+    })
+    .send(content);
+}
+
+/** One after another; one that fails leaves the others alone. All is known before the first byte goes. */
+async function sendBatch(
+  reply: FastifyReply,
+  { documents }: PdfForm,
+  encrypt: (document: PdfForm['documents'][number]) => Promise<Encrypted>,
+): Promise<void> {
+  const done: (Encrypted & { name: string })[] = [];
+  const results: object[] = [];
+  const close = () => Promise.all(done.splice(0).map(({ file }) => file.close()));
+  try {
+    for (const document of documents) {
+      try {
+        const { name } = document;
+        const encrypted = await encrypt(document);
+        done.push({ ...encrypted, name });
+        results.push({ name, state: 'encrypted', pages: encrypted.pages, warnings: encrypted.warnings, receipt: encrypted.receipt });
+      } catch (error) {
+        results.push({ name: document.name, state: 'refused', ...failure(error) });
+      }
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const zip = new yazl.ZipFile();
+  for (const { name, file, bytes } of done) zip.addReadStream(file.content(bytes), name, { compress: false, size: bytes });
+  zip.addBuffer(Buffer.from(`${JSON.stringify(results, undefined, 2)}\n`), 'results.json');
+  zip.end();
+  reply.raw.once('close', () => void close());
+  void reply
+    .status(200)
+    .headers({
+      'content-type': 'application/zip',
+      'content-disposition': 'attachment; filename="encrypted.zip"',
+      'cache-control': 'no-store',
+    })
+    .send(zip.outputStream);
+}

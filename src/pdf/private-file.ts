@@ -1,0 +1,68 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { close, createReadStream, openSync, type ReadStream, unlinkSync, write } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { Fault } from '../foundation/index.js';
+
+const writeSome = promisify(write);
+const closeFile = promisify(close);
+
+/** A file that has no name: for this process alone, and gone with it however it ends. */
+export class PrivateFile {
+  #size = 0;
+
+  private constructor(readonly descriptor: number) {}
+
+  /** @param folder private to this user */
+  static create(folder: string): PrivateFile {
+    const path = join(folder, `.pdf-${randomBytes(12).toString('hex')}`);
+    const descriptor = openSync(path, 'wx+', 0o600);
+    unlinkSync(path);
+    return new PrivateFile(descriptor);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Takes a stream to its end; resolves with the SHA-256 of what it was. Throws `pdf-too-large` beyond `most` bytes, `disk-full`. */
+  async fill(content: AsyncIterable<Buffer>, most: number): Promise<Buffer> {
+    const hash = createHash('sha256');
+    for await (const piece of content) {
+      if (this.#size + piece.length > most) throw new Fault('too-large', 'pdf-too-large', `a document has at most ${most} bytes here`);
+      hash.update(piece);
+      await this.#write(piece);
+    }
+    return hash.digest();
+  }
+
+  /** From its first byte to byte `size`. */
+  content(size: number): ReadStream {
+    return createReadStream('', { fd: this.descriptor, start: 0, end: size - 1, autoClose: false, highWaterMark: 256 * 1024 });
+  }
+
+  close(): Promise<void> {
+    return closeFile(this.descriptor);
+  }
+
+  async #write(piece: Buffer): Promise<void> {
+    try {
+      for (let done = 0; done < piece.length; ) {
+        const { bytesWritten } = (await writeSome(this.descriptor, piece, done, piece.length - done, this.#size + done)) as unknown as {
+          bytesWritten: number;
+        }; // promisified by its own symbol, which the types do not know
+        done += bytesWritten;
+      }
+    } catch (error) {
+      throw diskFault(error);
+    }
+    this.#size += piece.length;
+  }
+}
+
+export function diskFault(error: unknown): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT'
+    ? new Fault('unavailable', 'disk-full', 'there is no room for the document at the moment', 60)
+    : error;
+}

@@ -1,0 +1,211 @@
+import { createHash, type KeyObject } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { inflateRawSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { decrypted, unlocked } from '../codec/pdf/documents.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { openKey } from '../support/open-delivery.js';
+import { richPdf } from '../support/rich-pdf.js';
+import { refusal, send, type WireReply } from '../support/wire.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+
+jest.setTimeout(60_000);
+
+type Field = [name: string, value: string | { file: string; bytes: Buffer }];
+
+function form(fields: readonly Field[]): { body: Buffer; headers: Record<string, string> } {
+  const parts = fields.map(([name, value]) => {
+    const isFile = typeof value !== 'string';
+    const more = isFile ? `; filename="${value.file}"\r\nContent-Type: application/pdf` : '';
+    return Buffer.concat([
+      Buffer.from(`--edge\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`),
+      isFile ? value.bytes : Buffer.from(value),
+      Buffer.from('\r\n'),
+    ]);
+  });
+  return {
+    body: Buffer.concat([...parts, Buffer.from('--edge--\r\n')]),
+    headers: { 'content-type': 'multipart/form-data; boundary=edge' },
+  };
+}
+
+/** Files of a ZIP whose entries are stored as they are, by the central directory (APPNOTE 4.3.12). */
+function unzipped(zip: Buffer): Record<string, Buffer> {
+  const found: Record<string, Buffer> = {};
+  const end = zip.lastIndexOf(Buffer.from('504b0506', 'hex'));
+  for (let at = zip.readUInt32LE(end + 16), left = zip.readUInt16LE(end + 10); left > 0; left--) {
+    const [size, name, extra, comment, local] = [
+      zip.readUInt32LE(at + 20),
+      zip.readUInt16LE(at + 28),
+      zip.readUInt16LE(at + 30),
+      zip.readUInt16LE(at + 32),
+      zip.readUInt32LE(at + 42),
+    ];
+    const start = local + 30 + zip.readUInt16LE(local + 26) + zip.readUInt16LE(local + 28);
+    const bytes = zip.subarray(start, start + size);
+    found[zip.toString('utf8', at + 46, at + 46 + name)] = zip.readUInt16LE(at + 10) === 8 ? inflateRawSync(bytes) : bytes;
+    at += 46 + name + extra + comment;
+  }
+  return found;
+}
+
+describe('POST /v1/pdf/encryptions', () => {
+  let house: HouseInProcess;
+  let alice: WireDevice;
+  let keys: Record<'alice' | 'bob', KeyObject>;
+  let pdf: Buffer;
+  const to = 'bob@corp.example';
+
+  beforeAll(async () => {
+    house = await HouseInProcess.open({
+      settings: { keys: { bits: 2048, pool: { target: 3 } }, documents: { megabytes: 4, groups: { board: ['bob@corp.example'] } } },
+    });
+    alice = await enrolDevice(house, 'alice@corp.example');
+    const bob = await enrolDevice(house, to);
+    const [hers, his] = [await keysOf(house, alice), await keysOf(house, bob)];
+    keys = { alice: openKey(hers[0]?.delivery ?? null, alice.keys.delivery), bob: openKey(his[0]?.delivery ?? null, bob.keys.delivery) };
+    pdf = await richPdf();
+  });
+  afterAll(() => house?.close());
+
+  const asAlice = (path: string, fields: readonly Field[]): Promise<WireReply> =>
+    send({
+      port: house.port,
+      root: house.root,
+      method: 'POST',
+      path,
+      ...form(fields),
+      identity: { certificates: alice.certificates, key: alice.keys.identity },
+    });
+  const encrypt = (...fields: Field[]) => asAlice('/v1/pdf/encryptions', [['recipients', to], ...fields]);
+  const file = (bytes = pdf, name = 'figures.pdf'): Field => ['file', { file: name, bytes }];
+  const opensFor = (bytes: Buffer, ...who: ('alice' | 'bob')[]) => {
+    for (const name of who) expect(decrypted(bytes, keys[name]).told.pages).toBe(3);
+  };
+
+  test('a device gets its document back, for itself and whom it named, and the log knows both digests', async () => {
+    const reply = await encrypt(file());
+    expect(reply.status).toBe(200);
+    expect(Object.fromEntries(reply.headers)).toMatchObject({
+      'content-type': 'application/pdf',
+      'content-length': String(reply.body.length),
+    });
+    opensFor(reply.body, 'alice', 'bob');
+    const [entry] = (await house.log()).filter(({ action }) => action === 'pdf.encrypt');
+    const digest = (bytes: Buffer) => createHash('sha256').update(bytes).digest('base64url');
+    expect(entry).toMatchObject({
+      outcome: 'done',
+      facts: { source: digest(pdf), result: digest(reply.body), pages: 3, recipients: 1 },
+      personal: { recipients: to },
+    });
+    expect(JSON.stringify(entry)).not.toContain('figures');
+    expect(Object.fromEntries(reply.headers)['ekms-receipt']).toMatch(/^\d+ [\w-]{43}$/);
+  });
+
+  test('staff do the same by the page of their listener, and other sites do not', async () => {
+    const { cookie } = await house.house.storage.write((unit) =>
+      house.house.sessions.begin(
+        unit,
+        { audience: 'staff', subject: 'alice@corp.example', method: 'mail' },
+        { kind: 'staff' },
+        { id: 'r', network: '127.0.0.1' },
+      ),
+    );
+    const origin = house.house.origins.of('staff');
+    const { body, headers } = form([['recipients', to], file()]);
+    const ask = (from: string) =>
+      send({
+        port: Number(new URL(origin).port),
+        root: house.root,
+        method: 'POST',
+        path: '/v1/pdf/encryptions',
+        body,
+        headers: { ...headers, cookie: cookie.split(';')[0] ?? '', origin: from },
+      });
+    const reply = await ask(origin);
+    expect(reply.status).toBe(200);
+    opensFor(reply.body, 'alice', 'bob');
+    expect(refusal(await ask('https://elsewhere.example'))).toBe('403 cross-site');
+  });
+
+  test('a batch becomes a ZIP; one bad document leaves the others alone', async () => {
+    const reply = await encrypt(file(pdf, 'one.pdf'), file(Buffer.from('no PDF'), 'two.pdf'), file(pdf, 'three.pdf'));
+    expect(Object.fromEntries(reply.headers)['content-type']).toBe('application/zip');
+    const files = unzipped(reply.body);
+    expect(Object.keys(files).sort()).toEqual(['one.pdf', 'results.json', 'three.pdf']);
+    for (const name of ['one.pdf', 'three.pdf']) opensFor(files[name] ?? Buffer.alloc(0), 'bob');
+    expect(JSON.parse(String(files['results.json']))).toMatchObject([
+      { state: 'encrypted', pages: 3 },
+      { name: 'two.pdf', state: 'refused', code: 'pdf-not' },
+      { state: 'encrypted' },
+    ]);
+  });
+
+  test('groups, permissions for each, and what the readers of a document are', async () => {
+    const people = JSON.stringify([{ email: 'group:board', permissions: 'print' }]);
+    const reply = await asAlice('/v1/pdf/encryptions', [['recipients', people], file()]);
+    expect(reply.status).toBe(200);
+    expect(unlocked(reply.body, keys.bob).encryptDict()?.size).toBeGreaterThan(0);
+    const readers = await asAlice('/v1/pdf/readers', [file(reply.body)]);
+    expect(readers.json).toMatchObject({ encryption: 'certificates', readers: [{ serial: expect.stringMatching(/^[0-9a-f]+$/) }, {}] });
+    expect((await asAlice('/v1/pdf/readers', [file()])).json).toEqual({ encryption: 'none', readers: [] });
+  });
+
+  test.each<[string, string, () => Field[]]>([
+    ['409 recipients-unresolved', 'an address without a certificate', () => [['recipients', 'nobody@corp.example'], file()]],
+    ['404 group-unknown', 'an unknown group', () => [['recipients', 'group:none'], file()]],
+    ['400 file-missing', 'no document', () => []],
+    ['400 file-name-unfit', 'a name with a path', () => [file(pdf, '../../etc/passwd.pdf')]],
+    ['400 file-name-unfit', 'two of one name', () => [file(), file()]],
+    ['400 pdf-not', 'no PDF', () => [file(Buffer.from('hello'))]],
+    ['400 pdf-truncated', 'half a PDF', () => [file(pdf.subarray(0, pdf.length / 2))]],
+    ['409 pdf-encrypted', 'an encrypted one', () => [file(encryptedBefore)]],
+    ['413 pdf-too-large', 'a large one', () => [file(Buffer.alloc(4 * 2 ** 20 + 1, 'a'))]],
+    ['400 permissions-unknown', 'unknown permissions', () => [['permissions', 'fly'], file()]],
+    ['400 body-malformed', 'malformed recipients', () => [['recipients', '[{"mail":1}]'], file()]],
+    ['400 certificate-unfit', 'a certificate that is none', () => [['certificate', { file: 'c.pem', bytes: Buffer.from('x') }], file()]],
+    [
+      '413 recipients-too-many',
+      'a million recipients',
+      () => [['recipients', Array.from({ length: 1000 }, (_, n) => `a${n}@corp.example`).join()], file()],
+    ],
+  ])('%s: %s', async (expected, what, fields) => {
+    encryptedBefore ??= (await encrypt(file())).body;
+    const asked = fields();
+    const reply = await asAlice(
+      '/v1/pdf/encryptions',
+      what.includes('recipients') || asked.some(([name]) => name === 'recipients') ? asked : [['recipients', to], ...asked],
+    );
+    expect(refusal(reply)).toBe(expected);
+  });
+  let encryptedBefore: Buffer;
+
+  test('an expired and a revoked certificate are told apart', async () => {
+    const carol = await enrolDevice(house, 'carol@corp.example');
+    await keysOf(house, carol);
+    await house.act('key.replace', { address: 'carol@corp.example', because: 'compromised' }).catch(() => undefined);
+    await house.db.write((unit) =>
+      unit.run("UPDATE certificates SET revoked_at = 1, reason = 1 WHERE address = 'carol@corp.example' AND profile = 'person'"),
+    );
+    const body = JSON.stringify({ recipients: ['carol@corp.example', to, 'nobody@corp.example'] });
+    const ask = () =>
+      send({
+        port: house.port,
+        root: house.root,
+        method: 'POST',
+        path: '/v1/pdf/recipients',
+        body,
+        identity: { certificates: alice.certificates, key: alice.keys.identity },
+      });
+    expect((await ask()).json).toMatchObject([
+      { state: 'revoked', certificates: 0 },
+      { state: 'valid', certificates: 1 },
+      { state: 'none' },
+    ]);
+  });
+
+  test('nothing of a document is left, nothing was a defect', async () => {
+    expect(readdirSync(`${house.house.configuration.home}/run`).filter((name) => name.startsWith('.pdf'))).toEqual([]);
+    expect(house.defects).toEqual([]);
+  });
+});
