@@ -157,6 +157,44 @@ export class Employees {
     });
   }
 
+  /** Everybody who ever owned this address, the present owner first. */
+  async ownersOf(address: string): Promise<{ employee: string; state: string; from: number; to: number | null }[]> {
+    return this.storage.all(
+      `SELECT b.employee AS "employee", e.state AS "state", b.from_time AS "from", b.to_time AS "to" FROM bindings b JOIN employees e ON e.id = b.employee
+       WHERE b.address = ? ORDER BY b.from_time DESC, b.id`,
+      [address],
+    );
+  }
+
+  /**
+   * Two employees turn out to be one person (a returner with a new entry in the directory): the address, and with it the directory's id, goes to
+   * the former one, who keeps their keys. What the newcomer's devices have stays theirs. Rejects with `binding-unknown`, `employee-unknown`,
+   * `same-employee`.
+   */
+  async join(address: string, former: string, by: AuditActor, also: (unit: Unit, newcomer: string) => Promise<void>): Promise<void> {
+    const current = await this.#require(address);
+    const { employee: newcomer, directory } = current.sealed.record;
+    if (newcomer === former) throw new Fault('conflict', 'same-employee', 'this address is that employee’s already');
+    const past = await this.storage.one<BindingRow>(
+      'SELECT * FROM bindings WHERE address = ? AND employee = ? ORDER BY from_time DESC LIMIT 1',
+      [address, former],
+    );
+    if (!past) throw new Fault('not-found', 'employee-unknown', 'no former owner of this address has that id');
+    // That they were is the token's word, not the database's.
+    await this.token.raise(binding(past).sealed);
+    const successor = await this.#bound(former, { key: address, shown: current.shown }, directory);
+    await this.endBinding(address, by, async (unit, ended) => {
+      if (ended !== newcomer) throw new Fault('conflict', 'binding-changed', 'this address has another owner by now');
+      await also(unit, newcomer);
+      if (directory !== undefined) {
+        await unit.run('UPDATE employees SET directory_id = NULL WHERE id = ?', [newcomer]);
+        await unit.run('UPDATE employees SET directory_id = ? WHERE id = ?', [directory, former]);
+      }
+      await this.#insertBinding(unit, successor, by);
+      await this.audit.append(unit, { action: 'employee.join', outcome: 'done', actor: by, employee: former, subject: newcomer });
+    });
+  }
+
   async #require(address: string): Promise<Binding> {
     const current = await this.bindingOf(address);
     if (!current) throw new Fault('not-found', 'binding-unknown', 'this address is not bound to anybody');

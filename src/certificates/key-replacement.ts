@@ -51,11 +51,21 @@ export class KeyReplacement {
     await this.employees.endBinding(address, by, async (unit, employee) => {
       if (owner !== undefined && owner !== employee)
         throw new Fault('conflict', 'binding-changed', 'this address has another owner by now');
-      const sql = 'SELECT serial FROM certificates WHERE address = ? AND employee = ? AND revoked_at IS NULL';
-      for (const { serial } of await unit.all<{ serial: string }>(sql, [address, employee]))
-        await this.revocations.revoke(unit, serial, 'affiliationChanged', by);
+      await this.#revokeFor(unit, address, employee, by);
     });
     await this.revocations.publish('people');
+  }
+
+  /** The address goes back to a former owner, who is the same person; certificates of the newcomer for it end. See `Employees.join`. */
+  async join(address: string, former: string, by: AuditActor): Promise<void> {
+    await this.employees.join(address, former, by, (unit, newcomer) => this.#revokeFor(unit, address, newcomer, by));
+    await this.revocations.publish('people');
+  }
+
+  async #revokeFor(unit: Unit, address: string, employee: string, by: AuditActor): Promise<void> {
+    const sql = 'SELECT serial FROM certificates WHERE address = ? AND employee = ? AND revoked_at IS NULL';
+    for (const { serial } of await unit.all<{ serial: string }>(sql, [address, employee]))
+      await this.revocations.revoke(unit, serial, 'affiliationChanged', by);
   }
 
   /**

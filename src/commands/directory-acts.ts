@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { DirectorySync } from '../directory/index.js';
-import { Fault } from '../foundation/index.js';
+import { Fault, parseAddress } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { act } from './act.js';
 
@@ -32,5 +32,22 @@ export const DIRECTORY_ACTS = {
     roles: ['operator', 'security-officer'],
     danger: 'two-persons',
     perform: (house, { digest }, by) => syncOf(house).run(digest, by),
+  }),
+  'employee.owners': act({
+    args: z.strictObject({ address: z.string().max(254) }),
+    roles: ['operator', 'security-officer', 'auditor'],
+    perform: async (house, { address }) =>
+      (await house.employees.ownersOf(parseAddress(address).key)).map(({ from, to, ...owner }) => ({
+        ...owner,
+        from: new Date(from).toISOString(),
+        to: to === null ? null : new Date(to).toISOString(),
+      })),
+  }),
+  // It opens one person's history to whoever has the address now.
+  'employee.join': act({
+    args: z.strictObject({ address: z.string().max(254), former: z.string().max(64) }),
+    roles: ['security-officer'],
+    danger: 'two-persons',
+    perform: (house, { address, former }, by) => house.replacement.join(parseAddress(address).key, former, by),
   }),
 } as const;

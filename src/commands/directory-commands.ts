@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import type { ActName } from './acts.js';
 
-/** `ekms directory …` */
-export function directoryCommands(ekms: Command, does: (name: ActName) => (args: object) => Promise<void>): void {
+/** `ekms directory …`, and what the directory's stories need of `ekms employee …` */
+export function directoryCommands(ekms: Command, employee: Command, does: (name: ActName) => (args: object) => Promise<void>): void {
   const directory = ekms.command('directory').description('people as your own directory has them');
   directory
     .command('sync')
@@ -13,4 +13,13 @@ export function directoryCommands(ekms: Command, does: (name: ActName) => (args:
       if (dryRun) return does('directory.preview')({});
       return confirm === undefined ? does('directory.sync')({}) : does('directory.confirm')({ digest: confirm });
     });
+  employee
+    .command('owners <address>')
+    .description('who owns this address, and who did')
+    .action((address: string) => does('employee.owners')({ address }));
+  employee
+    .command('join <address>')
+    .description('its owner and a former one are the same person: the address, and all that comes by it, goes to the former one')
+    .requiredOption('--former <employee>', 'the former owner’s id, as "ekms employee owners" shows it')
+    .action((address: string, { former }: { former: string }) => does('employee.join')({ address, former }));
 }

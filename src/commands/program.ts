@@ -95,7 +95,7 @@ export function program(installation: Installation, version: string): Command {
     .addArgument(new Argument('<mode>').choices(['deliver', 'remote']))
     .action((address: string, mode: string) => does('employee.mode')({ address, mode }));
 
-  directoryCommands(ekms, does);
+  directoryCommands(ekms, employee, does);
   budgetCommands(ekms, does);
   policyCommands(ekms, does);
 

@@ -69,6 +69,7 @@ export const ACTIONS = {
   'employee.create': {},
   'employee.stop': {},
   'employee.resume': {},
+  'employee.join': {},
   'binding.begin': { personal: ['address'] },
   'binding.link': { personal: ['directory'] },
   'binding.end': { personal: ['address'] },

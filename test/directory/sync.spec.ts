@@ -236,6 +236,59 @@ describe('who writes the database and is in the directory', () => {
   });
 });
 
+describe('a returner with a new entry', () => {
+  async function leaveAndReturn() {
+    directory.put(entry('old', 'anna@corp.example'), entry('zoe', 'zoe@corp.example'));
+    await sync();
+    const before = await enrolDevice(ekms, 'anna@corp.example');
+    const [key] = await keysOf(ekms, before);
+    directory.entries.delete('old');
+    await sync();
+    directory.put(entry('new', 'anna@corp.example'));
+    await sync();
+    return { before, key };
+  }
+  const owners = () => ekms.act('employee.owners', { address: 'anna@corp.example' }) as Promise<{ employee: string; to: string | null }[]>;
+
+  test('is a new employee with no history, until two are joined; then devices get the former keys', async () => {
+    const { before, key } = await leaveAndReturn();
+    const stranger = await enrolDevice(ekms, 'anna@corp.example');
+    expect(stranger.employee).not.toBe(before.employee);
+    expect((await keysOf(ekms, stranger)).map(({ id }) => id)).not.toContain(key?.id);
+    expect((await owners()).map(({ employee, to }) => [employee, to === null])).toEqual([
+      [stranger.employee, true],
+      [before.employee, false],
+    ]);
+    await ekms.act('employee.join', { address: 'anna@corp.example', former: before.employee });
+    await ekms.act('employee.resume', { address: 'anna@corp.example' });
+    const again = await enrolDevice(ekms, 'anna@corp.example');
+    expect(again.employee).toBe(before.employee);
+    expect((await keysOf(ekms, again)).map(({ id }) => id)).toContain(key?.id);
+    // The next run finds everything as it should be.
+    expect((await preview()).steps).toEqual([]);
+    expect((await ekms.log(200)).find(({ action }) => action === 'employee.join')).toMatchObject({
+      employee: before.employee,
+      subject: stranger.employee,
+    });
+  });
+
+  test('is joined to a former owner of that address only, whatever the database says', async () => {
+    await leaveAndReturn();
+    directory.put(entry('bob', 'bob@corp.example'));
+    await sync();
+    const bob = await enrolDevice(ekms, 'bob@corp.example');
+    await expect(ekms.act('employee.join', { address: 'anna@corp.example', former: bob.employee })).rejects.toMatchObject({
+      code: 'employee-unknown',
+    });
+    await ekms.db.write((unit) =>
+      unit.run("UPDATE bindings SET employee = ? WHERE address = 'anna@corp.example' AND to_time IS NOT NULL", [bob.employee]),
+    );
+    await expect(ekms.act('employee.join', { address: 'anna@corp.example', former: bob.employee })).rejects.toMatchObject({
+      code: 'record-forged',
+    });
+  });
+});
+
 test('a leaver’s retrieval stops within the interval, without anybody’s doing', async () => {
   directory.put(entry('anna', 'anna@corp.example'));
   await sync();
