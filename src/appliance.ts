@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -43,8 +44,14 @@ export async function startAppliance(
     },
   });
   const hosts = (['client', 'administration', 'staff'] as const).map((kind) => configuration.listen[kind].host);
+  // One name that the authority's constraints do not permit spoils the whole certificate (RFC 5280 §6.1.4); addresses they do not limit.
+  const permitted = (name: string) =>
+    isIP(name) !== 0 || [configuration.publicName, ...configuration.domains].some((base) => name === base || name.endsWith(`.${base}`));
   const names = [
-    ...new Set([configuration.publicName, ...hosts.flatMap((host) => (isLoopback(host) ? ['localhost', '127.0.0.1'] : [host]))]),
+    ...new Set([
+      configuration.publicName,
+      ...hosts.flatMap((host) => (isLoopback(host) ? ['localhost', '127.0.0.1'] : [host])).filter(permitted),
+    ]),
   ];
   let tls = await infrastructure.tlsServer(names);
   let places: Appliance['places'];

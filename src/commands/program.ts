@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { isFault } from '../foundation/index.js';
+import { Fault, isFault } from '../foundation/index.js';
 import type { Installation } from '../house.js';
 import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
@@ -139,7 +139,12 @@ export function program(installation: Installation, version: string): Command {
   ekms
     .command('status')
     .description('health of the running appliance')
-    .action(() => does('health')({}));
+    .option('--running', 'ask only; with none up, say so instead of looking alone', false)
+    .action(async ({ running }: { running: boolean }) => {
+      const answered = running ? await askAppliance(home(), 'health', {}) : { value: await act('health', {}, installation) };
+      if (!answered) throw new Fault('conflict', 'not-running', `no appliance is up in ${home()}`);
+      print(answered.value);
+    });
   return ekms;
 }
 

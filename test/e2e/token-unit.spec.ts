@@ -16,7 +16,7 @@ import { dirname, join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { DOMAIN, Home } from '../support/appliance.js';
 
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 const EKMS = join(resolve(process.env['EKMS_DIST'] ?? 'dist'), 'src/main.js');
 /** Numbers that no user of this machine has: of the token process's socket group, and of somebody who is not in it. */
@@ -114,6 +114,7 @@ describe('the token process as a unit of its own', () => {
     expect(execFileSync('openssl', ['x509', '-noout', '-subject', '-in', units.file('ca.pem')], { encoding: 'utf8' })).toContain(
       'Corp & Sons',
     );
+    expect((await units.ekms('status', '--running')).stderr).toContain('not-running');
     const doctor = await units.ekms('doctor');
     expect(doctor.stdout).toMatch(/^good {2}token pin-place: the PIN is given by a person/m);
     expect(doctor.stdout).not.toMatch(/PIN lies on the disk/);
@@ -171,7 +172,7 @@ describe('an init that was cut', () => {
   afterEach(() => home.remove());
 
   test('after the token was made goes on where it was', async () => {
-    const settings = { domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } } };
+    const settings = { domains: [DOMAIN], publicName: 'ekms.corp.example', keys: { bits: 2048, pool: { target: 0 } } };
     home.configure({ ...settings, database: { url: 'postgres://ekms@127.0.0.1:1/ekms' } });
     expect(await home.ekms('init')).toMatchObject({ status: 1 });
     const root = readFileSync(home.file('token-state', 'root.der'));
@@ -191,6 +192,20 @@ describe('an init that was cut', () => {
         (entry: { action: string }) => entry.action === 'appliance.init',
       ),
     ).toHaveLength(1);
+    // Listening on the loopback, as it does at first: a certificate that names nothing beyond what its authority may.
+    const { child } = await home.spawnServe();
+    try {
+      const shown = spawnSync(
+        'openssl',
+        ['s_client', '-connect', `127.0.0.1:${home.ports.client}`, '-CAfile', home.file('ca.pem'), '-verify_hostname', settings.publicName],
+        { input: '', encoding: 'utf8' },
+      );
+      expect(shown.stdout).toContain('Verify return code: 0 (ok)');
+    } finally {
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      await ended;
+    }
   });
 
   test('never makes a second token over one that has been in use', async () => {
