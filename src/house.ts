@@ -35,7 +35,7 @@ import {
   RevocationLists,
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
-import { type BackupSettings, Backups, EscrowJournal } from './custody/index.js';
+import { type BackupSettings, Backups, EscrowJournal, RecoveryCases } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
@@ -64,6 +64,7 @@ export interface House {
   authorities: Record<AuthorityName, Buffer>;
   backups: Backups;
   second: SecondPlace;
+  recoveries: RecoveryCases;
   apps: AppCredentials;
   employees: Employees;
   deviceGuard: DeviceGuard;
@@ -304,6 +305,7 @@ async function joinRooms(
     token,
     authorities,
     second,
+    recoveries: new RecoveryCases({ ...log, token, employees, mail, clock }),
     backups: new Backups(storage, audit, token, clock, root, backupSettings(configuration)),
     apps,
     employees,

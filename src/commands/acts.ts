@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Fault, parseAddress } from '../foundation/index.js';
 import type { House } from '../house.js';
+import { RECOVERY_REASONS } from '../tokens/index.js';
 import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
@@ -124,6 +125,42 @@ export const ACTS = {
     roles: ['operator', 'security-officer', 'auditor'],
     perform: (house, { file }) => house.backups.verify(file),
   }),
+  'recovery.file': act({
+    args: z.strictObject({
+      address,
+      device: id,
+      reason: z.enum(RECOVERY_REASONS),
+      reference: z.string().max(80),
+      days: z.int(),
+      keys: z.array(id).max(200).optional(),
+      message: z.string().max(50).optional(),
+    }),
+    roles: ['recovery-agent'],
+    perform: async (house, { address: whose, ...ask }, by) =>
+      house.recoveries.file({ ...ask, employee: await employeeOf(house, whose) }, by),
+  }),
+  // Not 'two-persons' by itself: the token process demands the agents' own signatures, whoever asks.
+  'recovery.approve': act({
+    args: z.strictObject({ case: id, agent: z.string().max(80), signature: z.string().max(2_000) }),
+    roles: ['recovery-agent'],
+    perform: (house, { case: of, agent, signature }, by) => house.recoveries.approve(of, agent, Buffer.from(signature, 'base64'), by),
+  }),
+  'recovery.release': act({
+    args: z.strictObject({
+      case: id,
+      mail: z
+        .strictObject({
+          scheme: z.enum(['rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256']),
+          encryptedKey: z.string().max(2_000),
+          length: z.union([z.literal(16), z.literal(24), z.literal(32)]),
+        })
+        .optional(),
+    }),
+    roles: ['recovery-agent'],
+    perform: (house, { case: of, mail }, by) =>
+      house.recoveries.release(of, mail && { ...mail, encryptedKey: Buffer.from(mail.encryptedKey, 'base64') }, by),
+  }),
+  'recovery.list': act({ args: nothing, roles: ['recovery-agent', 'auditor'], perform: (house) => house.recoveries.list() }),
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

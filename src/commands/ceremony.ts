@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createPublicKey, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -45,6 +45,25 @@ export function parseCustodian(text: string): Custodian {
     return { name, recipient: { kind: 'certificate', der: certificate.raw.toString('base64') } };
   } catch (error) {
     throw new Fault('malformed', 'custodian-malformed', `${name}: ${to} is no certificate that can be read (${(error as Error).message})`);
+  }
+}
+
+/** `NAME=FILE` with a public key in PEM: the agent signs approvals with its private part, on a smart card or by openssl. Throws `custodian-malformed`. */
+export function parseAgent(text: string): { name: string; publicKey: string } {
+  const [, name = '', file = ''] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+  try {
+    return {
+      name,
+      publicKey: createPublicKey(readFileSync(resolve(file)))
+        .export({ format: 'der', type: 'spki' })
+        .toString('base64'),
+    };
+  } catch (error) {
+    throw new Fault(
+      'malformed',
+      'custodian-malformed',
+      `recovery agent "${text}": say NAME=FILE with a public key in PEM (${(error as Error).message})`,
+    );
   }
 }
 

@@ -5,16 +5,8 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { Fault } from '../foundation/index.js';
-import type { Installation } from '../house.js';
-import type { ActName } from './acts.js';
-
-export interface CommandParts {
-  home: () => string;
-  installation: Installation;
-  print: (value: unknown) => void;
-  act: (name: ActName, args: object) => Promise<unknown>;
-  does: (name: ActName) => (args: object) => Promise<void>;
-}
+import type { CommandParts } from './command-parts.js';
+import { recoveryCommands } from './recovery-commands.js';
 
 /** Ceremony, backup, restore and drill: what keeps keys from being lost. */
 export function custodyCommands(ekms: Command, { home, installation, print, act, does }: CommandParts): void {
@@ -24,6 +16,8 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
     .option('--custodian <who...>', 'NAME=paper, NAME=age1… or NAME=CERTIFICATE-FILE, one for each share', [])
     .option('--threshold <m>', 'shares that are needed', (text) => small(text), 2)
     .option('--shares <folder>', 'empty folder for shares and minutes, on another medium')
+    .option('--recovery-agent <who...>', 'NAME=PUBLIC-KEY-FILE (PEM), who may approve the recovery of a person’s keys', [])
+    .option('--recovery-quorum <m>', 'recovery agents that are needed', (text) => small(text), 2)
     .option('--present <name...>', 'who is in the room, for the minutes', [])
     .option('--domain <domain...>', 'mail domain whose people may enrol', [])
     .option('--organisation <name>', 'name in the authorities’ certificates')
@@ -36,6 +30,8 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
       print(`held: ${shares.length} shares and the minutes are in ${plan.out}\nminutes: ${minutes}`);
       console.error('hand each share to its custodian, then make a backup and drill a restore: ekms backup create; ekms drill');
     });
+
+  recoveryCommands(ekms, { print, act, does });
 
   ekms
     .command('escrow')
@@ -115,16 +111,19 @@ interface CeremonyOptions {
   custodian: string[];
   threshold: number;
   shares?: string;
+  recoveryAgent: string[];
+  recoveryQuorum: number;
   present: string[];
   domain: string[];
   organisation?: string;
 }
 
-async function planOf({ custodian, threshold, shares, present, domain, organisation }: CeremonyOptions) {
-  const { checkPlan, parseCustodian } = await import('./ceremony.js');
+async function planOf({ custodian, threshold, shares, recoveryAgent, recoveryQuorum, present, domain, organisation }: CeremonyOptions) {
+  const { checkPlan, parseAgent, parseCustodian } = await import('./ceremony.js');
+  const recovery = recoveryAgent.length > 0 ? { recovery: { quorum: recoveryQuorum, agents: recoveryAgent.map(parseAgent) } } : {};
   if (custodian.length === 0 || shares === undefined) return undefined as never; // `ceremony` says what is missing
   return {
-    plan: checkPlan({ threshold, custodians: custodian.map(parseCustodian) }),
+    plan: checkPlan({ threshold, custodians: custodian.map(parseCustodian), ...recovery }),
     out: resolve(shares),
     domains: domain,
     ...(organisation === undefined ? {} : { organisation }),

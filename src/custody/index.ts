@@ -6,4 +6,5 @@ export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, reca
 export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
 export { type FromEscrow, takeFromEscrow } from './from-escrow.js';
 export { type MinutesFacts, minutesPdf, minutesStatement } from './minutes.js';
+export { type RecoveryAsk, RecoveryCases } from './recovery-cases.js';
 export { verifyStatement } from './statement.js';

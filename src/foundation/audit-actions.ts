@@ -113,6 +113,11 @@ export const ACTIONS = {
   'pdf.encrypt': { facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count }, personal: ['recipients'] },
   'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
+  'recovery.file': {
+    facts: { request: digest, reason: oneOf('departed', 'deceased', 'lost-devices', 'continuity', 'legal'), keys: count, message: flag },
+  },
+  'recovery.approve': { facts: { request: digest, approvals: count } },
+  'recovery.release': { facts: { request: digest, message: flag } },
   'backup.create': { facts: { bytes: count, digest, entries: count } },
   'appliance.restore': { facts: { entries: count, keys: count, people: count, pairsDestroyed: count, devicesEnded: count } },
   'network.change': { facts: NETWORK },

@@ -20,6 +20,15 @@ export {
   type Sealed,
 } from './records.js';
 export {
+  isApproval,
+  RECOVERY_DAYS,
+  RECOVERY_REASONS,
+  type RecoveryRequest,
+  recoveryBytes,
+  recoveryDigest,
+  recoveryRequest,
+} from './recovery.js';
+export {
   type AuthorityName,
   type AuthorityUrls,
   type CrlEntry,

@@ -1,6 +1,7 @@
 import type { Json } from '../foundation/index.js';
 import type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, TransportScheme } from './hsm.js';
 import type { BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
+import type { RecoveryRequest } from './recovery.js';
 
 /** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
 export interface DeviceEvidence {
@@ -126,6 +127,19 @@ export abstract class Token {
   }): Promise<Buffer>;
   abstract issueCrl(ask: { authority: AuthorityName; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
 
+  /**
+   * A person's key for the device that an approved recovery case names, or with `mail` the content key of that one message. Demands signatures of
+   * a quorum of the ceremony's recovery agents over this very request. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-expired`,
+   * `recovery-foreign`, and those of `release`.
+   */
+  abstract recover(ask: {
+    request: RecoveryRequest;
+    approvals: readonly { agent: string; signature: Uint8Array }[];
+    key: Sealed<KeyRecord>;
+    blob: { wrapped: Buffer; publicKey: Buffer };
+    device: DeviceEvidence;
+    mail?: { scheme: TransportScheme; encryptedKey: Buffer; length: 16 | 24 | 32 };
+  }): Promise<{ delivery: Buffer } | { encryptedKey: Buffer; oaepHash: OaepHash }>;
   /**
    * Signs a statement of the appliance about itself: a compact JWS by the delivery key, typ `ekms-<kind>+jws`, whose payload is the statement with
    * `v` and `time`. The type keeps it apart from delivery signatures (docs/formats/statement.md).

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault, isId } from '../foundation/index.js';
+import { recoveryApproval, recoveryRequest } from './recovery.js';
 import { STATEMENTS } from './token.js';
 
 /** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
@@ -110,6 +111,20 @@ const SHAPES = {
     number: z.int().positive(),
     entries: z.array(z.strictObject({ serial: z.string().regex(/^[0-9a-f]{1,40}$/), revokedAt: time, reason: z.int().min(0).max(10) })),
     days,
+  }),
+  recover: z.strictObject({
+    request: recoveryRequest,
+    approvals: z.array(recoveryApproval).max(16),
+    key: sealed(key),
+    blob,
+    device,
+    mail: z
+      .strictObject({
+        scheme: z.enum(['rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256']),
+        encryptedKey: bytes,
+        length: z.union([z.literal(16), z.literal(24), z.literal(32)]),
+      })
+      .optional(),
   }),
   attest: z.strictObject({ kind: z.enum(STATEMENTS), statement: z.record(z.string().max(64), z.json()) }),
   signMail: z.strictObject({ message: bytes }),

@@ -15,6 +15,7 @@ import { base64url, type Clock, canonicalJson, Fault, fromBase64, parseAddress, 
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import type { Hsm, StoredPair } from './hsm.js';
 import { type KeyRecord, macInput, NEXT_KEY_STATE, READABLE, type Sealed, type SealedRecord } from './records.js';
+import { type RecoveryAgents, requireApproved } from './recovery.js';
 import type { AuthorityName, AuthorityUrls, DeviceEvidence } from './token.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
@@ -52,6 +53,7 @@ export class Warden {
     private readonly hsm: Hsm,
     private readonly authorities: AuthorityCertificates,
     private readonly clock: Clock,
+    private readonly agents?: RecoveryAgents | undefined,
   ) {
     this.#chain = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
     this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c: this.#chain })));
@@ -82,6 +84,8 @@ export class Warden {
         return verdict(await this.#issueInfrastructure(ask.args));
       case 'issueCrl':
         return verdict(await this.#issueCrl(ask.args));
+      case 'recover':
+        return this.#recover(ask.args);
       case 'attest':
         return verdict(this.#attest(ask.args));
       case 'signMail':
@@ -202,6 +206,34 @@ export class Warden {
       time: this.clock.now().toISOString(),
     });
     return { claims, value: { delivery, signature } };
+  }
+
+  /**
+   * A person's key, or one mail's content key, for another's device: only with the signatures of a quorum of the agents whom the ceremony named,
+   * over the very request that names key, device and end. What the API believes of the case counts for nothing here.
+   */
+  #recover(ask: Asks['recover']): Verdict {
+    const { request, approvals, mail } = ask;
+    requireApproved(request, approvals, this.agents, this.clock.now());
+    const record = this.#genuine(ask.key);
+    const device = this.#trusted(ask.device);
+    if (device.device !== request.device) throw forbidden('recovery-foreign', 'this case was approved for another device');
+    if (record.employee !== request.employee || !request.keys.includes(record.id))
+      throw forbidden('recovery-foreign', 'this case was approved for other keys');
+    if (!fits(ask.blob.wrapped, record.wrapped) || !fits(ask.blob.publicKey, record.publicKey))
+      throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
+    if (record.state === 'destroyed') throw forbidden('key-not-deliverable', 'a destroyed key is not released');
+    const pair = { ...ask.blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } };
+    const claims: Claim[] = [
+      { kind: 'version', id: record.id, version: record.version },
+      { kind: 'open', id: device.device, code: 'device-blocked' },
+      { kind: 'open', id: device.employee, code: 'employee-blocked' },
+    ];
+    if ((mail === undefined) !== (request.message === undefined) || (mail && !fits(mail.encryptedKey, request.message ?? '')))
+      throw forbidden('recovery-foreign', 'this case was approved for another message');
+    if (mail) return { claims, value: this.hsm.transport(pair, mail.scheme, mail.encryptedKey, mail.length, ask.device.deliveryKey) };
+    const { encryptedKey, content, oaepHash } = this.hsm.rewrap(pair, ask.device.deliveryKey);
+    return { claims, value: { delivery: envelopedKey({ encryptedKey, content, oaepHash, deliveryKey: ask.device.deliveryKey }) } };
   }
 
   /** Compact JWS (RFC 7515 §7.1), ES256; the token's r ‖ s is JWS's own form. */

@@ -5,6 +5,9 @@ import { Appliance, type ApplianceOptions } from './appliance.js';
 
 /** An appliance made by a ceremony with three printed shares, two of which are needed. */
 export class CustodyAppliance extends Appliance {
+  /** Further words of `ekms ceremony`. */
+  ceremonyOptions: string[] = [];
+
   /** @param before what is to be done in the home before the ceremony */
   static async hold(
     options: ApplianceOptions = {},
@@ -23,6 +26,7 @@ export class CustodyAppliance extends Appliance {
       appliance.beside('shares'),
       '--present',
       'Zoe',
+      ...appliance.ceremonyOptions,
     );
     if (status !== 0) throw new Error(`ekms ceremony: ${stderr}`);
     await appliance.serve();

@@ -35,6 +35,14 @@ export async function handOut(of: {
       custodyKey: made.custodyKey,
       backup: { recipient, envelope: made.identity },
       keys: made.keys,
+      ...(plan.recovery
+        ? {
+            recovery: {
+              quorum: plan.recovery.quorum,
+              agents: plan.recovery.agents.map(({ name, publicKey }) => ({ name, publicKey: Buffer.from(publicKey, 'base64') })),
+            },
+          }
+        : {}),
       certificates,
     },
     files,

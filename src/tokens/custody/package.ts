@@ -36,6 +36,16 @@ const shape = z.strictObject({
   /** Whom backups are encrypted to (age X25519), and the identity that opens them. */
   backup: z.strictObject({ recipient: z.string().startsWith('age1'), envelope }),
   keys: z.array(custodyKeyEntry).min(1),
+  /** Who may approve the recovery of a person's keys (docs/formats/recovery.md). */
+  recovery: z
+    .strictObject({
+      quorum: z.int().min(2).max(16),
+      agents: z
+        .array(z.strictObject({ name: z.string().min(1).max(80), publicKey: bytes }))
+        .min(2)
+        .max(16),
+    })
+    .optional(),
   /** DER, as the token process keeps them. */
   certificates: z.strictObject({ root: bytes, people: bytes, devices: bytes, infrastructure: bytes, delivery: bytes }),
 });

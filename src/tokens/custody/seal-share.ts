@@ -15,8 +15,31 @@ export const custodianShape = z.strictObject({
 });
 export type Custodian = z.output<typeof custodianShape>;
 
+/** Recovery agents with their own public keys (SPKI DER, base64). */
+const recoveryPlanShape = z
+  .strictObject({
+    quorum: z.int().min(2).max(16),
+    agents: z
+      .array(z.strictObject({ name: custodianShape.shape.name, publicKey: z.string().max(4_000) }))
+      .min(2)
+      .max(16),
+  })
+  .refine(({ quorum, agents }) => quorum <= agents.length, { path: ['quorum'], message: 'is more than there are recovery agents' })
+  .refine(({ agents }) => new Set(agents.map(({ name }) => name)).size === agents.length, {
+    path: ['agents'],
+    message: 'two have one name',
+  })
+  .refine(({ agents }) => new Set(agents.map(({ publicKey }) => publicKey)).size === agents.length, {
+    path: ['agents'],
+    message: 'two have one key: one person would count twice',
+  });
+
 export const custodyPlanShape = z
-  .strictObject({ threshold: z.int().min(2).max(16), custodians: z.array(custodianShape).min(2).max(16) })
+  .strictObject({
+    threshold: z.int().min(2).max(16),
+    custodians: z.array(custodianShape).min(2).max(16),
+    recovery: recoveryPlanShape.optional(),
+  })
   .refine(({ threshold, custodians }) => threshold <= custodians.length, {
     path: ['threshold'],
     message: 'is more than there are custodians',

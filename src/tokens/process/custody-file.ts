@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { Fault } from '../../foundation/index.js';
-import { encodePackage, packageMacInput, readPackage } from '../custody/package.js';
+import { encodePackage, packageMacInput, parsePackage, readPackage } from '../custody/package.js';
 import type { Hsm } from '../hsm.js';
+import type { RecoveryAgents } from '../recovery.js';
 import { CUSTODY_FILE } from './token-state.js';
 
 /** The custody package beside the token, as text; null where there is none. Throws `custody-package-forged` when the token did not seal it like this. */
@@ -15,4 +16,16 @@ export function sealedPackage(hsm: Pick<Hsm, 'mac'>, state: string): string | nu
       'the custody package beside the token was changed: later keys and backups would be sealed to somebody else',
     );
   return encodePackage(sealed);
+}
+
+/** Whom the ceremony named. A package that was changed names nobody. */
+export function recoveryAgents(hsm: Pick<Hsm, 'mac'>, state: string): RecoveryAgents | undefined {
+  try {
+    const text = sealedPackage(hsm, state);
+    return text === null ? undefined : parsePackage(text).package.recovery;
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return undefined;
+  }
 }

@@ -78,6 +78,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'issueCrl'>('issueCrl', ask);
   }
 
+  override recover(...[ask]: Parameters<Token['recover']>) {
+    return this.answer<'recover'>('recover', ask);
+  }
+
   override attest(...[kind, statement]: Parameters<Token['attest']>) {
     return this.answer<'attest'>('attest', { kind, statement });
   }

@@ -9,7 +9,7 @@ import { inspectToken } from '../pkcs11/inspection.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import { Warden } from '../warden.js';
-import { sealedPackage } from './custody-file.js';
+import { recoveryAgents, sealedPackage } from './custody-file.js';
 import { type Errand, readArguments } from './desk.js';
 import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
@@ -77,7 +77,7 @@ async function act(errand: Errand): Promise<Judgement> {
 function openSession() {
   module ??= new Pkcs11Module(task.module);
   const hsm = new Pkcs11Hsm(module, token);
-  session = { hsm, warden: new Warden(hsm, authorities, new SystemClock()) };
+  session = { hsm, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state)) };
   return session;
 }
 
