@@ -135,6 +135,8 @@ const schema = z.strictObject({
   directory: directoryShape.optional(),
   budgets: budgetsShape,
   staff: staffShape,
+  // How long everybody can stop new officers who are made without two, and who hears of it besides all administrators.
+  breakGlass: z.strictObject({ hours: z.int().min(24).max(720).default(48), announce: z.array(sender).default([]) }).prefault({}),
   // Until when what was asked for may be approved and done.
   approvals: z.strictObject({ hours: z.int().min(1).max(720).default(72) }).prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
@@ -315,6 +317,7 @@ mail: { transport: maildir, directory: mail }
 # enrolment: { minutes: 10 }                      # second: none | device | approval | directory; device, unless mail goes to a Maildir
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
+# breakGlass: { hours: 48, announce: [] }          # at least 24; addresses that hear of it besides the administrators
 # approvals: { hours: 72 }                        # until when a request may be approved and done
 # origins: { administration: "https://keys.corp.example" }   # where a browser reaches the listener under another port
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }

@@ -6,6 +6,7 @@ import {
   AppCredentials,
   Approvals,
   type Audience,
+  BreakGlass,
   Budgets,
   DeviceGuard,
   EmailChallenge,
@@ -78,6 +79,7 @@ export interface House {
   signIn: AdministratorSignIn;
   invitations: Invitations;
   approvals: Approvals;
+  breakGlass: BreakGlass;
   sessionGuard: SessionGuard;
   staff: StaffDoors;
   pages: Pages;
@@ -228,6 +230,7 @@ async function joinRooms(
   const sessions = new Sessions(storage, audit, seal, clock, sessionLives(configuration));
   const passkeys = new Passkeys(storage, seal, clock, origins);
   const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock);
+  const invitations = new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators });
   const revocations = new RevocationLists(storage, audit, token, clock);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
   const { escrow } = configuration;
@@ -317,7 +320,8 @@ async function joinRooms(
     passkeys,
     administrators,
     signIn: new AdministratorSignIn({ ...log, clock, passkeys, sessions, administrators }),
-    invitations: new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators }),
+    invitations,
+    breakGlass: new BreakGlass({ ...log, seal, clock, mailer: mail, origins, administrators, invitations }, configuration.breakGlass),
     approvals: new Approvals({ storage, audit, seal, clock, passkeys, administrators }, configuration.approvals.hours),
     sessionGuard: new SessionGuard(sessions, administrators, log),
     staff: staffDoors(configuration, { ...log, clock, budgets, mailer: mail, seal, sessions, employees, origins, directory }),

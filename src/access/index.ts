@@ -6,6 +6,7 @@ export { AdministratorsController } from './administrators.controller.js';
 export { type Administrator, Administrators } from './administrators.js';
 export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
 export { type ActRequest, Approvals, type Quorum } from './approvals.js';
+export { BreakGlass, type BreakGlassCase } from './break-glass.js';
 export { type BudgetLimits, budgetsShape } from './budget-limits.js';
 export { Budgets, type Spending } from './budgets.js';
 export { type Admitted, type Answer, Contract, declared, type FormField, On, REFUSALS, type RouteContract } from './contract.js';

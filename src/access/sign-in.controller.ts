@@ -5,6 +5,7 @@ import { parsed, parsedJson, ROLES } from '../foundation/index.js';
 import type { AdministratorActor } from './actor.js';
 import { AdministratorSignIn } from './administrator-sign-in.js';
 import { Administrators } from './administrators.js';
+import { BreakGlass } from './break-glass.js';
 import { Contract, REFUSALS } from './contract.js';
 import { Invitations } from './invitations.js';
 import { assertion, attestation, Passkeys } from './passkeys.js';
@@ -33,6 +34,10 @@ const person = z
     name: z.string(),
     role: z.enum(ROLES).nullable(),
     bootstrap: z.boolean().meta({ description: 'Single acts are allowed: two security officers are not registered yet.' }),
+    breakGlass: z
+      .object({ officers: z.array(z.object({ name: z.string(), address: z.string() })), opensAt: time })
+      .nullable()
+      .meta({ description: 'New officers are being made without two; any administrator can stop it (act break-glass.cancel).' }),
     provedAt: time.meta({ description: 'When the person last proved themself in full.' }),
     endsAt: time,
     passkeys: z.array(z.object({ id: z.string(), name: z.string(), createdAt: time, usedAt: time.nullable() })),
@@ -53,6 +58,7 @@ export class SignInController {
     @Inject(Invitations) private readonly invitations: Invitations,
     @Inject(Administrators) private readonly administrators: Administrators,
     @Inject(Passkeys) private readonly passkeys: Passkeys,
+    @Inject(BreakGlass) private readonly breakGlass: BreakGlass,
   ) {}
 
   @ForOwnPages('administration')
@@ -143,9 +149,11 @@ export class SignInController {
     reply.header('cache-control', 'no-store');
     const { id, name, role } = await this.administrators.active(actor.id);
     const passkeys = await this.passkeys.of(id);
+    const glass = await this.breakGlass.waiting();
     return {
       ...{ id, name, role },
       bootstrap: !(await this.administrators.bootstrap.isOver()),
+      breakGlass: glass ? { officers: glass.officers, opensAt: iso(glass.opens) } : null,
       provedAt: iso(actor.session.proved),
       endsAt: iso(actor.session.ends),
       passkeys: passkeys.map((one) => ({

@@ -4,6 +4,7 @@ import type { House } from '../house.js';
 import { RECOVERY_REASONS } from '../tokens/index.js';
 import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
+import { BREAK_GLASS_ACTS } from './break-glass-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
@@ -109,6 +110,7 @@ export const ACTS = {
   ...BUDGET_ACTS,
   ...POLICY_ACTS,
   ...ADMIN_ACTS,
+  ...BREAK_GLASS_ACTS,
   'audit.tail': act({
     args: z.strictObject({ count: z.int().min(0).max(9_999_999) }),
     roles: ['auditor'],

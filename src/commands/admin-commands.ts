@@ -1,4 +1,4 @@
-import { Argument, type Command, Option } from 'commander';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { ROLES } from '../foundation/index.js';
 import type { ActName } from './acts.js';
 
@@ -25,4 +25,24 @@ export function adminCommands(ekms: Command, does: (name: ActName) => (args: obj
     .command('renew <id>')
     .description('a link for an administrator who lost their passkeys')
     .action((id: string) => does('admin.renew')({ id }));
+
+  const glass = admin
+    .command('break-glass')
+    .description('new security officers when too few can sign in: told to everybody, after a wait in which any administrator can stop it');
+  glass
+    .command('begin')
+    .requiredOption('--officer <name and address...>', 'such as "Anna <anna@corp.example>"; one or two')
+    .action(({ officer }: { officer: string[] }) => does('break-glass.begin')({ officers: officer.map(named) }));
+  glass.command('show').action(() => does('break-glass.show')({}));
+  glass.command('cancel').action(() => does('break-glass.cancel')({}));
+  glass
+    .command('open')
+    .description('after the wait: a link for each officer, for 15 minutes')
+    .action(() => does('break-glass.open')({}));
+}
+
+function named(text: string): { name: string; address: string } {
+  const [, name = '', address = ''] = /^\s*([^<>]+?)\s*<([^<>\s]+)>\s*$/.exec(text) ?? [];
+  if (!address) throw new InvalidArgumentError(`"${text}" is not like "Anna <anna@corp.example>".`);
+  return { name, address };
 }

@@ -20,6 +20,9 @@ async function show() {
 
 async function showInside(me) {
   at('bootstrap').hidden = !me.bootstrap;
+  at('break-glass').hidden = me.breakGlass === null;
+  if (me.breakGlass)
+    at('break-glass-words').textContent = `The glass is being broken: from ${when(me.breakGlass.opensAt)} on, these become security officers without the approval of two: ${me.breakGlass.officers.map(({ name, address }) => `${name} <${address}>`).join(', ')}. If you do not know of it, stop it.`;
   at('one-passkey').hidden = me.passkeys.length > 1;
   at('passkeys').replaceChildren(
     ...me.passkeys.map(({ id, name, createdAt, usedAt }) => cells(name, when(createdAt), when(usedAt), button('Remove', () => removePasskey(id)))),
@@ -90,6 +93,12 @@ async function endSession(id) {
 at('sign-in').addEventListener('click', () =>
   attempt(async () => {
     await ask('POST', 'sign-in', { response: await usePasskey(await ask('POST', 'sign-in/options')) });
+    await show();
+  }),
+);
+at('break-glass-stop').addEventListener('click', () =>
+  attempt(async () => {
+    await ask('POST', 'acts/break-glass.cancel', { args: {} });
     await show();
   }),
 );

@@ -299,6 +299,14 @@ export interface SignedIn {
   role: 'security-officer' | 'operator' | 'auditor' | 'recovery-agent' | null;
   /** Single acts are allowed: two security officers are not registered yet. */
   bootstrap: boolean;
+  /** New officers are being made without two; any administrator can stop it (act break-glass.cancel). */
+  breakGlass: {
+    officers: {
+      name: string;
+      address: string;
+    }[];
+    opensAt: string;
+  } | null;
   /** When the person last proved themself in full. */
   provedAt: string;
   endsAt: string;
