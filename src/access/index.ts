@@ -1,6 +1,6 @@
 /** Access: who may ask. Only this room makes an `Actor`; whoever holds one has passed the guard. */
 export { type AdministratorActor, type AppActor, auditActor, type DeviceActor, type StaffActor } from './actor.js';
-export { plainAddress, readAddress, sourceOf } from './address-blocks.js';
+export { AddressBlocks, plainAddress, readAddress, sourceOf } from './address-blocks.js';
 export { AdministratorSignIn } from './administrator-sign-in.js';
 export { AdministratorsController } from './administrators.controller.js';
 export { type Administrator, Administrators } from './administrators.js';
@@ -14,6 +14,7 @@ export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
+export { type Destination, type FirewallSettings, nftables, systemdDropIn } from './firewall.js';
 export { type InvitationLink, Invitations } from './invitations.js';
 export { type IsolationFinding, IsolationGuard } from './isolation-guard.js';
 export { NetworkPolicies, type PolicyForecast, type PolicyVersion } from './network-policies.js';

@@ -82,6 +82,11 @@ export class NetworkPolicies {
     return this.#policy;
   }
 
+  /** 0 while only the file has one. */
+  get version(): number {
+    return this.#current?.version ?? 0;
+  }
+
   /** Calls `changed` after each change, until the returned function is called. */
   follow(changed: () => void): () => void {
     this.#followers.add(changed);

@@ -8,6 +8,7 @@ import { BREAK_GLASS_ACTS } from './break-glass-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
+import { FIREWALL_ACTS } from './firewall-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
 
 const address = z.string().max(254);
@@ -109,6 +110,7 @@ export const ACTS = {
   ...DIRECTORY_ACTS,
   ...BUDGET_ACTS,
   ...POLICY_ACTS,
+  ...FIREWALL_ACTS,
   ...ADMIN_ACTS,
   ...BREAK_GLASS_ACTS,
   'audit.tail': act({

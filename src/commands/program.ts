@@ -11,6 +11,7 @@ import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
 import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
+import { firewallCommands } from './firewall-commands.js';
 import { policyCommands } from './policy-commands.js';
 import { intoFile, requestCommands } from './request-commands.js';
 import { tokenCommands } from './token-commands.js';
@@ -98,6 +99,7 @@ export function program(installation: Installation, version: string): Command {
   directoryCommands(ekms, employee, does);
   budgetCommands(ekms, does);
   policyCommands(ekms, does);
+  firewallCommands(ekms, home, (name, args) => act(name, args, installation));
 
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));
