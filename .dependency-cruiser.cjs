@@ -7,7 +7,7 @@ const MAY_ENTER = {
   mail: ['foundation', 'codec', 'storage'],
   timestamp: ['foundation', 'codec', 'tokens'],
   access: ['foundation', 'codec', 'storage', 'tokens', 'mail'],
-  audit: ['foundation', 'codec', 'storage'],
+  audit: ['foundation', 'codec', 'storage', 'tokens', 'access'],
   keys: ['foundation', 'codec', 'storage', 'tokens', 'access'],
   certificates: ['foundation', 'codec', 'storage', 'tokens', 'access', 'keys'],
   staff: ['foundation', 'storage', 'mail', 'access', 'directory'],

@@ -17,6 +17,7 @@ import {
   Sessions,
   SignInController,
 } from './access/index.js';
+import { AuditLogController, LogBook } from './audit/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import { ActDesk } from './commands/act-desk.js';
 import { ActsController } from './commands/acts.controller.js';
@@ -48,6 +49,7 @@ export const CONTROLLERS: readonly Type[] = [
   StaffEnrolmentsController,
   ActsController,
   PdfController,
+  AuditLogController,
   OperationController,
   OpenApiController,
 ];
@@ -68,6 +70,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: CertificateDirectory, useValue: house.directory },
       { provide: RevocationLists, useValue: house.revocations },
       { provide: PdfDesk, useValue: house.pdf },
+      { provide: LogBook, useValue: house.logBook },
       { provide: Health, useValue: house.health },
       { provide: IsolationGuard, useValue: house.isolation },
       { provide: OPEN_API, useValue: openApi(CONTROLLERS) },

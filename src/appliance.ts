@@ -96,6 +96,7 @@ export async function startAppliance(
     () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
     HALF_MINUTE,
   );
+  await house.checkpoints.begin();
   house.mail.start();
   house.pool.start();
   return {

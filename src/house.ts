@@ -25,7 +25,7 @@ import {
   type Surroundings,
   ThisMachine,
 } from './access/index.js';
-import { AuditReader, BoundedAuditLog, DurableAuditLog } from './audit/index.js';
+import { AuditReader, BoundedAuditLog, Checkpoints, DurableAuditLog, LogBook, LogStanding, LogTree } from './audit/index.js';
 import {
   AddressCertificates,
   CertificateDirectory,
@@ -61,6 +61,9 @@ export interface House {
   storage: Storage;
   audit: BoundedAuditLog;
   auditReader: AuditReader;
+  logStanding: LogStanding;
+  logBook: LogBook;
+  checkpoints: Checkpoints;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
   backups: Backups;
@@ -174,6 +177,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
       close: async () => {
         await house.pool.stop();
         await house.mail.stop();
+        await house.checkpoints.stop();
         await process?.stop();
         await storage.close();
       },
@@ -197,7 +201,12 @@ async function joinRooms(
   }: Parts & { clock: Clock; storage: Storage; token: Token },
 ): Promise<Omit<House, 'close' | 'pages' | 'pdf'>> {
   const storage = new SpendingStorage(database);
-  const audit = new BoundedAuditLog(new DurableAuditLog(clock), clock, configuration.budgets.refusals.source);
+  const logStanding = new LogStanding();
+  const audit = new BoundedAuditLog(new DurableAuditLog(clock, logStanding), clock, configuration.budgets.refusals.source);
+  const tree = new LogTree(storage);
+  const logBook = new LogBook(storage, audit, tree);
+  const origin = `${configuration.publicName}/v1/audit`;
+  const checkpoints = new Checkpoints({ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin });
   const log = { storage, audit };
   const certificates = await token.certificates();
   const { root, people, devices, infrastructure } = certificates;
@@ -305,6 +314,9 @@ async function joinRooms(
     storage,
     audit,
     auditReader: new AuditReader(storage),
+    logStanding,
+    logBook,
+    checkpoints,
     token,
     authorities,
     second,

@@ -39,6 +39,7 @@ export {
   ForAdministrators,
   ForApps,
   ForDevices,
+  ForDevicesAndAdministrators,
   ForOwnPages,
   ForPeople,
   ForStaff,

@@ -128,6 +128,22 @@ class PersonRouteGuard implements CanActivate {
   }
 }
 
+/** The same route for devices and for administrators. */
+@Injectable()
+class DeviceOrAdministratorGuard implements CanActivate {
+  constructor(
+    @Inject(DeviceGuard) private readonly devices: DeviceGuard,
+    @Inject(SessionGuard) private readonly sessions: SessionGuard,
+    @Inject(Origins) private readonly origins: Origins,
+  ) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    if (peerOf(requestOf(context).raw).kind === 'client') return new DeviceRouteGuard(this.devices).canActivate(context);
+    await new AdministratorRouteGuard(this.sessions).canActivate(context);
+    return new OwnPagesGuard(this.origins).canActivate(context);
+  }
+}
+
 /** Client routes for enrolled devices, by mutual TLS. */
 export const ForDevices = () => applyDecorators(On('client'), Admits('device'), UseGuards(DeviceRouteGuard));
 /** Client routes for requests that an app credential signed. */
@@ -135,6 +151,14 @@ export const ForApps = () => applyDecorators(On('client'), Admits('app'), UseGua
 /** Administration routes for whoever signed in and has one of these roles; none named: every administrator. */
 export const ForAdministrators = (...roles: Role[]) =>
   applyDecorators(On('administration'), Admits('administrator'), WithRoles(...roles), UseGuards(AdministratorRouteGuard, OwnPagesGuard));
+/** Both: client routes for enrolled devices, and administration routes for these roles. */
+export const ForDevicesAndAdministrators = (...roles: Role[]) =>
+  applyDecorators(
+    On('client', 'administration'),
+    Admits('device', 'administrator'),
+    WithRoles(...roles),
+    UseGuards(DeviceOrAdministratorGuard),
+  );
 /** Staff routes for whoever signed in. */
 export const ForStaff = () => applyDecorators(On('staff'), Admits('staff'), UseGuards(StaffRouteGuard, OwnPagesGuard));
 /** Routes that people reach by an enrolled device at the client listener, and by their browser at the staff listener. */

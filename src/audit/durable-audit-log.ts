@@ -1,6 +1,17 @@
 import { randomBytes } from 'node:crypto';
-import { type AuditEvent, AuditLog, base64url, type Clock, Fault, inadmissible, type Receipt, type Unit } from '../foundation/index.js';
+import {
+  type AuditAction,
+  type AuditEvent,
+  AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  inadmissible,
+  type Receipt,
+  type Unit,
+} from '../foundation/index.js';
 import { ENTRY_BYTES, leafHash, type PersonalValue, type Place, writeEntry } from './entry.js';
+import { LogStanding } from './standing.js';
 
 /**
  * Appends within the caller's unit of work. Units run one after the other (storage's one writer), so the head row gives each entry the
@@ -9,12 +20,14 @@ import { ENTRY_BYTES, leafHash, type PersonalValue, type Place, writeEntry } fro
 export class DurableAuditLog extends AuditLog {
   constructor(
     private readonly clock: Clock,
+    private readonly standing: Pick<LogStanding, 'requireWhole'> = new LogStanding(),
     private readonly salt: () => Buffer = salts(),
   ) {
     super();
   }
 
   override async append(unit: Unit, event: AuditEvent): Promise<Receipt> {
+    if (RELEASES.has(event.action) && event.outcome === 'done') this.standing.requireWhole();
     try {
       const wrong = inadmissible(event);
       if (wrong !== undefined) throw new RangeError(wrong);
@@ -48,6 +61,9 @@ export class DurableAuditLog extends AuditLog {
     return last ? { ...place, use: { count: (last.uses ?? 0) + 1, previous: last.last_leaf ?? undefined } } : place;
   }
 }
+
+/** What hands a key out, or its use. */
+const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt']);
 
 async function keep(
   unit: Unit,

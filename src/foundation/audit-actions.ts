@@ -106,6 +106,7 @@ export const ACTIONS = {
   'request.approve': { facts: { act: word, hash: digest, passkey: digest, assertion: digest } },
   'request.deny': { facts: { act: word } },
   'request.perform': { facts: { act: word, hash: digest } },
+  'audit.read': { facts: { from: count, count } },
   'pool.fill': { facts: { level: count } },
   'pool.destroy': { facts: { n: count } },
   'refusals.count': { facts: { of: word, count } },

@@ -239,8 +239,8 @@ function serverOf(kind: string): Server {
   };
 }
 
-/** Nest's two halves of a path, `:name` as `{name}`. */
+/** Nest's two halves of a path, `:name` as `{name}`; so is a last `*`, which may hold slashes. */
 function pathOf(controller: unknown, handler: unknown): string {
   const parts = [controller, handler].flatMap((half) => String(half ?? '').split('/')).filter((part) => part !== '');
-  return `/${parts.map((part) => part.replace(/^:(.+)$/, '{$1}')).join('/')}`;
+  return `/${parts.map((part) => part.replace(/^:(.+)$/, '{$1}').replace(/^\*$/, '{name}')).join('/')}`;
 }

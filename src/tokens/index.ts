@@ -5,6 +5,7 @@ export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/se
 export { parseShare } from './custody/shares.js';
 export type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, Suite, TransportScheme } from './hsm.js';
 export { Journal } from './journal.js';
+export { auditNoteKey } from './note-key.js';
 export { pinPlace } from './pin-place.js';
 export { tokenSocket } from './process/settings-file.js';
 export { unseal } from './process/unseal.js';
@@ -29,6 +30,7 @@ export {
   recoveryRequest,
 } from './recovery.js';
 export {
+  type AuditHead,
   type AuthorityName,
   type AuthorityUrls,
   type CrlEntry,

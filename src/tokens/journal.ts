@@ -17,6 +17,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { type Clock, Fault } from '../foundation/index.js';
+import type { AuditHead } from './token.js';
 import type { Claim } from './warden.js';
 
 /** docs/formats/token-journal.md. Each is one line of the file. */
@@ -28,6 +29,7 @@ const entry = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('given'), kind: z.string(), n: z.int() }),
   z.strictObject({ t: z.literal('reserved'), n: z.int() }),
   z.strictObject({ t: z.literal('spent'), id: z.string(), until: z.int() }),
+  z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
 ]);
 type Entry = z.infer<typeof entry>;
 
@@ -37,7 +39,11 @@ export type JournalClaim =
   /** Pool pair `n` of this kind (suite and size) gets its one owner. */
   | { kind: 'give'; of: string; n: number }
   /** This enrolment makes its one device. */
-  | { kind: 'spend'; id: string; expires: number };
+  | { kind: 'spend'; id: string; expires: number }
+  /** The audit log's next signed head: follows the last one, which the warden has seen proved. */
+  | { kind: 'head'; from: AuditHead; to: AuditHead }
+  /** A log that was cut or forked goes on under a new name. */
+  | { kind: 'origin'; from: AuditHead; to: AuditHead };
 
 const HEADER: Entry = { t: 'ekms-token-journal', v: 1 };
 /** Pool numbers reserved by one line, so that making pairs does not cost an fsync each. What a crash leaves over is never used. */
@@ -61,6 +67,7 @@ export class Journal {
   private readonly blocked = new Set<string>();
   private readonly given = new Map<string, number>();
   private readonly spent = new Map<string, number>();
+  private head: AuditHead | undefined;
   private reserved = 0;
   private next = 1;
   private file!: FileHandle; // set by open(), the only way to get a Journal
@@ -71,6 +78,8 @@ export class Journal {
   private writing: Promise<void> | undefined;
   /** What is surely on disk: its length and the checksum of its last line. */
   private kept = { length: 0, sum: '' };
+  /** Length at which it was last tried whether the file can be made shorter. */
+  private tried = 0;
 
   private constructor(
     private readonly path: string,
@@ -115,6 +124,11 @@ export class Journal {
     for (const claim of claims) if (claim.kind === 'version' || claim.kind === 'open') this.require(claim);
   }
 
+  /** The last head of the audit log that was signed. */
+  get auditHead(): AuditHead | null {
+    return this.head ?? null;
+  }
+
   async block(id: string): Promise<void> {
     if (!this.blocked.has(id)) this.owe({ t: 'block', id });
     await this.settle();
@@ -149,6 +163,10 @@ export class Journal {
       case 'spend':
         if (!this.spent.has(claim.id)) return;
         throw new Fault('conflict', 'enrolment-spent', 'this enrolment has made its device already');
+      case 'head':
+      case 'origin':
+        if (sameHead(claim.from, this.head ?? { ...claim.from, ...NO_HEAD })) return;
+        throw new Fault('conflict', 'head-stale', 'another head of the audit log was signed last: go on from that one');
     }
   }
 
@@ -157,6 +175,8 @@ export class Journal {
     if (claim.kind === 'version' && claim.version > (this.floors.get(claim.id) ?? 1))
       this.owe({ t: 'floor', id: claim.id, v: claim.version });
     if (claim.kind === 'give') this.owe({ t: 'given', kind: claim.of, n: claim.n });
+    if ((claim.kind === 'head' || claim.kind === 'origin') && !(this.head && sameHead(this.head, claim.to)))
+      this.owe({ t: 'head', ...claim.to });
     if (claim.kind === 'spend') this.owe({ t: 'spent', id: claim.id, until: claim.expires + SPENT_GRACE });
   }
 
@@ -199,6 +219,18 @@ export class Journal {
     this.kept = { length: this.kept.length + bytes.length, sum };
     this.owed.splice(0, batch.length);
     this.safe += batch.length;
+    if (this.kept.length >= Math.max(COMPACT_ABOVE, 2 * this.tried)) await this.shorten();
+  }
+
+  /** A busy log signs a head each second, and only the last one counts. */
+  private async shorten(): Promise<void> {
+    this.tried = this.kept.length;
+    this.compact();
+    if (this.kept.length === this.tried) return;
+    this.tried = this.kept.length;
+    const old = this.file;
+    this.file = await open(this.path, 'r+');
+    await old.close();
   }
 
   private apply(what: Entry): void {
@@ -220,6 +252,9 @@ export class Journal {
         break;
       case 'spent':
         this.spent.set(what.id, what.until);
+        break;
+      case 'head':
+        this.head = { origin: what.origin, size: what.size, root: what.root };
         break;
     }
   }
@@ -336,6 +371,7 @@ export class Journal {
     for (const [id, v] of this.floors) yield { t: 'floor', id, v };
     for (const id of this.blocked) yield { t: 'block', id };
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
+    if (this.head) yield { t: 'head', ...this.head };
   }
 }
 
@@ -348,6 +384,9 @@ function* lines(entries: Iterable<Entry>): Generator<string> {
     yield next.text;
   }
 }
+/** Before the first head there is nothing, under whatever name. */
+const NO_HEAD = { size: 0, root: '' };
+const sameHead = (a: AuditHead, b: AuditHead): boolean => a.origin === b.origin && a.size === b.size && a.root === b.root;
 
 /** 32 hexadecimal digits of SHA-256 over the line before's digits and this line's JSON: a line taken out or changed breaks all that follow. */
 function line(before: string, what: Entry): { text: string; sum: string } {

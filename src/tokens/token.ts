@@ -43,6 +43,13 @@ export interface SigningKeyInfo {
 /** What an appliance states of itself and signs. */
 export type StatementKind = (typeof STATEMENTS)[number];
 export const STATEMENTS = ['backup', 'minutes', 'destruction'] as const;
+/** A head of the audit log's tree (RFC 9162 §2.1.1) under the log's name. */
+export interface AuditHead {
+  origin: string;
+  size: number;
+  /** base64 (RFC 4648 §4), as checkpoints have it; empty before the first head. */
+  root: string;
+}
 
 export type InfrastructureProfile = 'tls-server' | 'mail-signing';
 export type AuthorityName = 'root' | 'people' | 'devices' | 'infrastructure';
@@ -149,6 +156,16 @@ export abstract class Token {
   abstract custody(): Promise<string | null>;
   /** The token process's journal as it stands, for a backup. */
   abstract journalCopy(): Promise<Buffer>;
+  /** The last head that this token signed, from its own memory; null before the first. */
+  abstract auditHead(): Promise<AuditHead | null>;
+  /**
+   * Signs a checkpoint (C2SP signed note) of the audit log. Demands a consistency proof (RFC 9162 §2.1.4) from the last head signed, which `from`
+   * names (size 0 and no root before the first). Codes: `head-forked` when `to` does not extend `from`, `head-stale` (409) when `from` is not the last.
+   */
+  abstract signHead(ask: { from: AuditHead; to: AuditHead; proof: Buffer[] }): Promise<string>;
+  /** After a rollback or fork that two persons accepted: what is left goes on under another origin, from `from`, the last head signed. */
+  abstract beginOrigin(ask: { from: AuditHead; to: AuditHead }): Promise<string>;
+
   /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */
   abstract signMail(message: Uint8Array): Promise<Buffer>;
   abstract sealBytes(plaintext: Uint8Array, context: string): Promise<Buffer>;

@@ -56,6 +56,12 @@ const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac:
 const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
 
+const head = z.strictObject({
+  origin: z.string().regex(/^[a-z0-9][a-z0-9./:-]{0,254}$/), // a note's key name: no blanks, no plus
+  size: z.int().nonnegative(),
+  root: z.string().regex(/^([A-Za-z0-9+/]{43}=)?$/),
+});
+
 const SHAPES = {
   makePair: z.strictObject({
     n: z.int().positive(),
@@ -127,6 +133,8 @@ const SHAPES = {
       .optional(),
   }),
   attest: z.strictObject({ kind: z.enum(STATEMENTS), statement: z.record(z.string().max(64), z.json()) }),
+  signHead: z.strictObject({ from: head, to: head, proof: z.array(bytes).max(64) }),
+  beginOrigin: z.strictObject({ from: head, to: head }),
   signMail: z.strictObject({ message: bytes }),
   sealBytes: z.strictObject({ plaintext: bytes, context: z.string().max(200) }),
   openBytes: z.strictObject({ sealed: bytes, context: z.string().max(200) }),

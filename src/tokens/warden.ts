@@ -1,5 +1,15 @@
-import { envelopedKey } from '../codec/cms/index.js';
+import { hash } from 'node:crypto';
+import { ecdsaValue, envelopedKey } from '../codec/cms/index.js';
 import { thumbprint } from '../codec/jwk.js';
+import {
+  checkpointText,
+  fromBase64 as fromPadded,
+  keyId,
+  type Sha256,
+  signatureLine,
+  type TreeHead,
+  verifyConsistency,
+} from '../codec/merkle/index.js';
 import {
   certificateRevocationList,
   deviceCertificate,
@@ -14,9 +24,10 @@ import {
 import { base64url, type Clock, canonicalJson, Fault, fromBase64, parseAddress, sameBytes, sha256 } from '../foundation/index.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import type { Hsm, StoredPair } from './hsm.js';
+import { auditNoteKey } from './note-key.js';
 import { type KeyRecord, macInput, NEXT_KEY_STATE, READABLE, type Sealed, type SealedRecord } from './records.js';
 import { type RecoveryAgents, requireApproved } from './recovery.js';
-import type { AuthorityName, AuthorityUrls, DeviceEvidence } from './token.js';
+import type { AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence } from './token.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
 /** What must hold in the journal before an answer may leave the token process; checked there, after the token acted and before anything is said. */
@@ -24,7 +35,9 @@ export type Claim =
   /** Nothing later than this version of the record is known; a later one is remembered from now on. */
   | { kind: 'version'; id: string; version: number }
   /** This device or employee is not blocked. */
-  | { kind: 'open'; id: string; code: string };
+  | { kind: 'open'; id: string; code: string }
+  /** `from` is the last head of the audit log that was signed; `to` is from now on. `origin`: under another name. */
+  | { kind: 'head' | 'origin'; from: AuditHead; to: AuditHead };
 
 export interface Verdict {
   claims: Claim[];
@@ -88,6 +101,10 @@ export class Warden {
         return this.#recover(ask.args);
       case 'attest':
         return verdict(this.#attest(ask.args));
+      case 'signHead':
+        return this.#signHead(ask.args);
+      case 'beginOrigin':
+        return this.#beginOrigin(ask.args);
       case 'signMail':
         return verdict(this.hsm.sign('mail', ask.args.message));
       case 'sealBytes':
@@ -314,6 +331,27 @@ export class Warden {
       : mailSigningCertificate(issuer, ask.names[0] ?? '', subject);
   }
 
+  /** Nothing but what extends the last head gets a signature, whoever asks: the proof is judged here, and the journal says which head was the last. */
+  #signHead({ from, to, proof }: Asks['signHead']): Verdict {
+    const extending = from.origin === to.origin && verifyConsistency(hashOf, treeHead(from), treeHead(to), proof);
+    if (!extending) throw forbidden('head-forked', 'this head of the audit log does not extend the last one that was signed');
+    return verdict(this.#checkpoint(to), { kind: 'head', from, to });
+  }
+
+  #beginOrigin({ from, to }: Asks['beginOrigin']): Verdict {
+    if (from.origin === to.origin) throw forbidden('head-forked', 'a log that was cut goes on under another origin');
+    return verdict(this.#checkpoint(to), { kind: 'origin', from, to });
+  }
+
+  /** The text is made here: the audit key signs nothing but checkpoints. */
+  #checkpoint(to: AuditHead): string {
+    const text = checkpointText({ origin: to.origin, ...treeHead(to) });
+    const key = auditNoteKey(to.origin, { algorithm: this.hsm.algorithm('audit'), publicKey: this.hsm.publicKey('audit') });
+    const raw = this.hsm.sign('audit', Buffer.from(text));
+    const signature = key.type === 'ed25519' ? raw : ecdsaValue(raw);
+    return `${text}\n${signatureLine({ name: key.name, keyId: keyId(hashOf, key), signature })}`;
+  }
+
   #issueCrl(ask: Asks['issueCrl']): Promise<Buffer> {
     const { notAfter: nextUpdate } = validity(this.clock.now(), ask.days);
     return certificateRevocationList(this.#issuer(ask.authority), {
@@ -325,6 +363,8 @@ export class Warden {
   }
 }
 
+const hashOf: Sha256 = (bytes) => hash('sha256', bytes, 'buffer');
+const treeHead = ({ size, root }: AuditHead): TreeHead => ({ size, root: fromPadded(root) ?? new Uint8Array() });
 const verdict = (value: unknown, ...claims: Claim[]): Verdict => ({ claims, value });
 const fits = (bytes: Uint8Array, digest: string): boolean => base64url(sha256(bytes)) === digest;
 

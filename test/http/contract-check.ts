@@ -46,10 +46,16 @@ export class ContractCheck {
       : (validate.errors ?? []).map(({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`);
   }
 
-  /** The document's name of a path; fixed segments win over `{…}`. */
+  /** The document's name of a path; fixed segments win over `{…}`. A last `{name}` may hold slashes. */
   templateOf(path: string): string | undefined {
     const plain = path.split('?')[0] ?? '';
-    const fits = (template: string) => new RegExp(`^${template.replaceAll('.', '\\.').replace(/\{[^}]+\}/g, '[^/]+')}$`).test(plain);
+    const fits = (template: string) =>
+      new RegExp(
+        `^${template
+          .replaceAll('.', '\\.')
+          .replace(/\{name\}$/, '.+')
+          .replace(/\{[^}]+\}/g, '[^/]+')}$`,
+      ).test(plain);
     return Object.keys(this.document.paths)
       .filter(fits)
       .toSorted((a, b) => a.split('{').length - b.split('{').length)[0];

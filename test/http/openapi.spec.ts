@@ -33,6 +33,8 @@ const concrete = (path: string) =>
   path
     .replace('/crl/{file}', '/crl/people.crl')
     .replace('/certs/{file}', '/certs/root.cer')
+    .replace('{level}', '0')
+    .replace('{name}', 'x001/000')
     .replace('{id}', newId())
     .replace('{token}', 'A'.repeat(22));
 
@@ -102,7 +104,7 @@ describe('against an appliance', () => {
     const adapter = new FastifyAdapter({ exposeHeadRoutes: false });
     const routes: string[] = [];
     adapter.getInstance().addHook('onRoute', ({ method, url }) => {
-      for (const one of [method].flat()) routes.push(`${one} ${url.replace(/:(\w+)/g, '{$1}')}`);
+      for (const one of [method].flat()) routes.push(`${one} ${url.replace(/:(\w+)/g, '{$1}').replace(/\*$/, '{name}')}`);
     });
     const module = appModule(doors.house.house, () => {});
     const app = await NestFactory.create<NestFastifyApplication>(module, adapter, { logger: false, abortOnError: false });

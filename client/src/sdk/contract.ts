@@ -403,6 +403,7 @@ export type ProblemCode =
   | 'certificate-unfit'
   | 'certificate-unknown'
   | 'challenge-unknown'
+  | 'checkpoint-missing'
   | 'cms-malformed'
   | 'cms-not-enveloped'
   | 'crl-unknown'
@@ -489,6 +490,7 @@ export type ProblemCode =
   | 'sign-in-refused'
   | 'storage-busy'
   | 'storage-unavailable'
+  | 'tile-unknown'
   | 'token-busy'
   | 'token-call-refused'
   | 'token-defect'
@@ -553,6 +555,12 @@ export interface Routes {
   'POST /v1/admin/sign-in/options': { body: undefined; answers: { 200: PasskeyOptions } };
   /** Ends this session */
   'POST /v1/admin/sign-out': { body: undefined; answers: { 204: undefined } };
+  /** The last signed head of the log (C2SP checkpoint) */
+  'GET /v1/audit/checkpoint': { body: undefined; answers: { 200: unknown } };
+  /** Up to 256 entries (C2SP entry bundle); reading them is an entry too */
+  'GET /v1/audit/tile/entries/{name}': { body: undefined; answers: { 200: unknown } };
+  /** Up to 256 hashes of the log’s tree (C2SP tile) */
+  'GET /v1/audit/tile/{level}/{name}': { body: undefined; answers: { 200: unknown } };
   /** Valid encrypting certificates of an address */
   'GET /v1/certificates': { body: undefined; answers: { 200: CertificateOfAddress[] } };
   /** All devices, current and former, of the device's person */

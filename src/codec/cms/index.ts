@@ -6,4 +6,4 @@ export { type EnvelopeForm, envelopedData, envelopedFor, type KeyTransportRecipi
 export { type EnvelopedKey, envelopedKey, parseEnvelopedKey, subjectKeyIdentifier } from './enveloped-key.js';
 export { digestName, openTransport, type Transport, transportOf } from './key-transport.js';
 export { CONTENT } from './oids.js';
-export { type DetachedSignature, signedDetached } from './signed-detached.js';
+export { type DetachedSignature, ecdsaValue, signedDetached } from './signed-detached.js';

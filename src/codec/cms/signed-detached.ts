@@ -54,7 +54,7 @@ function signingTime(time: Date): Buffer {
 }
 
 /** RFC 3279 §2.2.3: ECDSA-Sig-Value. */
-function ecdsaValue(signature: Uint8Array): Buffer {
+export function ecdsaValue(signature: Uint8Array): Buffer {
   if (signature.length !== 64) throw new RangeError('an ECDSA P-256 signature is 64 bytes, r ‖ s');
   return sequence(unsigned(signature.subarray(0, 32)), unsigned(signature.subarray(32)));
 }

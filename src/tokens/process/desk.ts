@@ -48,6 +48,8 @@ export class Desk {
         return encodeBody(journal.copy());
       case 'signingKey':
         return encodeBody(signingKeys.get(read(naming, body).name));
+      case 'auditHead':
+        return encodeBody(journal.auditHead);
       case 'block':
         return encodeBody(await journal.block(read(blocking, body).id));
       case 'unblock':

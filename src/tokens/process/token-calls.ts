@@ -94,6 +94,18 @@ export abstract class TokenCalls extends Token {
     return this.answer<'journalCopy'>('journalCopy', {});
   }
 
+  override auditHead() {
+    return this.answer<'auditHead'>('auditHead', {});
+  }
+
+  override signHead(...[ask]: Parameters<Token['signHead']>) {
+    return this.answer<'signHead'>('signHead', ask);
+  }
+
+  override beginOrigin(...[ask]: Parameters<Token['beginOrigin']>) {
+    return this.answer<'beginOrigin'>('beginOrigin', ask);
+  }
+
   override signMail(message: Uint8Array) {
     return this.answer<'signMail'>('signMail', { message });
   }

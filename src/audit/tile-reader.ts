@@ -1,0 +1,78 @@
+import {
+  consistencyRecipe,
+  encodeBundle,
+  HASH_BYTES,
+  hashOver,
+  inclusionRecipe,
+  proofOf,
+  type Recipe,
+  type Subtree,
+  TILE_HEIGHT,
+  TILE_WIDTH,
+  type Tile,
+} from '../codec/merkle/index.js';
+import { Fault, type Reader } from '../foundation/index.js';
+import { sha256 } from './log-tree.js';
+
+/** Tiles, entry bundles and proofs out of what is kept; `size` is that of the tree they are asked for. */
+export class TileReader {
+  constructor(private readonly reader: Reader) {}
+
+  /** The hashes of a tile, or undefined where the tree has not come so far. */
+  async tile({ level, index, width }: Tile): Promise<Buffer | undefined> {
+    const full = await this.reader.one<{ hashes: Buffer }>('SELECT hashes FROM audit_tiles WHERE level = ? AND n = ?', [level, index]);
+    if (full) return full.hashes.subarray(0, width * HASH_BYTES);
+    if (width === TILE_WIDTH) return undefined;
+    const from = index * TILE_WIDTH;
+    const rows =
+      level === 0
+        ? await this.reader.all<{ hash: Buffer }>('SELECT leaf AS hash FROM audit_entries WHERE idx >= ? AND idx < ? ORDER BY idx', [
+            from,
+            from + width,
+          ])
+        : await this.reader.all<{ hash: Buffer }>('SELECT root AS hash FROM audit_tiles WHERE level = ? AND n >= ? AND n < ? ORDER BY n', [
+            level - 1,
+            from,
+            from + width,
+          ]);
+    return rows.length === width ? Buffer.concat(rows.map(({ hash }) => hash)) : undefined;
+  }
+
+  /** Entries `index` × 256 on, as a bundle; undefined where they are not there (yet, or any more). */
+  async bundle({ index, width }: Pick<Tile, 'index' | 'width'>): Promise<Uint8Array | undefined> {
+    const from = index * TILE_WIDTH;
+    const rows = await this.reader.all<{ body: string }>('SELECT body FROM audit_entries WHERE idx >= ? AND idx < ? ORDER BY idx', [
+      from,
+      from + width,
+    ]);
+    return rows.length === width ? encodeBundle(rows.map(({ body }) => Buffer.from(body))) : undefined;
+  }
+
+  inclusion(index: number, size: number): Promise<Buffer[]> {
+    return this.#proof(inclusionRecipe(index, size), size);
+  }
+
+  consistency(from: number, size: number): Promise<Buffer[]> {
+    return this.#proof(consistencyRecipe(from, size), size);
+  }
+
+  async #proof(recipe: Recipe, size: number): Promise<Buffer[]> {
+    const tiles = new Map<string, Promise<Buffer | undefined>>();
+    const subtree = async ({ height, index }: Subtree): Promise<Uint8Array> => {
+      const level = Math.floor(height / TILE_HEIGHT);
+      const span = 2 ** (height % TILE_HEIGHT);
+      const [tile, at] = [Math.floor((index * span) / TILE_WIDTH), (index * span) % TILE_WIDTH];
+      const width = Math.min(TILE_WIDTH, Math.floor(size / TILE_WIDTH ** level) - tile * TILE_WIDTH);
+      const name = `${level}/${tile}`;
+      const reading = tiles.get(name) ?? this.tile({ level, index: tile, width });
+      tiles.set(name, reading);
+      const hashes = await reading;
+      if (!hashes) throw new Fault('unavailable', 'audit-unavailable', `tile ${name} of the log is missing`, 2);
+      return hashOver(
+        sha256,
+        Array.from({ length: span }, (_, n) => hashes.subarray((at + n) * HASH_BYTES, (at + n + 1) * HASH_BYTES)),
+      );
+    };
+    return (await proofOf(sha256, recipe, subtree)).map((each) => Buffer.from(each));
+  }
+}

@@ -1,0 +1,199 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { Checkpoints, DurableAuditLog, LogBook, LogStanding, LogTree } from '../../src/audit/index.js';
+import {
+  hashLeaf,
+  isWrong,
+  openCheckpoint,
+  type Sha256,
+  TILE_WIDTH,
+  type TreeHead,
+  tilesOf,
+  toBase64,
+  verifyByWebCrypto,
+  verifyConsistency,
+  verifyInclusion,
+} from '../../src/codec/merkle/index.js';
+import { type AuditEvent, sha256 as digest, type Storage, SystemClock } from '../../src/foundation/index.js';
+import { auditNoteKey, type Token } from '../../src/tokens/index.js';
+import { MemoryToken } from '../../src/tokens/process/memory-token.js';
+import { eachDatabase } from '../support/database.js';
+
+const sha256: Sha256 = (bytes) => digest(bytes);
+const clock = new SystemClock();
+const ORIGIN = 'ekms.corp.example/v1/audit';
+const started: AuditEvent = { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } };
+const urls = { crl: 'http://ekms.corp.example/crl', issuer: 'http://ekms.corp.example/cer' };
+const AUTHORITIES = {
+  organisation: 'Corp',
+  domains: ['corp.example'],
+  publicName: 'ekms.corp.example',
+  urls: { root: urls, people: urls, devices: urls, infrastructure: urls },
+};
+
+const undo: (() => void | Promise<void>)[] = [];
+afterEach(async () => {
+  for (const each of undo.splice(0).reverse()) await each();
+});
+
+async function memoryToken(): Promise<MemoryToken> {
+  const folder = mkdtempSync(join(tmpdir(), 'ekms-heads-'));
+  undo.push(() => rmSync(folder, { recursive: true }));
+  const token = await MemoryToken.open(join(folder, 'journal'), AUTHORITIES, clock);
+  undo.push(() => token.close());
+  return token;
+}
+
+/** A node: log, tree and checkpoints over one database and one token. */
+function nodeOn(storage: Storage, token: Pick<Token, 'auditHead' | 'signHead'>) {
+  const standing = new LogStanding();
+  const log = new DurableAuditLog(clock, standing);
+  const tree = new LogTree(storage);
+  const book = new LogBook(storage, log, tree);
+  const checkpoints = new Checkpoints({ tree, tiles: book.tiles, token, standing, clock, origin: ORIGIN });
+  const append = (count: number) => Promise.all(Array.from({ length: count }, () => storage.write((unit) => log.append(unit, started))));
+  return { standing, log, tree, book, checkpoints, append };
+}
+
+const opened = async (token: Token, note: string) => {
+  const checkpoint = await openCheckpoint(sha256, verifyByWebCrypto, note, auditNoteKey(ORIGIN, await token.signingKey('audit')));
+  if (isWrong(checkpoint)) throw new Error(checkpoint.wrong);
+  return checkpoint;
+};
+
+describe('checkpoints', () => {
+  eachDatabase((open) => {
+    test('each covers all entries, is signed by the token, and extends the one before; every entry is proved in it', async () => {
+      const { storage } = await open();
+      const token = await memoryToken();
+      const { book, checkpoints, append, tree } = nodeOn(storage, token);
+      await expect(book.checkpoint()).rejects.toMatchObject({ code: 'checkpoint-missing' });
+      let before: TreeHead = { size: 0, root: new Uint8Array() };
+      for (const count of [1, 2, 253, 1, 300, 7]) {
+        await append(count);
+        await checkpoints.publish();
+        const head = await opened(token, await book.checkpoint());
+        expect(head.size).toBe(before.size + count);
+        expect(verifyConsistency(sha256, before, head, await book.tiles.consistency(before.size, head.size))).toBe(true);
+        before = head;
+      }
+      const bodies = await storage.all<{ body: string }>('SELECT body FROM audit_entries ORDER BY idx');
+      for (const index of [0, 1, 255, 256, 511, 512, 563]) {
+        const leaf = hashLeaf(sha256, Buffer.from(bodies[index]?.body ?? ''));
+        expect(verifyInclusion(sha256, index, leaf, before, await book.tiles.inclusion(index, before.size))).toBe(true);
+      }
+      for (const tile of tilesOf(before.size)) expect(await book.tile(tile)).toHaveLength(tile.width * 32);
+      await append(1);
+      await expect(book.tile({ level: 0, index: 2, width: 53 })).rejects.toMatchObject({ code: 'tile-unknown' });
+      expect((await tree.state()).size).toBe(564);
+      expect(await book.tile({ level: 0, index: 0, width: TILE_WIDTH })).toEqual(
+        Buffer.concat(bodies.slice(0, 256).map(({ body }) => hashLeaf(sha256, Buffer.from(body)))),
+      );
+    });
+
+    test('two nodes on one log sign one line of heads, without a false alarm', async () => {
+      const database = await open();
+      const token = await memoryToken();
+      const nodes = [nodeOn(database.storage, token), nodeOn(database.storage, token)];
+      for (let round = 0; round < 12; round += 1)
+        await Promise.all(
+          nodes.map(async ({ append, checkpoints }) => {
+            await append(round);
+            await checkpoints.publish().catch(() => undefined);
+          }),
+        );
+      for (const { checkpoints, standing, book } of nodes) {
+        await checkpoints.publish();
+        expect(standing.breach).toBeUndefined();
+        expect(await opened(token, await book.checkpoint())).toMatchObject({ size: 132 });
+      }
+    });
+
+    test('what was signed and not kept (a crash between) is signed again, and is no second head', async () => {
+      const { storage } = await open();
+      const token = await memoryToken();
+      const node = nodeOn(storage, token);
+      await node.append(5);
+      const lost: typeof token.signHead = async (ask) => {
+        await token.signHead(ask);
+        throw new Error('the process is gone');
+      };
+      const crashing = nodeOn(storage, { auditHead: () => token.auditHead(), signHead: lost });
+      await expect(crashing.checkpoints.publish()).rejects.toThrow('gone');
+      await node.checkpoints.publish();
+      expect(await opened(token, await node.book.checkpoint())).toMatchObject({ size: 5 });
+      expect(node.standing.breach).toBeUndefined();
+    });
+
+    test('an older database is found out at once; nothing is released, everything else goes on', async () => {
+      const database = await open();
+      const token = await memoryToken();
+      const node = nodeOn(database.storage, token);
+      await node.append(5);
+      await node.checkpoints.publish();
+      await database.tamper(
+        `${database.kind === 'sqlite' ? 'DROP TRIGGER audit_entries_no_delete;' : 'DROP TRIGGER audit_entries_kept ON audit_entries;'}
+         DELETE FROM audit_entries WHERE idx > 2; UPDATE audit_head SET size = 3;
+         UPDATE audit_tree SET size = 0, signed = 0, note = NULL, root = ${database.kind === 'sqlite' ? "X''" : "''"}, frontier = ${database.kind === 'sqlite' ? "X''" : "''"}`,
+      );
+      const restored = nodeOn(database.storage, token);
+      await restored.checkpoints.publish();
+      expect(restored.standing.breach).toMatchObject({ code: 'audit-rolled-back', known: { size: 5 } });
+      const release = { action: 'key.deliver', outcome: 'done', actor: { kind: 'device' } } as const;
+      await expect(database.storage.write((unit) => restored.log.append(unit, release))).rejects.toMatchObject({
+        kind: 'unavailable',
+        code: 'audit-rolled-back',
+      });
+      await restored.append(1);
+      // Grown again beyond what was signed, with other entries: still found out.
+      const grown = nodeOn(database.storage, token);
+      await grown.append(4);
+      await grown.checkpoints.publish();
+      expect(grown.standing.breach).toMatchObject({ code: 'audit-forked' });
+    });
+
+    test('an older token beside a newer log is found out', async () => {
+      const { storage } = await open();
+      const token = await memoryToken();
+      const node = nodeOn(storage, token);
+      await node.append(5);
+      await node.checkpoints.publish();
+      const older = nodeOn(storage, { auditHead: async () => null, signHead: () => Promise.reject(new Error('never asked')) });
+      await older.checkpoints.publish();
+      expect(older.standing.breach).toMatchObject({ code: 'audit-token-older', known: { size: 5 } });
+    });
+  });
+});
+
+describe('the token process', () => {
+  const head = (size: number, fill: number) => ({ origin: ORIGIN, size, root: toBase64(Buffer.alloc(32, fill)) });
+  const nothing = { origin: ORIGIN, size: 0, root: '' };
+
+  test('signs no second head, whoever asks: a stale node, a restored copy, a rewritten log', async () => {
+    const token = await memoryToken();
+    expect(await token.auditHead()).toBeNull();
+    await token.signHead({ from: nothing, to: head(1, 1), proof: [] });
+    const ask = (from: ReturnType<typeof head>, to: ReturnType<typeof head>, proof: Buffer[] = []) => token.signHead({ from, to, proof });
+    await expect(ask(nothing, head(1, 2))).rejects.toMatchObject({ code: 'head-stale' }); // a rewritten log
+    await expect(ask(head(1, 1), head(1, 2))).rejects.toMatchObject({ code: 'head-forked' });
+    await expect(ask(head(1, 1), head(2, 2))).rejects.toMatchObject({ code: 'head-forked' });
+    await expect(ask(head(1, 1), { ...head(1, 1), origin: 'other.example' })).rejects.toMatchObject({ code: 'head-forked' });
+    await expect(ask({ ...nothing, origin: 'other.example' }, { ...head(1, 1), origin: 'other.example' })).rejects.toMatchObject({
+      code: 'head-stale',
+    });
+    await expect(ask(head(2, 2), head(2, 2))).rejects.toMatchObject({ code: 'head-stale' }); // a restored copy that had gone on
+    expect(await token.auditHead()).toEqual(head(1, 1));
+    await ask(head(1, 1), head(1, 1));
+    await expect(token.signHead({ from: nothing, to: { ...head(1, 1), origin: 'a b' }, proof: [] })).rejects.toMatchObject({
+      code: 'token-ask-malformed',
+    });
+  });
+
+  test('of two nodes that ask at once from the same head, one gets its signature', async () => {
+    const token = await memoryToken();
+    const asks = await Promise.allSettled([1, 2, 3, 4].map((fill) => token.signHead({ from: nothing, to: head(3, fill), proof: [] })));
+    expect(asks.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  });
+});
