@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES } from './access/index.js';
+import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES, VERSION } from './access/index.js';
 import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
 import { staffShape } from './staff-configuration.js';
@@ -84,6 +84,11 @@ const databaseUrl = z
     'must be sqlite:FILE or postgres://…',
   );
 
+const instant = z.iso.datetime({ offset: true, message: 'must be a time such as 2026-03-02T08:00:00Z' });
+const timeWindow = z
+  .strictObject({ from: instant, to: instant })
+  .refine(({ from, to }) => Date.parse(from) < Date.parse(to), { path: ['to'], message: 'must be later than from' });
+
 const schema = z.strictObject({
   listen: z
     .strictObject({
@@ -119,8 +124,21 @@ const schema = z.strictObject({
   domains: z.array(domain).default([]),
   ...policyParts,
   enrolment: z
-    .strictObject({ second: z.enum(['none', 'device', 'approval', 'directory']).optional(), minutes: z.int().min(1).max(60).default(10) })
+    .strictObject({
+      second: z.enum(['none', 'device', 'approval', 'directory']).optional(),
+      minutes: z.int().min(1).max(60).default(10),
+      /** Times in which devices may be enrolled; none: always. */
+      windows: z.array(timeWindow).default([]),
+      devicesPerPerson: z.int().min(1).max(1_000).default(10),
+    })
     .prefault({}),
+  /** By platform, the oldest client that is served. */
+  clients: z
+    .record(
+      z.string().regex(/^[a-z0-9][a-z0-9._-]{0,31}$/, 'must be a platform'),
+      z.strictObject({ minimum: z.string().regex(VERSION, 'must be a version such as 1.4.0') }),
+    )
+    .default({}),
   keys: z
     .strictObject({
       bits: z.literal([2048, 3072, 4096]).default(3072),
@@ -176,7 +194,7 @@ type Smtp = Extract<Parsed['mail'], { transport: 'smtp' }>;
 export type Configuration = Omit<Parsed, 'mail' | 'enrolment'> & {
   home: string;
   mail: { transport: 'maildir'; directory: string; from: string } | (Omit<Smtp, 'port' | 'from'> & { port: number; from: string });
-  enrolment: { second: 'none' | 'device' | 'approval' | 'directory'; minutes: number };
+  enrolment: Omit<Parsed['enrolment'], 'second'> & { second: 'none' | 'device' | 'approval' | 'directory' };
 };
 
 /** The network policy that the file proposes. */
@@ -227,7 +245,7 @@ function settled(given: Parsed, home: string): Configuration {
     staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
     ...(directory ? { directory: { ...directory, ...filesOfDirectory(directory, absolute) } } : {}),
     // Who reads a Maildir on this very machine proves nothing more by a second device.
-    enrolment: { second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device'), minutes: enrolment.minutes },
+    enrolment: { ...enrolment, second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device') },
   };
 }
 
@@ -315,6 +333,7 @@ mail: { transport: maildir, directory: mail }
 # token: { module: /usr/lib/softhsm/libsofthsm2.so, label: ekms, pinFile: pin, profile: softhsm, workers: 2 }
 # database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }
 # enrolment: { minutes: 10 }                      # second: none | device | approval | directory; device, unless mail goes to a Maildir
+# clients: { linux: { minimum: "1.4.0" } }         # older ones are told to update
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
 # breakGlass: { hours: 48, announce: [] }          # at least 24; addresses that hear of it besides the administrators

@@ -8,6 +8,7 @@ import {
   type Audience,
   BreakGlass,
   Budgets,
+  ClientVersions,
   DeviceGuard,
   EmailChallenge,
   Employees,
@@ -227,9 +228,9 @@ async function joinRooms(
     from: configuration.mail.from,
   });
   const employees = new Employees(storage, audit, token, clock);
-  const apps = new AppCredentials(storage, audit, clock, { publicName: configuration.publicName, rootDigest });
-  const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
   const seal = await RowSeal.open(storage, token);
+  const apps = new AppCredentials(storage, audit, seal, clock, { publicName: configuration.publicName, rootDigest });
+  const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
   const { listen } = configuration;
   const origins = new Origins(
     configuration.publicName,
@@ -241,7 +242,7 @@ async function joinRooms(
   const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock);
   const invitations = new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators });
   const revocations = new RevocationLists(storage, audit, token, clock);
-  const registry = new DeviceRegistry(storage, audit, token, revocations, clock);
+  const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);
   const { escrow } = configuration;
   const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
@@ -274,6 +275,7 @@ async function joinRooms(
   );
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
   const sites = new Sites(configuration.networks);
+  const versions = new ClientVersions(configuration.clients);
   const budgets = new Budgets(storage, audit, clock, configuration.budgets, sites);
   const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode, second);
   const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
@@ -295,9 +297,25 @@ async function joinRooms(
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
   const announcements = new Announcements(storage, audit, mail, registry, clock, base, () => origins.of('staff'));
   const desk = new EnrolmentDesk(
-    { storage, audit, token, apps, challenges, employees, issuance, registry, announcements, budgets, clock, owners: directorySync },
+    {
+      storage,
+      audit,
+      token,
+      apps,
+      challenges,
+      employees,
+      issuance,
+      registry,
+      announcements,
+      budgets,
+      versions,
+      seal,
+      clock,
+      owners: directorySync,
+    },
     {
       second: configuration.enrolment.second,
+      windows: configuration.enrolment.windows,
       domains: configuration.domains,
       server: rootDigest,
       deviceDays: configuration.certificates.deviceDays,
@@ -324,7 +342,7 @@ async function joinRooms(
     backups: new Backups(storage, audit, token, clock, root, backupSettings(configuration)),
     apps,
     employees,
-    deviceGuard: new DeviceGuard(registry, devices, log, clock),
+    deviceGuard: new DeviceGuard(registry, devices, log, clock, versions),
     networks,
     budgets,
     origins,

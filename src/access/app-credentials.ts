@@ -1,18 +1,41 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { type SignedRequest, signatureHolds, signatureParameters } from '../codec/http-signature.js';
-import { type AuditActor, type AuditLog, type Clock, Fault, newId, orRefused, type Storage, type Unit } from '../foundation/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  newId,
+  orRefused,
+  type Storage,
+  sameBytes,
+  type Unit,
+} from '../foundation/index.js';
 import type { AppActor } from './actor.js';
 import type { Request } from './request.js';
+import type { RowSeal } from './row-seal.js';
 
 /** The file that IT ships with the managed app (docs/formats/enrolment.md). It holds a private key; EKMS keeps the public one only. */
 export interface AppCredentialFile {
   v: 1;
   id: string;
   platform: string;
+  release?: string;
   server: string;
   /** SHA-256 of the root certificate, base64url. */
   ca: string;
   key: string;
+}
+
+interface StoredApp {
+  id: string;
+  platform: string;
+  release: string | null;
+  /** SPKI, DER. */
+  public_key: Buffer;
+  state: 'active' | 'revoked' | 'stopped';
+  created: number;
 }
 
 /** How far a client's clock may be off, in seconds; a nonce is remembered for as long. */
@@ -22,39 +45,63 @@ export class AppCredentials {
   constructor(
     readonly storage: Storage,
     readonly audit: AuditLog,
+    private readonly seal: RowSeal,
     private readonly clock: Clock,
     private readonly appliance: { publicName: string; rootDigest: string },
   ) {}
 
-  async issue(platform: string, by: AuditActor): Promise<AppCredentialFile> {
+  /** @param release of the client that it is shipped with, so that one release can be withdrawn without the others */
+  async issue(platform: string, by: AuditActor, release?: string): Promise<AppCredentialFile> {
     if (!/^[a-z0-9][a-z0-9._-]{0,31}$/.test(platform))
       throw new Fault('malformed', 'platform-malformed', 'a platform is a short name such as linux, windows, macos, ios or android');
+    if (release !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$/.test(release))
+      throw new Fault('malformed', 'release-malformed', 'a release is a short word such as 2.4.1');
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const id = newId();
+    const app: StoredApp = {
+      id: newId(),
+      platform,
+      release: release ?? null,
+      public_key: publicKey.export({ type: 'spki', format: 'der' }),
+      state: 'active',
+      created: this.clock.now().getTime(),
+    };
+    const { id } = app;
     await this.storage.write(async (unit) => {
-      await unit.run('INSERT INTO apps (id, platform, public_key, state, created) VALUES (?, ?, ?, ?, ?)', [
-        id,
-        platform,
-        publicKey.export({ type: 'spki', format: 'der' }),
-        'active',
-        this.clock.now().getTime(),
+      await unit.run('INSERT INTO apps (id, platform, release, public_key, state, created, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [
+        ...[id, platform, app.release, app.public_key, app.state, app.created],
+        this.#mac(app),
       ]);
-      await this.audit.append(unit, { action: 'app.issue', outcome: 'done', actor: by, subject: id, facts: { platform } });
+      const facts = { platform, ...(release ? { release } : {}) };
+      await this.audit.append(unit, { action: 'app.issue', outcome: 'done', actor: by, subject: id, facts });
     });
     const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-    return { v: 1, id, platform, server: this.appliance.publicName, ca: this.appliance.rootDigest, key };
+    const { publicName, rootDigest } = this.appliance;
+    return { v: 1, id, platform, ...(release ? { release } : {}), server: publicName, ca: rootDigest, key };
   }
 
-  async revoke(id: string, by: AuditActor): Promise<void> {
+  /** Ends a credential. With `devices`, whatever was enrolled with it gets nothing from this unit on; ending each is the caller's. */
+  async revoke(id: string, by: AuditActor, devices = false): Promise<void> {
+    const state = devices ? 'stopped' : 'revoked';
     await this.storage.write(async (unit) => {
-      const changed = await unit.run("UPDATE apps SET state = 'revoked' WHERE id = ? AND state = 'active'", [id]);
-      if (changed === 0) throw new Fault('not-found', 'app-unknown', 'there is no active app credential of this id');
-      await this.audit.append(unit, { action: 'app.revoke', outcome: 'done', actor: by, subject: id });
+      const app = await unit.one<StoredApp>('SELECT id, platform, release, public_key, state, created FROM apps WHERE id = ?', [id]);
+      // One that was revoked alone may be revoked with its devices later.
+      if (!app || app.state === 'stopped' || app.state === state)
+        throw new Fault('not-found', 'app-unknown', 'there is no active app credential of this id');
+      await unit.run('UPDATE apps SET state = ?, mac = ? WHERE id = ?', [state, this.#mac({ ...app, state }), id]);
+      await this.audit.append(unit, { action: 'app.revoke', outcome: 'done', actor: by, subject: id, facts: { devices } });
     });
   }
 
-  async list(): Promise<{ id: string; platform: string; state: string; created: number }[]> {
-    return this.storage.all('SELECT id, platform, state, created FROM apps ORDER BY created');
+  async list(): Promise<{ id: string; platform: string; release: string | null; state: string; created: number }[]> {
+    return this.storage.all('SELECT id, platform, release, state, created FROM apps ORDER BY created');
+  }
+
+  #isSealed({ mac, ...app }: StoredApp & { mac: Buffer | null }): boolean {
+    return mac !== null && sameBytes(this.#mac(app), mac);
+  }
+
+  #mac({ public_key, ...row }: StoredApp): Buffer {
+    return this.seal.mac('apps', { ...row, public_key: base64url(public_key) });
   }
 
   /** Rejects with `app-signature-malformed`, `app-unknown`, `app-signature-wrong`, `app-clock`; each refusal is an entry. */
@@ -68,11 +115,11 @@ export class AppCredentials {
 
   async #admit(signed: SignedRequest, request: Request): Promise<AppActor> {
     const { keyid, nonce, created } = signatureParameters(signed);
-    const app = await this.storage.one<{ platform: string; public_key: Buffer; state: string }>(
-      'SELECT platform, public_key, state FROM apps WHERE id = ?',
+    const app = await this.storage.one<StoredApp & { mac: Buffer | null }>(
+      'SELECT id, platform, release, public_key, state, created, mac FROM apps WHERE id = ?',
       [keyid],
     );
-    if (app?.state !== 'active')
+    if (app?.state !== 'active' || !this.#isSealed(app))
       throw new Fault('unauthenticated', 'app-unknown', 'this app credential is not known here or has been revoked');
     if (!signatureHolds(signed, app.public_key))
       throw new Fault('unauthenticated', 'app-signature-wrong', 'the signature of the app credential does not fit the request');

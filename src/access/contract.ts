@@ -50,7 +50,15 @@ export type Admitted = 'device' | 'app' | 'administrator' | 'staff';
 export const REFUSALS = {
   device: {
     401: ['device-certificate-missing'],
-    403: ['device-untrusted', 'device-unknown', 'device-blocked', 'employee-blocked', 'device-over-budget', 'person-over-budget'],
+    403: [
+      'device-untrusted',
+      'device-unknown',
+      'device-blocked',
+      'employee-blocked',
+      'client-too-old',
+      'device-over-budget',
+      'person-over-budget',
+    ],
     503: ['storage-unavailable', 'storage-busy', 'audit-unavailable'],
   },
   app: {

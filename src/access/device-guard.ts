@@ -1,6 +1,7 @@
 import { readDeviceCertificate, type TrustedDevice } from '../codec/x509/index.js';
 import { type AuditLog, base64url, type Clock, Fault, orRefused, type Storage, sha256 } from '../foundation/index.js';
 import type { DeviceActor } from './actor.js';
+import type { ClientVersions } from './client-versions.js';
 import type { DeviceTrust } from './device-trust.js';
 import type { Request } from './request.js';
 
@@ -14,9 +15,10 @@ export class DeviceGuard {
     private readonly deviceAuthority: Buffer,
     private readonly log: { storage: Storage; audit: AuditLog },
     private readonly clock: Clock,
+    private readonly versions: ClientVersions,
   ) {}
 
-  /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`, `device-over-budget`, `person-over-budget`. */
+  /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`, `client-too-old`, `device-over-budget`, `person-over-budget`. */
   async admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
     const facts = certificate ? { facts: { certificate: base64url(sha256(certificate)) } } : {};
     return orRefused(
@@ -37,8 +39,11 @@ export class DeviceGuard {
     if (!known || known.id !== read.device || known.employee !== read.employee)
       throw new Fault('forbidden', 'device-unknown', 'this device is not enrolled here');
     if (known.state !== 'active') throw new Fault('forbidden', 'device-blocked', `this device is ${known.state}; enrol it again`);
+    if (known.appState === 'stopped')
+      throw new Fault('forbidden', 'device-blocked', 'the client of this device was withdrawn; enrol it again');
     if (known.employeeState !== 'active')
       throw new Fault('forbidden', 'employee-blocked', 'this person has left; keys are not handed out any more');
+    this.versions.require(known.platform, request.client);
     if (known.frozen === 'device')
       throw new Fault('forbidden', 'device-over-budget', 'this device asked for far more than usual; an administrator must look at it');
     if (known.frozen === 'person')

@@ -3,8 +3,10 @@ export interface KnownDevice {
   id: string;
   employee: string;
   deliveryKey: Buffer;
-  /** The app credential that it was enrolled with. */
+  platform: string;
+  /** The app credential that it was enrolled with; `stopped`: it was revoked together with its devices. */
   app: string;
+  appState: 'active' | 'revoked' | 'stopped' | null;
   state: 'active' | 'frozen' | 'revoked';
   employeeState: 'active' | 'stopped';
   /** What a budget has frozen: this device, its person, or neither. */

@@ -9,6 +9,7 @@ export { type ActRequest, Approvals, type Quorum } from './approvals.js';
 export { BreakGlass, type BreakGlassCase } from './break-glass.js';
 export { type BudgetLimits, budgetsShape } from './budget-limits.js';
 export { Budgets, type Spending } from './budgets.js';
+export { ClientVersions, VERSION } from './client-versions.js';
 export { type Admitted, type Answer, Contract, declared, type FormField, On, REFUSALS, type RouteContract } from './contract.js';
 export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';

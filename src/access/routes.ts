@@ -24,7 +24,10 @@ export type GuardedRequest = FastifyRequest & { actor?: AppActor | DeviceActor |
 
 const requestOf = (context: ExecutionContext): GuardedRequest => context.switchToHttp().getRequest<GuardedRequest>();
 /** Where a request came from, for routes that nobody is admitted to yet. */
-export const provenance = (request: GuardedRequest): Request => ({ id: String(request.id), network: peerOf(request.raw).network });
+export function provenance(request: GuardedRequest): Request {
+  const { 'ekms-client': client } = request.headers;
+  return { id: String(request.id), network: peerOf(request.raw).network, ...(typeof client === 'string' ? { client } : {}) };
+}
 
 /**
  * The first guard of every route: a route answers only on the listener of its class; elsewhere it does not exist. Routes without a class answer

@@ -25,17 +25,20 @@ async function employeeOf(house: House, text: string): Promise<string> {
 /** The one table of operator acts. The control socket, the command line and the administration listener all go by it. */
 export const ACTS = {
   'app.issue': act({
-    args: z.strictObject({ platform: z.string().max(64) }),
+    args: z.strictObject({ platform: z.string().max(64), release: z.string().max(64).optional() }),
     roles: ['operator'],
     danger: 'two-persons',
     collected: true,
-    perform: (house, { platform }, by) => house.apps.issue(platform, by),
+    perform: (house, { platform, release }, by) => house.apps.issue(platform, by, release),
   }),
   // Taking away is done at once: a credential that leaked does not wait for a second person.
   'app.revoke': act({
-    args: z.strictObject({ id }),
+    args: z.strictObject({ id, devices: z.boolean().default(false) }),
     roles: ['operator', 'security-officer'],
-    perform: (house, { id }, by) => house.apps.revoke(id, by),
+    perform: async (house, { id, devices }, by) => {
+      await house.apps.revoke(id, by, devices);
+      return devices ? { devices: await house.registry.endAllOf(id, by) } : undefined;
+    },
   }),
   'app.list': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: (house) => house.apps.list() }),
   'pool.fill': act({

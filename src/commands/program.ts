@@ -60,12 +60,16 @@ export function program(installation: Installation, version: string): Command {
   app
     .command('issue')
     .requiredOption('--platform <name>')
+    .option('--release <version>', 'of the client that it is shipped with')
     .requiredOption('-o, --output <file>')
-    .action(async ({ platform, output }: { platform: string; output: string }) => {
-      await intoFile(output, () => act('app.issue', { platform }, installation));
+    .action(async ({ platform, release, output }: { platform: string; release?: string; output: string }) => {
+      await intoFile(output, () => act('app.issue', { platform, ...(release ? { release } : {}) }, installation));
       console.error(`${output} holds a private key: ship it inside the managed app only`);
     });
-  app.command('revoke <id>').action((id: string) => does('app.revoke')({ id }));
+  app
+    .command('revoke <id>')
+    .option('--devices', 'also end every device that was enrolled with it, at once', false)
+    .action((id: string, { devices }: { devices: boolean }) => does('app.revoke')({ id, devices }));
   app.command('list').action(() => does('app.list')({}));
 
   const pool = ekms.command('pool').description('ready key pairs');

@@ -1,6 +1,16 @@
 import { auditActor, type DeviceActor, DeviceTrust, type KnownDevice } from '../access/index.js';
 import type { RevocationLists } from '../certificates/index.js';
-import { type AuditActor, type AuditLog, type Clock, Fault, orRefused, type Storage, sha256, type Unit } from '../foundation/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  type Clock,
+  Fault,
+  orRefused,
+  type Reader,
+  type Storage,
+  sha256,
+  type Unit,
+} from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { Token } from '../tokens/index.js';
 
@@ -26,6 +36,9 @@ export interface NewDevice {
   app: string;
 }
 
+/** Devices that end in one unit of work. */
+const AT_ONCE = 100;
+
 /** The devices of all people: who they are, and their end. What ends here is blocked in the token process too, where no database can undo it. */
 export class DeviceRegistry extends DeviceTrust {
   constructor(
@@ -34,13 +47,15 @@ export class DeviceRegistry extends DeviceTrust {
     private readonly token: Token,
     private readonly revocations: RevocationLists,
     private readonly clock: Clock,
+    /** Active devices that one person may have. */
+    private readonly most: number,
   ) {
     super();
   }
 
   override find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
     return this.storage.one<KnownDevice>(
-      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", d.app AS "app", (SELECT min(f.scope) FROM budget_freezes f WHERE f.subject IN (d.id, d.employee)) AS "frozen", (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?',
+      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", d.platform AS "platform", d.app AS "app", (SELECT a.state FROM apps a WHERE a.id = d.app) AS "appState", (SELECT min(f.scope) FROM budget_freezes f WHERE f.subject IN (d.id, d.employee)) AS "frozen", (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?',
       [certificateDigest],
     );
   }
@@ -56,6 +71,19 @@ export class DeviceRegistry extends DeviceTrust {
   async requireFresh(jkt: string, deliveryDigest: Buffer): Promise<void> {
     const used = await this.storage.one('SELECT id FROM devices WHERE identity_jkt = ? OR delivery_digest = ?', [jkt, deliveryDigest]);
     if (used) throw new Fault('conflict', 'device-key-used', 'a device with this key is or was enrolled; make new keys');
+  }
+
+  /** Throws `device-cap` when this person has as many active devices as they may: none of them gives way by itself. */
+  async requireRoom(reader: Reader, employee: string): Promise<void> {
+    const { count = 0 } =
+      (await reader.one<{ count: number }>("SELECT count(*) AS count FROM devices WHERE employee = ? AND state = 'active'", [employee])) ??
+      {};
+    if (Number(count) >= this.most)
+      throw new Fault(
+        'conflict',
+        'device-cap',
+        `you have ${count} devices, as many as you may: remove one of them ("mesign devices"), or ask your administrator`,
+      );
   }
 
   async insert(unit: Unit, device: NewDevice): Promise<void> {
@@ -100,23 +128,7 @@ export class DeviceRegistry extends DeviceTrust {
 
   /** Ends a device: `revoked` for good, `frozen` because the person said "this was not me". Both need a new enrolment. */
   async end(id: string, state: 'revoked' | 'frozen', by: AuditActor): Promise<void> {
-    await this.storage.write(async (unit) => {
-      const device = await unit.one<{ employee: string; serial: string }>('SELECT employee, serial FROM devices WHERE id = ?', [id]);
-      if (!device) throw new Fault('not-found', 'device-unknown', 'there is no device of this id');
-      const changed = await unit.run("UPDATE devices SET state = ? WHERE id = ? AND state <> 'revoked' AND state <> ?", [state, id, state]);
-      if (changed === 0) throw new Fault('conflict', 'device-ended', 'this device is ended already');
-      await unit.run('DELETE FROM deliveries WHERE device = ?', [id]);
-      await this.revocations.revoke(unit, device.serial, state === 'frozen' ? 'keyCompromise' : 'cessationOfOperation', by);
-      await this.audit.append(unit, {
-        action: state === 'frozen' ? 'device.freeze' : 'device.revoke',
-        outcome: 'done',
-        actor: by,
-        employee: device.employee,
-        device: id,
-      });
-      await fulfil(unit, id);
-      await intend(unit, id, 'block-device', {}, this.clock);
-    });
+    await this.storage.write((unit) => this.#end(unit, id, state, by));
     await this.settleBlock(id);
   }
 
@@ -135,6 +147,44 @@ export class DeviceRegistry extends DeviceTrust {
     }
     if (devices.length > 0) await this.revocations.publish('devices');
     return devices.length;
+  }
+
+  async #end(unit: Unit, id: string, state: 'revoked' | 'frozen', by: AuditActor): Promise<void> {
+    const device = await unit.one<{ employee: string; serial: string }>('SELECT employee, serial FROM devices WHERE id = ?', [id]);
+    if (!device) throw new Fault('not-found', 'device-unknown', 'there is no device of this id');
+    const changed = await unit.run("UPDATE devices SET state = ? WHERE id = ? AND state <> 'revoked' AND state <> ?", [state, id, state]);
+    if (changed === 0) throw new Fault('conflict', 'device-ended', 'this device is ended already');
+    await unit.run('DELETE FROM deliveries WHERE device = ?', [id]);
+    await this.revocations.revoke(unit, device.serial, state === 'frozen' ? 'keyCompromise' : 'cessationOfOperation', by);
+    await this.audit.append(unit, {
+      action: state === 'frozen' ? 'device.freeze' : 'device.revoke',
+      outcome: 'done',
+      actor: by,
+      employee: device.employee,
+      device: id,
+    });
+    await fulfil(unit, id);
+    await intend(unit, id, 'block-device', {}, this.clock);
+  }
+
+  /**
+   * Ends every device that an app credential enrolled. They get nothing from the moment that the credential is `stopped` (the guard looks at it);
+   * here each one also ends for good, in units that others can come between. Resolves with their number.
+   */
+  async endAllOf(app: string, by: AuditActor): Promise<number> {
+    const all = await this.storage.all<{ id: string }>("SELECT id FROM devices WHERE app = ? AND state = 'active' ORDER BY id", [app]);
+    for (let at = 0; at < all.length; at += AT_ONCE) {
+      const some = all.slice(at, at + AT_ONCE).map(({ id }) => id);
+      await this.storage.write(async (unit) => {
+        for (const id of some) await this.#end(unit, id, 'revoked', by);
+      });
+      for (const id of some) await this.token.block(id);
+    }
+    if (all.length > 0) await this.revocations.publish('devices');
+    await this.storage.write(async (unit) => {
+      for (const { id } of all) await fulfil(unit, id);
+    });
+    return all.length;
   }
 
   /** Blocks the device in the token process and publishes its revocation; also run at start for intents that a crash left open. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { VERSION } from '../access/index.js';
 import { shapes } from '../foundation/index.js';
 
 /** docs/formats/enrolment.md as shapes: what is parsed, and what is promised. */
@@ -16,6 +17,7 @@ export const enrolmentRequest = z
     csr: shapes.base64(4096).meta({ description: 'PKCS#10, DER: the identity key, ECDSA P-256.' }),
     delivery: shapes.base64(2048).meta({ description: 'SubjectPublicKeyInfo, DER: RSA of 3072 bits or more.' }),
     platform,
+    version: z.string().regex(VERSION).optional().meta({ description: 'Of the client, such as 1.4.0.' }),
     name: name.optional(),
   })
   .meta({ id: 'EnrolmentRequest' });

@@ -18,6 +18,8 @@ export interface Enrolment {
   challenge: string;
   state: EnrolmentState;
   waitsFor: SecondProof | null;
+  /** Seal of a yes. */
+  decision: Buffer | null;
   attempts: number;
   /** Until when an answer counts, in milliseconds; the sealed record's own `expires` says until when a certificate may be issued. */
   answerBy: number;
@@ -41,6 +43,7 @@ interface EnrolmentRow {
   challenge: string;
   state: EnrolmentState;
   waits_for: SecondProof | null;
+  decision: Buffer | null;
   attempts: number;
   expires: number;
   issue_by: number;
@@ -72,6 +75,7 @@ const enrolment = (row: EnrolmentRow): Enrolment => ({
   challenge: row.challenge,
   state: row.state,
   waitsFor: row.waits_for,
+  decision: row.decision,
   attempts: row.attempts,
   answerBy: row.expires,
   requested: row.requested,

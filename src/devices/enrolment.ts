@@ -5,9 +5,11 @@ import {
   auditActor,
   type Binding,
   type Budgets,
+  type ClientVersions,
   type DeviceActor,
   type EmailChallenge,
   type Employees,
+  type RowSeal,
   type StaffActor,
 } from '../access/index.js';
 import { certificateTimes, insertCertificate, type KeyIssuance, type PreparedKey, pem } from '../certificates/index.js';
@@ -56,6 +58,8 @@ export interface EnrolmentRequest {
   /** SPKI, DER. */
   delivery: Buffer;
   platform: string;
+  /** Of the client, as it says itself. */
+  version: string | undefined;
   name: string | null;
 }
 
@@ -74,6 +78,8 @@ export type AnswerOutcome =
 export interface EnrolmentSettings {
   second: 'none' | SecondProof;
   domains: readonly string[];
+  /** Times in which devices may be enrolled; none: always. */
+  windows: readonly { from: string; to: string }[];
   /** SHA-256 of the root certificate, base64url. */
   server: string;
   deviceDays: number;
@@ -89,6 +95,9 @@ const APPROVAL_TIME = 7 * 86_400_000;
 /** Ways of signing in at the staff page that are more than control of the mailbox, and how fresh they must be, in milliseconds. */
 const DIRECTORY_METHODS: readonly string[] = ['oidc', 'ldap'];
 const FRESH = 10 * 60_000;
+
+/** What an approval seals. */
+const approval = (id: string) => ({ id, decision: 'approved' });
 
 const spent = () => new Fault('conflict', 'enrolment-spent', 'this enrolment has been finished already; begin a new one');
 
@@ -114,6 +123,8 @@ export class EnrolmentDesk {
       registry: DeviceRegistry;
       announcements: Announcements;
       budgets: Budgets;
+      versions: ClientVersions;
+      seal: RowSeal;
       clock: Clock;
       owners: AddressOwners | undefined;
     },
@@ -132,6 +143,8 @@ export class EnrolmentDesk {
     return orRefused({ storage, audit }, event, async () => {
       if (!this.settings.domains.includes(ask.address.domain))
         throw new Fault('forbidden', 'domain-not-served', 'this appliance does not serve mail addresses of this domain');
+      this.#requireOpen();
+      this.parts.versions.require(app.platform, ask.version);
       requireDeliveryKey(ask.delivery);
       const spki = await readCertificationRequest(ask.csr);
       const jkt = thumbprint(spki);
@@ -186,6 +199,7 @@ export class EnrolmentDesk {
             challenge: challenge.id,
             state: 'open',
             waitsFor: null,
+            decision: null,
             attempts: 0,
             answerBy: challenge.expires,
             requested,
@@ -200,6 +214,13 @@ export class EnrolmentDesk {
         };
       });
     });
+  }
+
+  #requireOpen(): void {
+    const { windows } = this.settings;
+    const now = this.parts.clock.now().getTime();
+    if (windows.length > 0 && !windows.some(({ from, to }) => Date.parse(from) <= now && now < Date.parse(to)))
+      throw new Fault('forbidden', 'enrolment-closed', 'devices are enrolled at announced times only; ask your administrator for the next');
   }
 
   /** Exactly one of any number of right answers enrols the device; the others are `enrolment-spent`. */
@@ -218,7 +239,11 @@ export class EnrolmentDesk {
       return this.#byAddress.run<AnswerOutcome>(asked.sealed.record.address, async () => {
         const enrolment = await this.#ofPresentOwner(asked, () => this.#require(app, id, given));
         const waitsFor =
-          enrolment.state === 'open' ? await this.#secondProof(enrolment) : enrolment.state === 'waiting' ? enrolment.waitsFor : null;
+          enrolment.state === 'open'
+            ? await this.#secondProof(enrolment)
+            : enrolment.state === 'waiting'
+              ? (enrolment.waitsFor ?? 'approval')
+              : null;
         if (!waitsFor) return this.#finish(app, enrolment, given.answer);
         if (enrolment.state === 'open') await this.#wait(app, enrolment, waitsFor);
         return { state: 'waiting', for: waitsFor };
@@ -251,7 +276,9 @@ export class EnrolmentDesk {
     } as const;
     await orRefused({ storage, audit }, event, async () => {
       const mine = (await this.waitingFor(actor)).some((enrolment) => enrolment.sealed.record.id === id);
-      if (!mine) throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
+      // Whatever the row says it waits for: by policy `approval` an administrator decides.
+      if (!mine || this.settings.second !== 'device')
+        throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
       await this.#decide(id, confirm, { ...event, facts: { confirm } });
     });
   }
@@ -281,7 +308,8 @@ export class EnrolmentDesk {
       if (clock.now().getTime() - actor.session.proved > FRESH)
         throw new Fault('forbidden', 'proof-needed', 'you signed in too long ago for this: sign out, and in again');
       const mine = (await this.waitingForStaff(actor)).some((enrolment) => enrolment.sealed.record.id === id);
-      if (!mine) throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
+      if (!mine || this.settings.second !== 'directory')
+        throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for you');
       await this.#decide(id, confirm, event);
     });
   }
@@ -299,6 +327,7 @@ export class EnrolmentDesk {
     await this.parts.storage.write(async (unit) => {
       if (!(await moveEnrolment(unit, id, 'waiting', yes ? 'approved' : 'denied')))
         throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for a decision');
+      if (yes) await unit.run('UPDATE enrolments SET decision = ? WHERE id = ?', [this.parts.seal.mac('enrolments', approval(id)), id]);
       await this.parts.audit.append(unit, { ...event, outcome: 'done' });
     });
   }
@@ -330,6 +359,10 @@ export class EnrolmentDesk {
         'the answer does not fit: mailed half, returned half, keys and server must be those of this enrolment',
       );
     }
+    // The state is a word in a row; that somebody said yes is sealed.
+    const { decision } = enrolment;
+    if (enrolment.state === 'approved' && !(decision && this.parts.seal.holds('enrolments', approval(id), decision)))
+      throw new Fault('forbidden', 'decision-forged', 'the decision on this enrolment is not one that was made here');
     return enrolment;
   }
 
@@ -423,10 +456,11 @@ export class EnrolmentDesk {
     { known, proposed }: { known?: string; proposed?: Binding },
     begun: BegunEnrolment,
   ): Promise<void> {
-    const { storage, apps, employees, budgets, clock } = this.parts;
+    const { storage, apps, employees, budgets, registry, clock } = this.parts;
     const work = async (unit: Unit) => {
       await apps.spendNonce(unit, app);
       if (!(await moveEnrolment(unit, begun.enrolment, enrolment.state, 'spent'))) throw spent();
+      if (known) await registry.requireRoom(unit, known);
       if (proposed) await employees.insert(unit, proposed, auditActor(app));
       await intend(unit, begun.device, 'enrol', { ...begun }, clock);
     };
@@ -448,6 +482,7 @@ export class EnrolmentDesk {
     const { employee, address } = binding.sealed.record;
     const { device, serial, certificate, prepared } = done;
     const store = async (unit: Unit, key: PreparedKey | undefined) => {
+      await registry.requireRoom(unit, employee); // once more: others may have come in by another address of this person
       await registry.insert(unit, {
         id: device,
         employee,

@@ -41,13 +41,13 @@ export class EnrolmentsController {
         'delivery-key-malformed',
         'delivery-key-weak',
       ],
-      403: ['domain-not-served'],
+      403: ['domain-not-served', 'enrolment-closed', 'client-too-old'],
       409: ['device-key-used'],
     },
   })
   async request(@Who() app: AppActor, @Body() body: unknown): Promise<z.input<typeof enrolment>> {
-    const { address, name = null, ...rest } = parsedJson(enrolmentRequest, body);
-    return this.desk.request(app, { ...rest, name, address: parseAddress(address) });
+    const { address, name = null, version, ...rest } = parsedJson(enrolmentRequest, body);
+    return this.desk.request(app, { ...rest, name, version, address: parseAddress(address) });
   }
 
   @ForApps()
@@ -71,6 +71,7 @@ export class EnrolmentsController {
       403: [
         'answer-wrong',
         'enrolment-denied',
+        'decision-forged',
         'binding-ended',
         'record-forged',
         'record-stale',
@@ -79,7 +80,16 @@ export class EnrolmentsController {
         'employee-blocked',
       ],
       404: ['enrolment-unknown'],
-      409: ['enrolment-spent', 'device-key-used', 'binding-changed', 'key-state', 'pair-spent', 'duplicate', 'token-call-refused'],
+      409: [
+        'device-cap',
+        'enrolment-spent',
+        'device-key-used',
+        'binding-changed',
+        'key-state',
+        'pair-spent',
+        'duplicate',
+        'token-call-refused',
+      ],
       410: ['enrolment-expired'],
     },
   })

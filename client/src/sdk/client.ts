@@ -20,6 +20,7 @@ import {
   waiting,
 } from './shapes.js';
 import { type Answer, Transport, type TransportOptions } from './transport.js';
+import { CLIENT_VERSION } from './version.js';
 
 export interface EnrolmentRequest {
   address: string;
@@ -49,7 +50,12 @@ export class EkmsClient {
   }
 
   async requestEnrolment(app: AppCredential, ask: EnrolmentRequest): Promise<Enrolment> {
-    const body: Body<'POST /v1/enrolments'> = { ...ask, csr: ask.csr.toString('base64'), delivery: ask.delivery.toString('base64') };
+    const body: Body<'POST /v1/enrolments'> = {
+      ...ask,
+      csr: ask.csr.toString('base64'),
+      delivery: ask.delivery.toString('base64'),
+      version: CLIENT_VERSION,
+    };
     return shaped(enrolment, await this.#signed(app, '/v1/enrolments', body));
   }
 

@@ -156,6 +156,8 @@ export interface EnrolmentRequest {
   /** base64: SubjectPublicKeyInfo, DER: RSA of 3072 bits or more. */
   delivery: string;
   platform: string;
+  /** Of the client, such as 1.4.0. */
+  version?: string;
   name?: string;
 }
 
@@ -404,17 +406,20 @@ export type ProblemCode =
   | 'certificate-unknown'
   | 'challenge-unknown'
   | 'checkpoint-missing'
+  | 'client-too-old'
   | 'cms-malformed'
   | 'cms-not-enveloped'
   | 'crl-unknown'
   | 'cross-site'
   | 'csr-malformed'
   | 'csr-signature-wrong'
+  | 'decision-forged'
   | 'defect'
   | 'delivery-key-foreign'
   | 'delivery-key-malformed'
   | 'delivery-key-weak'
   | 'device-blocked'
+  | 'device-cap'
   | 'device-certificate-missing'
   | 'device-ended'
   | 'device-key-used'
@@ -428,6 +433,7 @@ export type ProblemCode =
   | 'domain-not-served'
   | 'duplicate'
   | 'employee-blocked'
+  | 'enrolment-closed'
   | 'enrolment-denied'
   | 'enrolment-expired'
   | 'enrolment-spent'

@@ -5,3 +5,4 @@ export type { EnrolmentAnswer, ProblemCode, Routes } from './contract.js';
 export { ApiProblem, isProblem } from './problem.js';
 export type { Decryption, Device, Enrolled, Enrolment, PendingEnrolment, ServedKey } from './shapes.js';
 export { parseServer, type TransportOptions } from './transport.js';
+export { CLIENT_VERSION } from './version.js';

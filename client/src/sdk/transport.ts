@@ -1,6 +1,7 @@
 import { Agent, type RequestOptions, request } from 'node:https';
 import { Fault } from '../../../src/foundation/index.js';
 import { problemOf } from './problem.js';
+import { CLIENT_VERSION } from './version.js';
 
 export interface TransportOptions {
   /** `https://host:port` */
@@ -40,6 +41,7 @@ export class Transport {
   async send(method: string, path: string, body?: Buffer, fields: Record<string, string> = {}): Promise<Answer> {
     const headers = {
       accept: 'application/json, application/problem+json',
+      'ekms-client': CLIENT_VERSION,
       ...(body && { 'content-type': 'application/json', 'content-length': body.length }),
       ...fields,
     };

@@ -5,6 +5,7 @@ import { Requests1795521000000 } from './0021-requests.js';
 import { Directory1795530000000 } from './0030-directory.js';
 import { StaffSignIn1795531000000 } from './0031-staff-sign-in.js';
 import { Budgets1795540000000 } from './0040-budgets.js';
+import { AppReleases1795541000000 } from './0041-app-releases.js';
 import { AuditTree1795550000000 } from './0050-audit-tree.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 
@@ -17,6 +18,7 @@ export const migrations = [
   Directory1795530000000,
   StaffSignIn1795531000000,
   Budgets1795540000000,
+  AppReleases1795541000000,
   Recovery1795570000000,
   AuditTree1795550000000,
 ] as const;
