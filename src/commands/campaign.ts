@@ -10,6 +10,10 @@ export const CAMPAIGNS = {
     script: 'test/faults/crash-campaign.mjs',
     words: 'kills the appliance at a named step under load, starts it again and looks for what was lost',
   },
+  'staff-timing': {
+    script: 'test/staff/timing-campaign.mjs',
+    words: 'measures whether sign-in tells by time or words who is there',
+  },
 } as const;
 export type CampaignName = keyof typeof CAMPAIGNS;
 

@@ -14,7 +14,7 @@ import {
   type Storage,
   sha256,
 } from '../foundation/index.js';
-import { type Directory, type DirectoryEntry, mailAddress } from './directory.js';
+import { askedOutside, type Directory, type DirectoryEntry, mailAddress } from './directory.js';
 import { isLoss, type KnownPerson, type Plan, plan, type Step } from './plan.js';
 import { readLastSync, type SyncOutcome, writeLastSync } from './sync-record.js';
 
@@ -110,12 +110,12 @@ export class DirectorySync {
    * between two runs. Rejects with `directory-unavailable`, `directory-unclear`, `directory-unlisted`.
    */
   async settle(address: Address): Promise<void> {
-    const entries = await this.parts.directory.byAddress(address);
+    const entries = await askedOutside(this.parts.directory.byAddress(address));
     const owner = (await this.parts.employees.bindingOf(address.key))?.sealed.record.employee;
     const known = await this.#known({ owner, ids: entries.map(({ id }) => id) });
     for (const { directory } of known)
       if (directory !== null && !entries.some(({ id }) => id === directory)) {
-        const other = await this.parts.directory.byId(directory);
+        const other = await askedOutside(this.parts.directory.byId(directory));
         if (other) entries.push(other);
       }
     const { steps, questions } = plan(entries, known, this.settings.domains);

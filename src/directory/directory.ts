@@ -1,4 +1,4 @@
-import { type Address, isFault, parseAddress } from '../foundation/index.js';
+import { type Address, Fault, isFault, parseAddress } from '../foundation/index.js';
 
 /** A person as the organisation's directory has them now. */
 export interface DirectoryEntry {
@@ -32,6 +32,17 @@ export function mailAddress(text: string): Address | undefined {
     return parseAddress(text);
   } catch (error) {
     if (isFault(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Asks on behalf of somebody who is no operator: of what is wrong with the directory they hear only that it does not answer. */
+export async function askedOutside<T>(asking: Promise<T>): Promise<T> {
+  try {
+    return await asking;
+  } catch (error) {
+    if (isFault(error, 'directory-refused') || isFault(error, 'directory-unavailable'))
+      throw new Fault('unavailable', 'directory-unavailable', 'your organisation’s directory does not answer; try again later', 60);
     throw error;
   }
 }

@@ -165,7 +165,7 @@ export class LdapDirectory extends Directory {
       minVersion: 'TLSv1.2',
       host: hostname,
       servername: hostname,
-      ...(caFile ? { ca: readFileSync(caFile) } : {}),
+      ...(caFile ? { ca: fileOf(caFile) } : {}),
     } as const;
     const client = new Client({ url, timeout: ANSWER, connectTimeout: CONNECT, ...(protocol === 'ldaps:' ? { tlsOptions: tls } : {}) });
     try {
@@ -235,10 +235,12 @@ function generalizedTime(text: string): number | undefined {
   return year === undefined ? undefined : Date.UTC(year, (month ?? 1) - 1, day, hour, minute, second);
 }
 
-function firstLine(file: string): string {
+const firstLine = (file: string): string => fileOf(file).split(/\r?\n/, 1)[0] ?? '';
+
+function fileOf(path: string): string {
   try {
-    return readFileSync(file, 'utf8').split(/\r?\n/, 1)[0] ?? '';
+    return readFileSync(path, 'utf8');
   } catch {
-    throw new Fault('misconfigured', 'directory-refused', `the directory's password file ${file} cannot be read`);
+    throw new Fault('misconfigured', 'directory-refused', `${path}, which directory names, cannot be read`);
   }
 }

@@ -1,5 +1,5 @@
 import type { Employees } from '../access/index.js';
-import { type Directory, mailAddress } from '../directory/index.js';
+import { askedOutside, type Directory, mailAddress } from '../directory/index.js';
 import { type Address, Fault, type Storage } from '../foundation/index.js';
 
 /** Whether whoever proves an address is somebody of this organisation now. */
@@ -21,7 +21,7 @@ export class Membership {
     const binding = await this.employees.bindingOf(address.key);
     const person =
       binding && (await this.storage.one<{ state: string }>('SELECT state FROM employees WHERE id = ?', [binding.sealed.record.employee]));
-    const entries = this.directory ? await this.directory.byAddress(address) : undefined;
+    const entries = this.directory ? await askedOutside(this.directory.byAddress(address)) : undefined;
     const isListed =
       entries === undefined ||
       entries.some(({ active, addresses }) => active && addresses.some((text) => mailAddress(text)?.key === address.key));

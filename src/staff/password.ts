@@ -1,5 +1,5 @@
 import type { Budgets, Request } from '../access/index.js';
-import type { Directory } from '../directory/index.js';
+import { askedOutside, type Directory } from '../directory/index.js';
 import type { Address } from '../foundation/index.js';
 import type { Attempts } from './attempts.js';
 import { refused } from './membership.js';
@@ -20,7 +20,7 @@ export class DirectoryPassword {
     await this.budgets.take(this.budgets.ofSignIn(request));
     this.byAddress.take(`address ${address.key}`);
     return this.sessions.begin('ldap', request, async () => {
-      const entry = await this.directory.signIn(address, password);
+      const entry = await askedOutside(this.directory.signIn(address, password));
       if (!entry) throw refused();
       return { address, personal: { directory: entry.id } };
     });

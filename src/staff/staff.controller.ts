@@ -105,7 +105,6 @@ export class StaffController {
       403: [...REFUSALS.ownPages[403], 'sign-in-refused'],
       404: OFF,
       429: ['budget-exceeded', 'too-many-attempts'],
-      500: ['directory-refused'],
       503: [...AWAY, 'directory-unavailable'],
     },
   })
@@ -141,7 +140,7 @@ export class StaffController {
   async finishOidc(@Req() request: GuardedRequest, @Res() reply: FastifyReply) {
     const oidc = on(this.doors.oidc);
     await leading(reply, async () => {
-      const query = request.url.slice(request.url.indexOf('?'));
+      const { search: query } = new URL(request.url, 'https://staff.invalid');
       const cookie = await oidc.finish(query, request.headers.cookie, provenance(request));
       return { location: '/', cookies: [cookie, oidc.endingCookie] };
     });

@@ -427,7 +427,6 @@ export type ProblemCode =
   | 'device-unknown'
   | 'device-untrusted'
   | 'directory-proof-needed'
-  | 'directory-refused'
   | 'directory-unavailable'
   | 'disk-full'
   | 'domain-not-served'
