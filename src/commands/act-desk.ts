@@ -33,7 +33,8 @@ export class ActDesk {
   async ask(name: string, args: unknown, by: Operator | AdministratorActor): Promise<Outcome> {
     const { administrators, approvals, signIn, storage, audit } = this.house;
     const row = rowOf(name);
-    const checked = parsed(row.args, args, 'the arguments');
+    const given = row.from && by.kind === 'administrator' ? { ...(args as object), from: by.request.network } : args;
+    const checked = parsed(row.args, given, 'the arguments');
     if (by.kind === 'administrator' && !(by.role && row.roles.includes(by.role)))
       throw new Fault('forbidden', 'role-missing', `this is for ${row.roles.join(' or ')} only`);
     const danger = typeof row.danger === 'function' ? row.danger(checked) : row.danger;
@@ -41,7 +42,7 @@ export class ActDesk {
     if (!danger) return { value: await row.perform(this.house, checked, actor) };
     if (by.kind === 'administrator') signIn.requireFresh(by);
     if (await administrators.bootstrap.isOver())
-      return { request: await approvals.file(name, args as Json, quorum(danger, by.kind), { kind: by.kind, id: by.id }) }; // it came as JSON
+      return { request: await approvals.file(name, given as Json, quorum(danger, by.kind), { kind: by.kind, id: by.id }) }; // it came as JSON
     await storage.write((unit) => audit.append(unit, { action: 'bootstrap.act', outcome: 'done', actor, facts: { act: name } }));
     return { value: await row.perform(this.house, checked, actor) };
   }

@@ -18,6 +18,8 @@ export interface Act<S extends z.ZodType = z.ZodType> {
   danger?: Danger | ((args: z.output<S>) => Danger | undefined);
   /** The result is for the one who asked (it holds a secret, or a link): once approved, they have it done themselves (`ekms request perform`). Else the last approval does it. */
   collected?: true;
+  /** Its `from` is the address that an administrator asks from, as the listener judged it, whatever they write; the operator says it themselves. */
+  from?: true;
   perform(house: House, args: z.output<S>, by: AuditActor): Promise<unknown>;
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { PolicyVersion } from '../access/index.js';
+import { type PolicyVersion, readPolicy } from '../access/index.js';
 import { act } from './act.js';
 
 const nothing = z.strictObject({});
@@ -29,6 +29,7 @@ export const POLICY_ACTS = {
   'policy.check': act({
     args: z.strictObject({ document: z.unknown(), from }),
     roles: ['operator', 'security-officer'],
+    from: true,
     perform: async (house, { document, from }) => {
       await house.networks.refresh();
       return house.networks.check(document, from);
@@ -37,12 +38,18 @@ export const POLICY_ACTS = {
   'policy.set': act({
     args: z.strictObject({ document: z.unknown(), from }),
     roles: ['security-officer'],
-    danger: 'two-persons',
+    from: true,
+    // What cannot be used is not even asked for.
+    danger: ({ document }) => {
+      readPolicy(document);
+      return 'two-persons';
+    },
     perform: async (house, { document, from }, by) => withTimes(await house.networks.set(document, by, from)),
   }),
   'policy.confirm': act({
     args: z.strictObject({ version: z.int().min(1), from }),
     roles: ['security-officer'],
+    from: true,
     perform: async (house, { version, from }, by) => withTimes(await house.networks.confirm(version, by, from)),
   }),
 } as const;
