@@ -101,7 +101,8 @@ export async function ceremony(
     writeFileSync(planFile(home), `${JSON.stringify(plan, null, 1)}\n`, { mode: 0o600, flag: 'wx' });
   }
   const { tokenState } = placesOf({ home } as never, installation);
-  if (!existsSync(tokenState))
+  // Where another user makes the token, only that one could tell.
+  if (loadConfiguration(home).token.socket === undefined && !existsSync(tokenState))
     // Of a try that ended before its token was there: those shares open nothing.
     for (const name of readdirSync(plan.out).filter((each) => each.startsWith('share-'))) rmSync(join(plan.out, name));
   if (!existsSync(join(home, 'ca.pem')))

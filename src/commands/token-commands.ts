@@ -25,15 +25,23 @@ export function tokenCommands(ekms: Command, home: () => string, { root }: Insta
     .option('--organisation <name>', 'name in the authorities’ certificates')
     .action(async ({ organisation }: { organisation?: string }) => {
       const { tokenRequest } = await import('./token-request.js');
+      const { begunCeremony } = await import('./ceremony.js');
       const { loadConfiguration } = await import('../configuration.js');
-      print(tokenRequest(loadConfiguration(home()), organisation));
+      const ceremony = begunCeremony(home());
+      print({
+        ...tokenRequest(loadConfiguration(home()), organisation ?? ceremony?.organisation),
+        ...(ceremony ? { custody: ceremony.plan } : {}),
+      });
     });
   token
     .command('init')
     .description('make token, key-encryption key and authorities from what ekms token request says, which is read from standard input')
     .option('--settings <file>', 'its settings', FILE)
     .option('--pin-file <file>', 'where the new PIN is written, for sealing; needed unless the settings name a file')
-    .action(({ settings, pinFile }: Where & { pinFile?: string }) => become(entry, 'init', settings, ...(pinFile ? [pinFile] : [])));
+    .option('--shares <folder>', 'where the custodians’ shares are written, after ekms ceremony has said who they are')
+    .action(({ settings, pinFile = '', shares = '' }: Where & { pinFile?: string; shares?: string }) =>
+      become(entry, 'init', settings, pinFile, shares),
+    );
   token
     .command('unseal')
     .description('give the PIN to a token process that was started without; it is read from the terminal or from standard input')

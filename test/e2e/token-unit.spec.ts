@@ -136,6 +136,33 @@ describe('the token process as a unit of its own', () => {
     expect(connectAs(STRANGER, CLIENTS, units)).toBe('connected');
   });
 
+  test('a ceremony with custodians is held by both: the shares are the token process’s own, the minutes the API’s', async () => {
+    units.tokenFile({ file: 'pin' });
+    const out = units.beside('shares');
+    const first = await units.ekms(
+      'ceremony',
+      '--custodian',
+      'Anna=paper',
+      '--custodian',
+      'Ben=paper',
+      '--threshold',
+      '2',
+      '--shares',
+      out,
+    );
+    expect(first.stderr).toContain('token-unavailable'); // there is no token yet; who the custodians are is known now
+    const request = (await units.ekms('token', 'request')).stdout;
+    expect(units.tell(request, 'token', 'init', '--settings', units.settings)).toMatchObject({ status: 78 });
+    expect(units.tell(request, 'token', 'init', '--settings', units.settings, '--shares', out)).toMatchObject({ status: 0, stderr: '' });
+    const shares = () => readdirSync(out).filter((name) => name.startsWith('share-'));
+    const made = shares();
+    expect(made).toHaveLength(2);
+    await units.startToken();
+    expect(await units.ekms('ceremony')).toMatchObject({ status: 0, stdout: expect.stringContaining('held: 2 shares') });
+    expect(shares()).toEqual(made);
+    expect(readdirSync(out)).toContain('minutes.pdf');
+  });
+
   test('the same file of settings with something wrong in it is told with its place', async () => {
     for (const [wrong, told] of [
       ['pin: maybe', 'pin'],
@@ -192,6 +219,14 @@ describe('an init that was cut', () => {
         (entry: { action: string }) => entry.action === 'appliance.init',
       ),
     ).toHaveLength(1);
+    const state = JSON.parse((await home.ekms('database', 'state')).stdout);
+    expect(state).toMatchObject({
+      file: home.file('ekms.db'),
+      known: true,
+      migrations: expect.arrayContaining(['FirstTables1795500000000']),
+    });
+    expect(state.entries).toBeGreaterThan(0);
+    expect(await home.ekms('database', 'migrate')).toMatchObject({ status: 0, stderr: '' });
     // Listening on the loopback, as it does at first: a certificate that names nothing beyond what its authority may.
     const { child } = await home.spawnServe();
     try {

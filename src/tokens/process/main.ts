@@ -19,10 +19,10 @@ const GRACE_MS = 10_000;
 
 /**
  * `main.js serve`, `main.js init` and `main.js restore`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
- * never outlives who started it. `main.js serve FILE` and `main.js init FILE [PINFILE]`: a process of its own user, with its token.yaml; init then
+ * never outlives who started it. `main.js serve FILE` and `main.js init FILE [PINFILE [SHARES]]`: a process of its own user, with its token.yaml; init then
  * reads from stdin what the authorities are to be called. Prints one line, `ready` or `failed {"kind", "code", "message"}`.
  */
-const [command, file, pinFile] = process.argv.slice(2);
+const [command, file, pinFile, shares] = process.argv.slice(2);
 const root = fileURLToPath(new URL('../../../..', import.meta.url));
 try {
   if (command === 'restore') {
@@ -53,12 +53,15 @@ try {
 /** Whoever asks says what the authorities are called, and nothing about paths or programs: those are of this file and this installation. */
 function initSettings(file: string, request: string): object {
   const { settings, softhsmTokens } = readTokenFile(file, root);
-  const { authorities, organisation, domains, publicName, urls } = z.looseObject({}).parse(parse(request));
+  const { authorities, organisation, domains, publicName, urls, custody } = z.looseObject({}).parse(parse(request));
+  if (custody !== undefined && !shares)
+    throw new Fault('misconfigured', 'shares-folder', 'there are custodians: say where their shares are written (--shares FOLDER)');
   return {
     token: { ...settings, ...(pinFile ? { pinFile: resolve(pinFile) } : {}) },
     ...(softhsmTokens === undefined ? {} : { softhsmTokens }),
     kekHelper: join(root, 'dist/native/ekms-kek'),
     ...{ authorities, organisation, domains, publicName, urls },
+    ...(custody === undefined || !shares ? {} : { custody: { plan: custody, out: resolve(shares) } }),
   };
 }
 
