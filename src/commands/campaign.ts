@@ -14,6 +14,10 @@ export const CAMPAIGNS = {
     script: 'test/staff/timing-campaign.mjs',
     words: 'measures whether sign-in tells by time or words who is there',
   },
+  'pdf-fuzz': {
+    script: 'test/codec/pdf/pdf-fuzz.mjs',
+    words: 'bends documents, encrypts or decrypts them, and looks for what is neither refused by name nor rewritten',
+  },
 } as const;
 export type CampaignName = keyof typeof CAMPAIGNS;
 

@@ -1,11 +1,22 @@
+import { randomBytes } from 'node:crypto';
 import { PDFDocument, PDFHexString, PDFName, PDFString, StandardFonts } from 'pdf-lib';
 
-/** A document with all that must survive: text, fonts, Info, XMP, an attachment, a form, outlines, page labels, structure. */
-export async function richPdf({ pages = 3, objectStreams = true, attachment = Buffer.from('the attached words') } = {}): Promise<Buffer> {
+/** `more`: random bytes on each page, as text. A document with all that must survive: text, fonts, Info, XMP, an attachment, a form, outlines, page labels, structure. */
+export async function richPdf({
+  pages = 3,
+  objectStreams = true,
+  attachment = Buffer.from('the attached words'),
+  more = 0,
+} = {}): Promise<Buffer> {
   const document = await PDFDocument.create();
   const font = await document.embedFont(StandardFonts.Helvetica);
   for (let number = 1; number <= pages; number++)
-    document.addPage([300, 400]).drawText(`Page ${number}: the quarterly figures are secret`, { x: 20, y: 350, size: 12, font });
+    document.addPage([300, 400]).drawText(`Page ${number}: the quarterly figures are secret${randomBytes(more).toString('base64')}`, {
+      x: 20,
+      y: 350,
+      size: 12,
+      font,
+    });
   document.setTitle('Quarterly figures (draft) \\ 季度');
   document.setAuthor('Anna Example');
   document.setSubject('secret');

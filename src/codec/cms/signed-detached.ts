@@ -61,9 +61,9 @@ export function ecdsaValue(signature: Uint8Array): Buffer {
 
 /** IssuerAndSerialNumber (RFC 5652 §10.2.4), as the certificate itself spells both. */
 export function issuerAndSerial(certificate: Uint8Array): Buffer {
-  // RFC 5280 §4.1: TBSCertificate opens with [0] version (always there in v3), serialNumber, signature, issuer.
-  const [serial, issuer] = [at(certificate, 0, 0, 1), at(certificate, 0, 0, 3)];
-  if (!serial || !issuer || serial.tag !== 0x02)
-    throw new Fault('malformed', 'certificate-malformed', 'this is not an X.509 version 3 certificate');
+  // RFC 5280 §4.1: TBSCertificate is [0] version (not there in version 1), serialNumber, signature, issuer.
+  const first = at(certificate, 0, 0, 0)?.tag === 0xa0 ? 1 : 0;
+  const [serial, issuer] = [at(certificate, 0, 0, first), at(certificate, 0, 0, first + 2)];
+  if (!serial || !issuer || serial.tag !== 0x02) throw new Fault('malformed', 'certificate-malformed', 'this is not an X.509 certificate');
   return sequence(issuer.whole, serial.whole);
 }

@@ -41,9 +41,9 @@ function inflated(bytes: Buffer, allowance: Allowance): Buffer {
     allowance.take(content.length);
     return content;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE')
-      throw excessive(`a structural stream of more than ${LIMITS.inflatedBytes} bytes`);
-    if (error instanceof Error && 'errno' in error) throw damaged('a structural stream does not inflate');
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ERR_BUFFER_TOO_LARGE') throw excessive(`a structural stream of more than ${LIMITS.inflatedBytes} bytes`);
+    if (code?.startsWith('Z_')) throw damaged('a structural stream does not inflate');
     throw error;
   }
 }

@@ -4,10 +4,10 @@ export const LIMITS = {
   objects: 8_388_607,
   /** Arrays and dictionaries inside one another. */
   depth: 200,
-  /** Values in one object: as many page references stand in the longest arrays. */
-  values: 1_000_000,
+  /** Values in one object, keys among them: more than page references stand in the longest arrays. */
+  values: 500_000,
   /** Bytes of one object without its stream. */
-  objectBytes: 16 * 2 ** 20,
+  objectBytes: 8 * 2 ** 20,
   /** Bytes of one cross-reference or object stream, inflated. */
   inflatedBytes: 16 * 2 ** 20,
   /** Bytes of all of them: this much, and so many times the file's size. Real ones inflate by 4 to 15. */

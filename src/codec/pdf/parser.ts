@@ -165,6 +165,7 @@ export class Parser {
       }
       if (octet !== 0x2f) throw damaged('a key of a dictionary is no name');
       const key = this.#name().text;
+      this.#values++;
       this.skipSpace();
       if (this.#peek() === 0x3e && this.#next() === 0x3e) continue;
       dict.set(key, this.value(depth + 1));
@@ -174,6 +175,7 @@ export class Parser {
   #hex(): Buffer {
     const end = this.bytes.indexOf(0x3e, this.at);
     if (end < 0) {
+      this.at = this.bytes.length;
       if (!this.isWhole) throw new WindowTooSmall();
       throw damaged('it ends inside a string');
     }
@@ -198,6 +200,7 @@ export class Parser {
       else if (octet === 0x29 && --open === 0) break;
     }
     if (at >= bytes.length) {
+      this.at = bytes.length;
       if (!this.isWhole) throw new WindowTooSmall();
       throw damaged('it ends inside a string');
     }

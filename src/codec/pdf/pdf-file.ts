@@ -32,7 +32,7 @@ export class PdfFile {
   decryption: Decryption | undefined;
 
   private constructor(readonly source: Source) {
-    this.#window = new Window(source);
+    this.#window = new Window(source, (bytes) => this.#consume(bytes));
     this.#allowance = new Allowance(source.size);
     if (source.read(0, 1024).indexOf('%PDF-') < 0) throw new Fault('malformed', 'pdf-not', 'this is not a PDF');
     try {

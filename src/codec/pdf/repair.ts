@@ -25,6 +25,7 @@ export function repairedPlaces(
   const trailer: Dict = new Map();
   let catalog: Ref | undefined;
   let end = 0;
+  const broken = new Set<number>();
   for (const head of heads(source)) {
     // What looks like an object inside a stream is content.
     if (head.at < end) continue;
@@ -36,7 +37,11 @@ export function repairedPlaces(
     const { number, generation, at } = head;
     const stored = attempt(() => readAt(at));
     end = stored?.data ? stored.data.at + stored.data.length : at + 1;
-    if (!stored) continue;
+    if (!stored) {
+      broken.add(number);
+      continue;
+    }
+    broken.delete(number);
     places.set(number, { kind: 'direct', at, generation }, true);
     if (!isDict(stored.value)) continue;
     const type = nameOf(stored.value.get('Type'));
@@ -46,6 +51,8 @@ export function repairedPlaces(
     if (trailer.has('Encrypt')) throw damaged('its cross-references are, and it is encrypted');
     for (const inside of packedIn(stored)) places.set(inside, { kind: 'packed', container: number, index: 0 }, true);
   }
+  // What is left out would be gone with the original.
+  for (const number of broken) throw damaged(`its object ${number} cannot be read`);
   if (places.end === 0) throw damaged('there are no objects in it');
   if (ENDS.every((word) => window.find(word, end) < 0))
     throw new Fault('malformed', 'pdf-truncated', 'the PDF is cut short: its end is missing');

@@ -11,7 +11,11 @@ export class Window {
   #start = 0;
   #bytes: Buffer = Buffer.alloc(0);
 
-  constructor(private readonly source: Source) {}
+  /** @param meter told of bytes that were looked at and came to nothing: a file may ask for that again and again */
+  constructor(
+    private readonly source: Source,
+    private readonly meter: (bytes: number) => void,
+  ) {}
 
   get size(): number {
     return this.source.size;
@@ -19,14 +23,16 @@ export class Window {
 
   parse<T>(at: number, read: (parser: Parser) => T): T {
     if (at < 0 || at >= this.source.size) throw damaged(`it points outside of itself, to ${at}`);
-    for (let length = WINDOW; ; length *= 4) {
+    for (let length = WINDOW; ; length = Math.min(4 * length, LIMITS.objectBytes)) {
       this.#cover(at, length);
       const isWhole = this.#start + this.#bytes.length === this.source.size;
+      const parser = new Parser(this.#bytes, at - this.#start, isWhole);
       try {
-        return read(new Parser(this.#bytes, at - this.#start, isWhole));
+        return read(parser);
       } catch (error) {
+        this.meter(parser.at - (at - this.#start));
         if (!(error instanceof WindowTooSmall)) throw error;
-        if (length > LIMITS.objectBytes) throw excessive(`an object of more than ${LIMITS.objectBytes} bytes`);
+        if (length >= LIMITS.objectBytes) throw excessive(`an object of more than ${LIMITS.objectBytes} bytes`);
       }
     }
   }
@@ -45,8 +51,12 @@ export class Window {
     const step = 2 ** 20;
     for (let from = at; from < this.source.size; from += step) {
       const found = this.source.read(from, step + word.length - 1).indexOf(word, 0, 'latin1');
-      if (found >= 0) return from + found;
+      if (found >= 0) {
+        this.meter(from + found - at);
+        return from + found;
+      }
     }
+    this.meter(this.source.size - at);
     return -1;
   }
 

@@ -15,7 +15,7 @@ import {
   type Source,
 } from '../../../src/codec/pdf/index.js';
 
-const VECTORS = resolve(__dirname, '../../vectors/pdf');
+const VECTORS = resolve('test/vectors/pdf');
 export const vector = (name: string): Buffer => readFileSync(resolve(VECTORS, name));
 /** The published test key of pyHanko: RSA-4096, pass phrase "secret". */
 export const testKey = createPrivateKey({ key: vector('pyhanko/selfsigned.key.pem'), passphrase: 'secret' });

@@ -1,0 +1,101 @@
+import { lockOf, PdfFile, permissionBits, publicKeySecurity, rewrite } from '../../../src/codec/pdf/index.js';
+import { isFault } from '../../../src/foundation/index.js';
+import { MemorySink, sourceOf, testCertificate, unlocked } from './documents.js';
+
+/** A generator that one number repeats (mulberry32). */
+export function dice(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+}
+
+const WORDS = [
+  'obj',
+  'endobj',
+  'stream',
+  'endstream',
+  'xref',
+  'trailer',
+  'startxref',
+  '<<',
+  '>>',
+  '[',
+  ']',
+  '(',
+  ')',
+  '/Length',
+  '/Prev',
+  '/N',
+  '/First',
+  '/W',
+  '/Size',
+  '/Kids',
+  'R',
+  '0 0 R',
+  '1 0 R',
+  '99999999999',
+  '-1',
+  '%PDF-1.7',
+  '#00',
+];
+
+/** One document bent: octets changed, cut, doubled, moved, words put in, numbers made large. */
+export function mutated(original: Buffer, roll: (below: number) => number): Buffer {
+  let bytes = Buffer.from(original);
+  for (let times = 1 + roll(4); times > 0; times--) {
+    const at = roll(bytes.length || 1);
+    const length = 1 + roll(64);
+    const kind = roll(7);
+    if (kind === 0) bytes[at] = roll(256);
+    else if (kind === 1) bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + length)]);
+    else if (kind === 2) bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at, at + length), bytes.subarray(at)]);
+    else if (kind === 3)
+      bytes = Buffer.concat([bytes.subarray(0, at), Buffer.from(WORDS[roll(WORDS.length)] ?? ''), bytes.subarray(at + roll(8))]);
+    else if (kind === 4) bytes = bytes.subarray(0, Math.max(1, bytes.length - roll(2 * length)));
+    else if (kind === 5)
+      for (let index = 0; index < length && at + index < bytes.length; index++)
+        bytes[at + index] = (bytes[at + index] ?? 0) ^ (1 << roll(8));
+    else {
+      // A digit somewhere becomes another: lengths, offsets, numbers of objects.
+      for (let index = at; index < bytes.length; index++)
+        if ((bytes[index] ?? 0) >= 0x30 && (bytes[index] ?? 0) <= 0x39) {
+          bytes[index] = 0x30 + roll(10);
+          break;
+        }
+    }
+  }
+  return bytes;
+}
+
+export interface Told {
+  outcome: string;
+  milliseconds: number;
+}
+
+const security = publicKeySecurity(
+  [{ certificates: [testCertificate], permissions: permissionBits('owner') }],
+  { transport: 'pkcs1', cipher: 'aes-256-cbc' },
+  'all',
+);
+
+/** Encrypts what is plain, decrypts what opens. Whatever is not a Fault comes out as what it is. */
+export function tried(bytes: Buffer): Told {
+  const began = performance.now();
+  let outcome: string;
+  try {
+    const isPlain = lockOf(PdfFile.open(sourceOf(bytes))).kind !== 'public-key';
+    const sink = new MemorySink();
+    if (isPlain) rewrite(PdfFile.open(sourceOf(bytes)), sink, { security, signatures: 'break' });
+    else rewrite(unlocked(bytes), sink, { signatures: 'break' });
+    outcome = 'done';
+  } catch (error) {
+    if (isFault(error)) outcome = error.code;
+    else if (error instanceof Error && error.message === 'the key opens none of the envelopes') outcome = 'not-opened';
+    else outcome = `DEFECT ${error instanceof Error ? error.stack : String(error)}`;
+  }
+  return { outcome, milliseconds: performance.now() - began };
+}
