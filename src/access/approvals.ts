@@ -215,8 +215,6 @@ export class Approvals {
     const row = await this.#row(storage, id);
     if (row.state !== 'open') throw closed(row);
     this.#requireTime(row);
-    // What somebody asked for who is no administrator any more is nobody's wish.
-    if (row.requester_kind === 'administrator') await this.parts.administrators.active(row.requester);
     const request = await this.#read(row);
     if (request.state !== 'approved')
       throw new Fault(

@@ -1,7 +1,7 @@
 import { userInfo } from 'node:os';
 import { z } from 'zod';
 import type { ActRequest, AdministratorActor, Quorum } from '../access/index.js';
-import { type AuditActor, base64url, Fault, isFault, type Json, parsed } from '../foundation/index.js';
+import { type AuditActor, base64url, Fault, isFault, type Json, parsed, type Role } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { type Act, act, type Danger, type RequestActName } from './act.js';
 import { ACTS } from './acts.js';
@@ -35,8 +35,7 @@ export class ActDesk {
     const row = rowOf(name);
     const given = row.from && by.kind === 'administrator' ? { ...(args as object), from: by.request.network } : args;
     const checked = parsed(row.args, given, 'the arguments');
-    if (by.kind === 'administrator' && !(by.role && row.roles.includes(by.role)))
-      throw new Fault('forbidden', 'role-missing', `this is for ${row.roles.join(' or ')} only`);
+    if (by.kind === 'administrator') requireRole(row, by.role);
     const danger = typeof row.danger === 'function' ? row.danger(checked) : row.danger;
     const actor: AuditActor & { id: string } = { kind: by.kind, id: by.id };
     if (!danger) return { value: await row.perform(this.house, checked, actor) };
@@ -84,6 +83,8 @@ export class ActDesk {
   #perform(id: string): Promise<unknown> {
     return this.house.approvals.perform(id, async ({ act: name, args, requester }) => {
       const row = rowOf(name);
+      // Whoever may not ask for it any more has not asked.
+      if (requester.kind === 'administrator') requireRole(row, (await this.house.administrators.active(requester.id)).role);
       return row.perform(this.house, parsed(row.args, args, 'the arguments'), requester);
     });
   }
@@ -120,6 +121,12 @@ const REQUEST_ACTS = {
 } satisfies Record<RequestActName, unknown>;
 
 const ALL: Record<string, unknown> = { ...ACTS, ...REQUEST_ACTS };
+
+function requireRole({ roles }: Act, role: Role | null): void {
+  if (role && roles.includes(role)) return;
+  const whom = roles.length > 0 ? `for ${roles.join(' or ')} only` : 'asked for at the command line only';
+  throw new Fault('forbidden', 'role-missing', `this is ${whom}`);
+}
 
 function rowOf(name: string): Act {
   if (!Object.hasOwn(ALL, name))

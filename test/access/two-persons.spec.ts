@@ -169,6 +169,17 @@ describe('two persons', () => {
     await expect(house.act('request.perform', { id })).rejects.toMatchObject({ code: 'approvals-missing' });
   });
 
+  test('what somebody asked for who lost their role since is not done', async () => {
+    const { house, anna, boris, operator, auditor } = await site();
+    const id = ((await operator.act('app.issue', { platform: 'linux' })).json as { id: string }).id;
+    await boris.approve(id);
+    await boris.approve(await asked(anna, operator.id, 'auditor'));
+    await operator.signIn();
+    expect(await operator.ask('POST', `requests/${id}/performance`)).toMatchObject({ status: 403, code: 'role-missing' });
+    expect((await auditor.ask('GET', `requests/${id}`)).json).toMatchObject({ state: 'failed', reason: 'role-missing' });
+    expect(await house.house.apps.list()).toHaveLength(1);
+  });
+
   test('what is dangerous wants a fresh proof; two officers always remain', async () => {
     const { house, anna, boris, auditor } = await site();
     house.pass(6 * 60_000);

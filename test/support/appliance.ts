@@ -158,6 +158,10 @@ export class Appliance extends Home implements Door {
     return this.ports.client;
   }
 
+  get administration(): string {
+    return `https://localhost:${this.ports.administration}`;
+  }
+
   get pid(): number {
     return this.#server?.child.pid ?? 0;
   }

@@ -94,6 +94,10 @@ export class HouseInProcess implements Door {
     return pem(this.house.authorities.root);
   }
 
+  get administration(): string {
+    return this.house.origins.of('administration');
+  }
+
   /** The database, as whoever owns it has it. */
   get db(): House['storage'] {
     return this.house.storage;

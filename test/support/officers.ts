@@ -1,6 +1,15 @@
+import type { ActName } from '../../src/commands/acts.js';
 import { type RawAnswer, raw } from './browser.js';
-import type { HouseInProcess } from './house-in-process.js';
 import { SoftPasskey } from './soft-passkey.js';
+
+/** An appliance that administrators reach, in this process or in its own. */
+export interface AdministrationSite {
+  /** PEM */
+  readonly root: string;
+  /** Origin of the administration listener. */
+  readonly administration: string;
+  act(name: ActName, args: object): Promise<unknown>;
+}
 
 /** An administrator with a passkey in software, who speaks to the real administration listener. */
 export class TestAdministrator {
@@ -10,22 +19,22 @@ export class TestAdministrator {
   /** Sees every answer. */
   onAnswer: (method: string, path: string, answer: RawAnswer) => void = () => undefined;
 
-  private constructor(private readonly house: HouseInProcess) {
-    this.passkey = new SoftPasskey(house.house.origins.publicName, this.#base);
+  private constructor(private readonly site: AdministrationSite) {
+    this.passkey = new SoftPasskey(new URL(this.#base).hostname, this.#base);
   }
 
   /** Comes in by an invitation; during bootstrap with the role. */
   static async register(
-    house: HouseInProcess,
+    site: AdministrationSite,
     name: string,
     role?: string,
     link?: string,
     onAnswer?: TestAdministrator['onAnswer'],
   ): Promise<TestAdministrator> {
     const who = { name, address: `${name}@corp.example` };
-    const made = link ?? ((await house.act('admin.invite', role ? { role } : {})) as { link: string }).link;
+    const made = link ?? ((await site.act('admin.invite', role ? { role } : {})) as { link: string }).link;
     const token = made.split('#')[1];
-    const person = new TestAdministrator(house);
+    const person = new TestAdministrator(site);
     if (onAnswer) person.onAnswer = onAnswer;
     const options = await person.ask('POST', 'invitations/options', { token, ...who });
     const response = person.passkey.create(options.json);
@@ -38,7 +47,7 @@ export class TestAdministrator {
 
   async ask(method: string, path: string, body?: unknown): Promise<RawAnswer> {
     const headers = { origin: this.#base, 'sec-fetch-site': 'same-origin', ...(this.cookie ? { cookie: this.cookie } : {}) };
-    const answer = await raw(`${this.#base}/v1/admin/${path}`, this.house.root, {
+    const answer = await raw(`${this.#base}/v1/admin/${path}`, this.site.root, {
       method,
       headers,
       ...(body === undefined ? {} : { body }),
@@ -56,7 +65,7 @@ export class TestAdministrator {
 
   /** A passkey that this person does not have yet. */
   anotherPasskey(): SoftPasskey {
-    return new SoftPasskey(this.house.house.origins.publicName, this.#base);
+    return new SoftPasskey(new URL(this.#base).hostname, this.#base);
   }
 
   act(name: string, args: object): Promise<RawAnswer> {
@@ -71,6 +80,6 @@ export class TestAdministrator {
   }
 
   get #base(): string {
-    return this.house.house.origins.of('administration');
+    return this.site.administration;
   }
 }

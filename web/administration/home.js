@@ -55,6 +55,7 @@ function requestCard(request, me, names) {
     { 'data-request': id },
     element('h3', {}, act),
     element('pre', {}, JSON.stringify(args, undefined, 2)),
+    ...[...names].filter(([known]) => Object.values(args).includes(known)).map(([known, name]) => element('p', {}, element('code', {}, known), ` is ${name}.`)),
     element('p', {}, `Asked for by ${who}, ${when(createdAt)}. Until ${when(expiresAt)}.`),
     element('p', { class: 'state' }, words),
     element('p', { class: 'soft' }, 'Hash: ', element('code', {}, hash)),
