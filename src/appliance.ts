@@ -99,6 +99,7 @@ export async function startAppliance(
   await house.checkpoints.begin();
   house.mail.start();
   house.pool.start();
+  house.rotation.resume();
   return {
     places,
     close: async () => {

@@ -37,7 +37,7 @@ import {
   RevocationLists,
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
-import { type BackupSettings, Backups, EscrowJournal, RecoveryCases } from './custody/index.js';
+import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryCases } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
@@ -70,6 +70,7 @@ export interface House {
   backups: Backups;
   second: SecondPlace;
   recoveries: RecoveryCases;
+  rotation: KekRotation;
   apps: AppCredentials;
   employees: Employees;
   deviceGuard: DeviceGuard;
@@ -138,6 +139,7 @@ export function tokenSettings(configuration: Configuration, installation: Instal
     profiles: join(installation.root, 'deploy/token-profiles'),
     profile: token.profile,
     ...(token.profile === 'softhsm' ? { softhsmConfig: join(home, 'softhsm2.conf') } : {}),
+    kekHelper: places.kekHelper,
     state: places.tokenState,
     socket: token.socket ?? join(places.run, 'token.sock'),
     workers: token.workers,
@@ -176,6 +178,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
       pages,
       pdf: documents(house, installation),
       close: async () => {
+        await house.rotation.stop();
         await house.pool.stop();
         await house.mail.stop();
         await house.checkpoints.stop();
@@ -245,6 +248,7 @@ async function joinRooms(
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);
   const { escrow } = configuration;
   const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
+  const backups = new Backups(storage, audit, token, clock, root, backupSettings(configuration));
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
   const pool: ReadyPool = new ReadyPool(
     storage,
@@ -338,8 +342,9 @@ async function joinRooms(
     token,
     authorities,
     second,
+    rotation: new KekRotation({ storage, audit, token, clock, second, backups, root }),
     recoveries: new RecoveryCases({ ...log, token, employees, mail, clock }),
-    backups: new Backups(storage, audit, token, clock, root, backupSettings(configuration)),
+    backups,
     apps,
     employees,
     deviceGuard: new DeviceGuard(registry, devices, log, clock, versions),

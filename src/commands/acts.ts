@@ -132,6 +132,9 @@ export const ACTS = {
     roles: ['operator', 'security-officer', 'auditor'],
     perform: (house, { file }) => house.backups.verify(file),
   }),
+  'kek.rotate': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.rotate(by) }),
+  'kek.status': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: (house) => house.rotation.status() }),
+  'kek.retire': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.retire(by) }),
   'recovery.file': act({
     args: z.strictObject({
       address,

@@ -31,6 +31,17 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
       console.error('hand each share to its custodian, then make a backup and drill a restore: ekms backup create; ekms drill');
     });
 
+  const kek = ekms.command('kek').description('the key-encryption key');
+  kek
+    .command('rotate')
+    .description('make a new one and wrap every key under it, in the background')
+    .action(() => does('kek.rotate')({}));
+  kek.command('status').action(() => does('kek.status')({}));
+  kek
+    .command('retire')
+    .description('destroy the former one, once nothing is under it and a backup was made since')
+    .action(() => does('kek.retire')({}));
+
   recoveryCommands(ekms, { print, act, does });
 
   ekms

@@ -148,7 +148,7 @@ export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[];
   const see = (key: StoredKey) => {
     const { id, version } = key.sealed.record;
     const known = newest.get(id);
-    if (!known || known.sealed.record.version < version) newest.set(id, key);
+    if (!known || known.sealed.record.version <= version) newest.set(id, key);
   };
   for (const line of lines) {
     if (line.t === 'key') {

@@ -38,7 +38,8 @@ export async function takeFromEscrow(
 async function raise(unit: Unit, audit: AuditLog, store: KeyStore, next: StoredKey): Promise<boolean> {
   const { id, version, state, mode, employee } = next.sealed.record;
   const known = await store.find(unit, id);
-  if (!known || known.sealed.record.version >= version) return false;
+  // The same version under another KEK is newer too: the journal's last word comes after the backup's.
+  if (!known || known.sealed.record.version > version || known.sealed.mac.equals(next.sealed.mac)) return false;
   await store.overwrite(unit, next);
   await audit.append(unit, {
     action: 'key.change',

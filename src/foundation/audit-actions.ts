@@ -117,6 +117,9 @@ export const ACTIONS = {
   'pdf.encrypt': { facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count }, personal: ['recipients'] },
   'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
+  'kek.rotate': { facts: { kek: word } },
+  'kek.rotated': { facts: { kek: word } },
+  'kek.destroy': { facts: { kek: word } },
   'recovery.file': {
     facts: { request: digest, reason: oneOf('departed', 'deceased', 'lost-devices', 'continuity', 'legal'), keys: count, message: flag },
   },

@@ -88,6 +88,19 @@ export class KeyStore {
     ]);
   }
 
+  /** Writes a key that was wrapped anew over the very version that it was made of; false when that changed meanwhile. */
+  async renew(unit: Unit, before: KeyRecord, { sealed: { record, mac }, wrapped }: StoredKey): Promise<boolean> {
+    const changed = await unit.run('UPDATE keys SET kek = ?, wrapped = ?, mac = ? WHERE id = ? AND version = ? AND kek = ?', [
+      record.kek,
+      wrapped,
+      mac,
+      record.id,
+      before.version,
+      before.kek,
+    ]);
+    return changed === 1;
+  }
+
   /** Writes the next version over the one before it; false when somebody else was first. */
   async replace(unit: Unit, { record, mac }: Sealed<KeyRecord>): Promise<boolean> {
     const changed = await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, mac = ? WHERE id = ? AND version = ?', [

@@ -62,6 +62,8 @@ export interface Hsm {
     length: 16 | 24 | 32,
     recipient: Buffer,
   ): { encryptedKey: Buffer; oaepHash: OaepHash };
+  /** The same key wrapped under the KEK in service. Throws as `rewrap` does. */
+  renew(pair: StoredPair): WrappedPair;
   /** HMAC-SHA-256 under the token's record key. 32 bytes. */
   mac(data: Uint8Array): Buffer;
   /** AES-256-GCM under the token's sealing key: 12-byte nonce, ciphertext, 16-byte tag. For what must rest in the database unread. */

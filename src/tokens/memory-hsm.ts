@@ -102,6 +102,16 @@ export class MemoryHsm implements Hsm {
     }
   }
 
+  renew(pair: StoredPair): WrappedPair {
+    this.#answer();
+    const pkcs8 = this.#unwrap(pair);
+    try {
+      return { publicKey: pair.publicKey, wrapped: memoryKwp.wrap(this.#kek(this.activeKek), pkcs8), kek: this.activeKek };
+    } finally {
+      pkcs8.fill(0);
+    }
+  }
+
   mac(data: Uint8Array): Buffer {
     this.#answer();
     return createHmac('sha256', this.#macKey).update(data).digest();

@@ -134,6 +134,15 @@ export abstract class Token {
   }): Promise<Buffer>;
   abstract issueCrl(ask: { authority: AuthorityName; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
 
+  /** A key or pool record and its blob under the KEK in service, in the low-priority lane. Its version stays. */
+  abstract renew<R extends KeyRecord | PoolRecord>(
+    sealed: Sealed<R>,
+    blob: { wrapped: Buffer; publicKey: Buffer },
+  ): Promise<{ sealed: Sealed<R>; wrapped: Buffer }>;
+  /** Makes the next KEK, wrapped for the custodians where there are some, and puts it into service; the former ones go on opening what is under them. Resolves with its id. */
+  abstract rotateKek(): Promise<{ kek: string }>;
+  /** Destroys a former KEK. Code `kek-in-service` for the one in service, `kek-unknown`. */
+  abstract destroyKek(kek: string): Promise<void>;
   /**
    * A person's key for the device that an approved recovery case names, or with `mail` the content key of that one message. Demands signatures of
    * a quorum of the ceremony's recovery agents over this very request. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-expired`,

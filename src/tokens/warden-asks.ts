@@ -118,6 +118,7 @@ const SHAPES = {
     entries: z.array(z.strictObject({ serial: z.string().regex(/^[0-9a-f]{1,40}$/), revokedAt: time, reason: z.int().min(0).max(10) })),
     days,
   }),
+  renew: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, pool])), blob }),
   recover: z.strictObject({
     request: recoveryRequest,
     approvals: z.array(recoveryApproval).max(16),

@@ -97,6 +97,8 @@ export class Warden {
         return verdict(await this.#issueInfrastructure(ask.args));
       case 'issueCrl':
         return verdict(await this.#issueCrl(ask.args));
+      case 'renew':
+        return this.#renew(ask.args);
       case 'recover':
         return this.#recover(ask.args);
       case 'attest':
@@ -251,6 +253,19 @@ export class Warden {
     if (mail) return { claims, value: this.hsm.transport(pair, mail.scheme, mail.encryptedKey, mail.length, ask.device.deliveryKey) };
     const { encryptedKey, content, oaepHash } = this.hsm.rewrap(pair, ask.device.deliveryKey);
     return { claims, value: { delivery: envelopedKey({ encryptedKey, content, oaepHash, deliveryKey: ask.device.deliveryKey }) } };
+  }
+
+  /**
+   * The same record over the same key, wrapped under the KEK in service. Its version stays: old and new say the same, and whoever read the old row a moment
+   * ago is still served. The old one ends with its KEK.
+   */
+  #renew({ sealed, blob }: Asks['renew']): Verdict {
+    const record = this.#genuine(sealed);
+    if (!fits(blob.wrapped, record.wrapped) || !fits(blob.publicKey, record.publicKey))
+      throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
+    const { wrapped, kek } = this.hsm.renew({ ...blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } });
+    const value = { sealed: this.#stamp({ ...record, kek, wrapped: base64url(sha256(wrapped)) }), wrapped };
+    return record.type === 'key' ? verdict(value, { kind: 'version', id: record.id, version: record.version }) : verdict(value);
   }
 
   /** Compact JWS (RFC 7515 §7.1), ES256; the token's r ‖ s is JWS's own form. */

@@ -236,8 +236,15 @@ function restoreKey(session: TokenSession, opening: CustodyOpening, entry: Custo
   }
 }
 
-const modulusOf = (spki: Buffer): string =>
+/** Of an RSA key, in hexadecimal, as native/kek.c takes it. */
+export const modulusOf = (spki: Buffer): string =>
   Buffer.from(createPublicKey({ key: spki, format: 'der', type: 'spki' }).export({ format: 'jwk' }).n ?? '', 'base64url').toString('hex');
+
+/** What native/kek.c is told of the mechanisms. */
+export function helperArguments(profile: TokenProfile): string[] {
+  const { oaep } = oaepOf(profile);
+  return oaep ? [profile.mechanisms.kwp, oaep.hash, oaep.mgf].map(String) : [];
+}
 
 /** native/kek.c; `lines` go to its standard input. */
 function runHelper(
@@ -245,8 +252,7 @@ function runHelper(
   kekLabel: string,
   [mode, ...lines]: [string | undefined, ...string[]],
 ): string {
-  const oaep = oaepOf(profile).oaep;
-  const more = mode && oaep ? [mode, profile.mechanisms.kwp, oaep.hash, oaep.mgf].map(String) : [];
+  const more = mode ? [mode, ...helperArguments(profile)] : [];
   const { status, stdout, stderr, error } = spawnSync(kekHelper, [module.path, label, kekLabel, ...more], {
     input: lines.join('\n'),
     timeout: 60_000,

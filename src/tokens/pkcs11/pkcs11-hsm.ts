@@ -16,7 +16,7 @@ import { openOrInvent } from './content-key.js';
 import { type Handle, KEY, type Mechanism, type Pkcs11Module, type Template, type TokenSession } from './module.js';
 import type { TokenProfile } from './profile.js';
 import { readRsaSpki, rsaRecipient } from './public-keys.js';
-import { findTokenKeys, signingMechanism, type TokenKeys, type TokenSigningKey } from './token-keys.js';
+import { findTokenKeys, LABEL, signingMechanism, type TokenKeys, type TokenSigningKey } from './token-keys.js';
 
 const NONCE = 12;
 /** 65537. */
@@ -37,6 +37,7 @@ export class Pkcs11Hsm implements Hsm {
   readonly #session: TokenSession;
   readonly #token: Pkcs11Token;
   readonly #keys: TokenKeys;
+  #active: string | undefined;
 
   /** @param pin may be left out where another session of this process is logged in and stays open */
   constructor(module: Pkcs11Module, token: Pkcs11Token, pin?: string) {
@@ -52,7 +53,41 @@ export class Pkcs11Hsm implements Hsm {
   }
 
   get activeKek(): string {
-    return this.#keys.activeKek;
+    return this.#active ?? this.#keys.activeKek;
+  }
+
+  /**
+   * With custodians, the KEK in service is the newest that they hold a copy of: one that a rotation cut off has made without it never serves.
+   * @param labels of the keys in the custody package; undefined where there is none
+   */
+  serveUnder(labels: readonly string[] | undefined): void {
+    this.#active = labels && [...this.#keys.keks.keys()].find((id) => labels.includes(LABEL.kek(id)));
+  }
+
+  renew(pair: StoredPair): WrappedPair {
+    return this.#withPrivateKey(pair, { extractable: true }, (privateKey) => ({
+      publicKey: pair.publicKey,
+      wrapped: this.#session.wrap(this.#kwp, this.#kek(this.activeKek), privateKey),
+      kek: this.activeKek,
+    }));
+  }
+
+  /** Newest first. */
+  get kekIds(): string[] {
+    return [...this.#keys.keks.keys()];
+  }
+
+  /** The canary wrapped under the KEK in service. */
+  renewedCanary(): Buffer {
+    const template = { ...KEY.ecPrivate, ...PASSING, extractable: true };
+    for (const kek of this.#keys.keks.values())
+      try {
+        const canary = this.#session.unwrap(this.#kwp, kek, this.#token.canary, template);
+        return this.#thenDestroy(canary, () => this.#session.wrap(this.#kwp, this.#kek(this.activeKek), canary));
+      } catch (error) {
+        if (!(error instanceof HsmError)) throw error; // the next KEK may be its own
+      }
+    throw new HsmError('token-down', 'no KEK opens the canary');
   }
 
   generatePair(kind: KeyKind): WrappedPair {

@@ -29,3 +29,9 @@ export function recoveryAgents(hsm: Pick<Hsm, 'mac'>, state: string): RecoveryAg
     return undefined;
   }
 }
+
+/** Labels of the keys that the custodians hold a copy of; undefined where there are no custodians. Throws `custody-package-forged`. */
+export function keksOfCustodians(hsm: Pick<Hsm, 'mac'>, state: string): string[] | undefined {
+  const text = sealedPackage(hsm, state);
+  return text === null ? undefined : parsePackage(text).package.keys.map(({ label }) => label);
+}

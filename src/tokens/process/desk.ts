@@ -25,16 +25,25 @@ export interface DeskParts {
   signingKeys: ReadonlyMap<SigningKeyName, SigningKeyInfo>;
   health: () => TokenHealth;
   judge: (errand: Errand) => Promise<Done>;
+  /** Absent where KEKs cannot be changed: in a memory token. */
+  keks?: { rotate(): Promise<{ kek: string }>; destroy(kek: string): Promise<void> };
   /** What this process finds about itself, beside what the token says. */
   own?: readonly TokenFinding[];
 }
 
 const blocking = z.strictObject({ id: z.string().refine(isId) });
+const kekNaming = z.strictObject({ kek: z.string().regex(/^[1-9]\d{0,5}$/) });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
 /** Answers every verb of `Token`: some by itself, the rest by a warden, whose answer leaves only when the journal has admitted its claims. */
 export class Desk {
   constructor(private readonly parts: DeskParts) {}
+
+  #keks() {
+    const { keks } = this.parts;
+    if (!keks) throw new Fault('conflict', 'kek-fixed', 'the KEK of this token cannot be changed');
+    return keks;
+  }
 
   /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
   async answer(op: string, body: string): Promise<string> {
@@ -54,6 +63,10 @@ export class Desk {
         return encodeBody(await journal.block(read(blocking, body).id));
       case 'unblock':
         return encodeBody(await journal.unblock(read(blocking, body).id));
+      case 'rotateKek':
+        return encodeBody(await this.#keks().rotate());
+      case 'destroyKek':
+        return encodeBody(await this.#keks().destroy(read(kekNaming, body).kek));
       case 'inspect': {
         const done = await judge({ op, body });
         return own.length === 0 ? done.body : encodeBody([...(decodeBody(done.body) as TokenFinding[]), ...own]); // what worker.ts makes of inspectToken

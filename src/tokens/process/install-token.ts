@@ -92,7 +92,7 @@ export function writeDurably(path: string, content: string | Buffer): void {
   }
 }
 
-function syncFolders(paths: string[]): void {
+export function syncFolders(paths: string[]): void {
   for (const path of new Set(paths.map((each) => dirname(each)))) {
     const fd = openSync(path, 'r');
     try {

@@ -67,6 +67,13 @@ export class Keeper {
     this.#recovery = this.recover();
   }
 
+  /** Every session is opened anew, each between two of its jobs: nobody who asks meanwhile is refused. For keys that came or went. */
+  async refresh(): Promise<void> {
+    const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'refresh' }, OPEN_MS)));
+    const failed = replies.find((reply) => reply.kind === 'hsm');
+    if (failed?.kind === 'hsm') this.lost(failed.message);
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#probe);

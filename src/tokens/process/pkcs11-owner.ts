@@ -1,8 +1,12 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { HsmError } from '../hsm.js';
-import { Pkcs11Module } from '../pkcs11/module.js';
+import { KEY, Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
+import { LABEL } from '../pkcs11/token-keys.js';
 import type { ModuleOwner } from './keeper.js';
 import type { TokenSettings } from './settings.js';
+import { CANARY_FILE } from './token-state.js';
 
 /** The one who initialises a PKCS#11 module and logs in, for all threads of this process: both are of the process, not of a thread. */
 export class Pkcs11Owner implements ModuleOwner {
@@ -53,6 +57,16 @@ export class Pkcs11Owner implements ModuleOwner {
   /** A session of the main thread's own, for the self-test. */
   session(): Pkcs11Hsm {
     if (!this.#module) throw new Error('begin() comes first');
-    return new Pkcs11Hsm(this.#module, this.token);
+    // A rotation may have wrapped the canary anew since.
+    return new Pkcs11Hsm(this.#module, { ...this.token, canary: readFileSync(join(this.settings.state, CANARY_FILE)) });
+  }
+
+  destroyKek(id: string): void {
+    const session = this.#module?.openSession(this.settings.label);
+    try {
+      for (const kek of session?.find({ ...KEY.aes, token: true, label: LABEL.kek(id) }) ?? []) session?.destroy(kek);
+    } finally {
+      session?.close();
+    }
   }
 }

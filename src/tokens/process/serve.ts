@@ -8,6 +8,7 @@ import type { SigningKeyInfo, TokenFinding, TokenHealth } from '../token.js';
 import { Desk, type Errand } from './desk.js';
 import { encodeBody } from './frames.js';
 import { Keeper } from './keeper.js';
+import { Keks } from './keks.js';
 import { Lane, type LaneLimits } from './lane.js';
 import { Pkcs11Owner } from './pkcs11-owner.js';
 import { TokenServer } from './server.js';
@@ -73,16 +74,17 @@ async function openDesk(settings: TokenSettings, { canary, authorities, journal 
   const retrieval = new Lane([man(false), ...others], { ...RETRIEVAL, waiting: settings.waiting }, lost);
   const making = new Lane([man(true)], { ...MAKING, waiting: settings.waiting }, lost);
   const keeper = new Keeper(owner, [retrieval, making]);
+  const keks = new Keks(settings, owner, pin, () => keeper.refresh());
   const signingKeys = await keeper.start(() => probeKeys(owner));
   const judge = (errand: Errand) => (SLOW.has(errand.op) ? making : retrieval).run(errand);
   // One of another user cannot look at the PIN's place for themselves.
   const own: TokenFinding[] = settings.shared ? [{ check: 'pin-place', ...pinPlace(settings.pinFile) }] : [];
-  return { keeper, desk: new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge, own }) };
+  return { keeper, desk: new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge, own, keks }) };
 }
 
 const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };
 /** What makes key pairs. */
-const SLOW = new Set(['makePair', 'inspect']);
+const SLOW = new Set(['makePair', 'inspect', 'renew']);
 /** RSA-4096 takes seconds, on a loaded machine many. */
 const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 1, deadline: 60_000, stuck: 180_000 };
 

@@ -37,6 +37,7 @@ export function readTokenFile(file: string, root: string): TokenFile {
     ...(pinFile === undefined ? {} : { pinFile }),
     profiles: join(root, 'deploy/token-profiles'),
     ...(softhsm ? { softhsmConfig: join(home, 'softhsm2.conf') } : {}),
+    kekHelper: join(root, 'dist/native/ekms-kek'),
     state: join(home, 'token-state'),
     shared: true,
   });

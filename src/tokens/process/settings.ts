@@ -16,6 +16,8 @@ export const settingsShape = z.strictObject({
   softhsmConfig: z.string().startsWith('/').optional(),
   /** Folder of the journal, the canary and the authorities' certificates. */
   state: z.string().startsWith('/'),
+  /** Program that makes a KEK with its unwrap template (native/build.sh): for a rotation. */
+  kekHelper: z.string().startsWith('/').optional(),
   socket: z.string().startsWith('/'),
   /** The socket is also for the group that its folder gives it (a set-group-id folder): a process of another user asks. */
   shared: z.boolean().default(false),

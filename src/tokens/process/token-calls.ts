@@ -78,6 +78,19 @@ export abstract class TokenCalls extends Token {
     return this.answer<'issueCrl'>('issueCrl', ask);
   }
 
+  override async renew(...[sealed, blob]: Parameters<Token['renew']>) {
+    // The record that comes back is of the type that went in.
+    return (await this.call('renew', { sealed, blob }, MAKE_PAIR_MS)) as never;
+  }
+
+  override rotateKek() {
+    return this.answer<'rotateKek'>('rotateKek', {}, MAKE_PAIR_MS);
+  }
+
+  override destroyKek(kek: string) {
+    return this.answer<'destroyKek'>('destroyKek', { kek }, MAKE_PAIR_MS);
+  }
+
   override recover(...[ask]: Parameters<Token['recover']>) {
     return this.answer<'recover'>('recover', ask);
   }

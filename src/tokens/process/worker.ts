@@ -1,6 +1,7 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
-import { readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
+import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Fault, SystemClock } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
@@ -9,11 +10,12 @@ import { inspectToken } from '../pkcs11/inspection.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
 import { Warden } from '../warden.js';
-import { recoveryAgents, sealedPackage } from './custody-file.js';
+import { keksOfCustodians, recoveryAgents, sealedPackage } from './custody-file.js';
 import { type Errand, readArguments } from './desk.js';
 import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
 import { seen } from './token-faults.js';
+import { CANARY_FILE } from './token-state.js';
 import type { Order, Reply } from './workman.js';
 
 export interface WorkerTask {
@@ -39,6 +41,10 @@ let session: { hsm: Pkcs11Hsm; warden: Warden } | undefined;
 async function obey(order: Order): Promise<Reply> {
   switch (order.do) {
     case 'open':
+      openSession().hsm.checkCanary();
+      return done();
+    case 'refresh':
+      closeSession();
       openSession().hsm.checkCanary();
       return done();
     case 'close':
@@ -76,7 +82,9 @@ async function act(errand: Errand): Promise<Judgement> {
 /** The main thread has initialised and logged in. */
 function openSession() {
   module ??= new Pkcs11Module(task.module);
-  const hsm = new Pkcs11Hsm(module, token);
+  // A rotation may have wrapped it anew since this thread began.
+  const hsm = new Pkcs11Hsm(module, { ...token, canary: readFileSync(join(task.state, CANARY_FILE)) });
+  hsm.serveUnder(keksOfCustodians(hsm, task.state));
   session = { hsm, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state)) };
   return session;
 }

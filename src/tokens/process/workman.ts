@@ -4,7 +4,7 @@ import type { Done, Errand } from './desk.js';
 import type { FaultOnWire } from './token-faults.js';
 
 /** What the main thread tells a worker thread. */
-export type Order = { do: 'open' } | { do: 'close' } | { do: 'probe' } | { do: 'judge'; errand: Errand };
+export type Order = { do: 'open' } | { do: 'close' } | { do: 'refresh' } | { do: 'probe' } | { do: 'judge'; errand: Errand };
 
 export type Reply =
   | ({ kind: 'done' } & Done)
