@@ -26,7 +26,7 @@ import {
   type Surroundings,
   ThisMachine,
 } from './access/index.js';
-import { AuditReader, BoundedAuditLog, Checkpoints, DurableAuditLog, LogBook, LogStanding, LogTree } from './audit/index.js';
+import { AuditReader, BoundedAuditLog, Checkpoints, DurableAuditLog, keepAuditKey, LogBook, LogStanding, LogTree } from './audit/index.js';
 import {
   AddressCertificates,
   CertificateDirectory,
@@ -210,6 +210,7 @@ async function joinRooms(
   const tree = new LogTree(storage);
   const logBook = new LogBook(storage, audit, tree);
   const origin = `${configuration.publicName}/v1/audit`;
+  await keepAuditKey(join(configuration.home, 'audit.pub'), token, origin);
   const checkpoints = new Checkpoints({ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin });
   const log = { storage, audit };
   const certificates = await token.certificates();

@@ -1,4 +1,5 @@
 /** Audit: fills foundation's `AuditLog` and reads the log back. No room enters here but to read; they append through the port. */
+export { keepAuditKey } from './audit-key.js';
 export { AuditLogController } from './audit-log.controller.js';
 export { AuditReader, type LogEntry } from './audit-reader.js';
 export { BoundedAuditLog } from './bounded-audit-log.js';
@@ -6,6 +7,7 @@ export { checkLog, type LogCheck } from './check-log.js';
 export { Checkpoints } from './checkpoints.js';
 export { DurableAuditLog } from './durable-audit-log.js';
 export { type EntryBody, leafHash } from './entry.js';
+export { exportFolder, writeExportFile } from './export-files.js';
 export { LogBook, type ReadingBy } from './log-book.js';
 export { LogTree } from './log-tree.js';
 export { LogStanding } from './standing.js';

@@ -4,6 +4,7 @@ import type { House } from '../house.js';
 import { RECOVERY_REASONS } from '../tokens/index.js';
 import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
+import { AUDIT_ACTS } from './audit-acts.js';
 import { BREAK_GLASS_ACTS } from './break-glass-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
@@ -111,6 +112,7 @@ export const ACTS = {
     perform: async (house, args, by) => house.replacement.setMode(await employeeOf(house, args.address), args.mode, by),
   }),
   ...DIRECTORY_ACTS,
+  ...AUDIT_ACTS,
   ...BUDGET_ACTS,
   ...POLICY_ACTS,
   ...FIREWALL_ACTS,

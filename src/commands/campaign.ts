@@ -18,6 +18,10 @@ export const CAMPAIGNS = {
     script: 'test/codec/pdf/pdf-fuzz.mjs',
     words: 'bends documents, encrypts or decrypts them, and looks for what is neither refused by name nor rewritten',
   },
+  tamper: {
+    script: 'test/audit/tamper-campaign.mjs',
+    words: 'tampers with logs in twelve ways and looks whether the offline verifier finds and places each, and is silent on clean logs',
+  },
 } as const;
 export type CampaignName = keyof typeof CAMPAIGNS;
 

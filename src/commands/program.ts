@@ -6,6 +6,7 @@ import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
 import { askAppliance, RequestFiled } from './ask-appliance.js';
+import { auditCommands } from './audit-commands.js';
 import { budgetCommands } from './budget-commands.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
@@ -121,8 +122,9 @@ export function program(installation: Installation, version: string): Command {
     .action((id: string, state: string) => does('key.change')({ id, state }));
   adminCommands(ekms, does);
   requestCommands(ekms, does, (name, args) => act(name, args, installation));
-  ekms
-    .command('audit')
+  const audit = ekms.command('audit').description('the log');
+  auditCommands(audit, { home, print, act: (name, args) => act(name, args, installation) });
+  audit
     .command('tail')
     .option('-n, --count <n>', 'entries', (text) => whole(text), 20)
     .action(({ count }: { count: number }) => does('audit.tail')({ count }));

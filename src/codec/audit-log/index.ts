@@ -1,0 +1,2 @@
+/** Judging an exported audit log. Pure, without Node: a page runs the same code as `ekms audit verify`. */
+export { type Damage, type DamageKind, type ExportSource, type Verdict, type VerifyParts, verifyExport } from './verify.js';

@@ -1,0 +1,318 @@
+import {
+  bundlePath,
+  type Checkpoint,
+  decodeBundle,
+  Frontier,
+  HASH_BYTES,
+  hashLeaf,
+  hashOver,
+  isWrong,
+  type NoteKey,
+  openCheckpoint,
+  type Sha256,
+  sameHash,
+  TILE_WIDTH,
+  tilePath,
+  type VerifySignature,
+} from '../merkle/index.js';
+
+/** An export, wherever it lies (docs/formats/audit-export.md). */
+export interface ExportSource {
+  read(path: string): Promise<Uint8Array | undefined>;
+  /** Every file there is. */
+  paths(): Promise<string[]>;
+}
+
+/** What somebody may have done to a log. */
+export type DamageKind =
+  /** The checkpoint is no note of the given key: replaced, or its signature is. */
+  | 'checkpoint'
+  /** An entry is not the one that was signed. */
+  | 'changed'
+  /** An entry is gone, or entries before it were added. */
+  | 'missing'
+  /** An entry stands twice, or was added. */
+  | 'added'
+  /** Two entries changed places. */
+  | 'swapped'
+  /** Neither entries nor hashes are those that were signed. */
+  | 'rewritten'
+  /** A head that is remembered is not of this log's past. */
+  | 'forked'
+  /** A head that is remembered says that there were more entries. */
+  | 'cut'
+  /** A tile is not what the entries hash to. */
+  | 'tile'
+  /** What an entry says of its place (index, time, use of a key) does not fit those before it. */
+  | 'inconsistent'
+  /** A file that no export has: nothing vouches for it. */
+  | 'foreign';
+
+export interface Damage {
+  kind: DamageKind;
+  /** Of the first entry that is bad; where only a range is known, its beginning. Absent where no entry is concerned. */
+  index?: number;
+  /** One sentence for a person. */
+  words: string;
+}
+
+export interface Verdict {
+  damages: Damage[];
+  /** Entries that the checkpoint speaks of; undefined where it is none. */
+  size?: number;
+  /** Time that the last entry says. */
+  time?: string;
+  /** Remembered heads that were held against the log. */
+  heads: number;
+  /** What this verdict does not say, in words. Always to be told. */
+  cannotExclude: string;
+}
+
+export interface VerifyParts {
+  sha256: Sha256;
+  verify: VerifySignature;
+  /** Comes from outside the export, always. */
+  key: NoteKey;
+  /** Notes of former checkpoints that somebody kept outside the export. */
+  heads?: readonly string[];
+}
+
+/**
+ * Whether an export is whole: read once from the first entry to the last, in bounded memory. Nothing in it is believed but what `key` signed and
+ * what follows from that. Pure: the command and a page in a browser run the same.
+ */
+export async function verifyExport(source: ExportSource, parts: VerifyParts): Promise<Verdict> {
+  return new Verification(source, parts).run();
+}
+
+/** Damages of a kind that are told one by one; a log that was shifted has as many as entries. */
+const TOLD = 10;
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+class Verification {
+  readonly #damages: Damage[] = [];
+  readonly #seen = new Set(['checkpoint']);
+  readonly #keys = new Map<string, { use: number; leaf: string }>();
+  #paths: string[] | undefined;
+  #time = '';
+
+  constructor(
+    private readonly source: ExportSource,
+    private readonly parts: VerifyParts,
+  ) {}
+
+  async run(): Promise<Verdict> {
+    const head = await this.#open('checkpoint', await this.#text('checkpoint'));
+    if (!head) return this.#verdict(undefined, 0);
+    const former: Checkpoint[] = [];
+    for (const path of (await this.source.paths()).filter((one) => /^checkpoints\/\d+$/.test(one))) {
+      this.#seen.add(path);
+      const checkpoint = await this.#open(path, await this.#text(path));
+      if (checkpoint && `checkpoints/${checkpoint.size}` !== path) this.#say({ kind: 'checkpoint', words: `${path} is of another size` });
+      if (checkpoint) former.push(checkpoint);
+    }
+    const remembered: Checkpoint[] = [];
+    for (const [n, note] of (this.parts.heads ?? []).entries()) {
+      const checkpoint = await this.#open(`remembered head ${n + 1}`, note);
+      if (checkpoint) remembered.push(checkpoint);
+    }
+    for (const { size } of remembered)
+      if (size > head.size)
+        this.#say({ kind: 'cut', index: head.size, words: `a head of ${size} entries was signed: those from ${head.size} on are missing` });
+    await this.#entries(head, [...former, ...remembered]);
+    for (const path of await this.source.paths())
+      if (!this.#seen.has(path)) this.#say({ kind: 'foreign', words: `${path} is no part of an export` });
+    return this.#verdict(head.size, remembered.filter(({ size }) => size >= head.size).length, remembered.length);
+  }
+
+  async #open(name: string, note: string): Promise<Checkpoint | undefined> {
+    const { sha256, verify, key } = this.parts;
+    const opened = await openCheckpoint(sha256, verify, note, key);
+    if (!isWrong(opened)) return opened;
+    this.#say({ kind: 'checkpoint', words: `${name}: ${opened.wrong}` });
+    return undefined;
+  }
+
+  /** Both rows of hashes, the entries' own and the tiles', each grown to a root: which of them was signed says what is damaged. */
+  async #entries(head: Checkpoint, known: Checkpoint[]): Promise<void> {
+    const { sha256 } = this.parts;
+    const byEntries = new Frontier(sha256);
+    const byTiles = new Frontier(sha256);
+    const heads = known.filter(({ size }) => size <= head.size).toSorted((a, b) => a.size - b.size);
+    const tiles: Uint8Array[] = [];
+    /** Up to here a known head vouches for the entries. */
+    let vouched = 0;
+    let forked: Damage | undefined;
+    let different: Damage | undefined;
+    for (let index = 0; index * TILE_WIDTH < head.size; index += 1) {
+      const width = Math.min(TILE_WIDTH, head.size - index * TILE_WIDTH);
+      const entries = await this.#bundle({ index, width });
+      const hashes = split(await this.#file(tilePath({ level: 0, index, width })));
+      for (let n = 0; n < width; n += 1) {
+        const at = index * TILE_WIDTH + n;
+        const entry = entries[n];
+        const leaf = entry && hashLeaf(sha256, entry);
+        const signed = hashes[n];
+        if (signed) byTiles.append(signed);
+        if (leaf) byEntries.append(leaf);
+        if (!leaf) different ??= { kind: 'missing', index: at, words: `entry ${at} is not there` };
+        else if (signed && !sameHash(leaf, signed)) different ??= difference(at, entry, entries.slice(n + 1));
+        // After the first entry that is another, everything stands elsewhere: only the first is told.
+        if (entry && leaf && !different) this.#judge(at, entry, leaf);
+        while (heads[0]?.size === at + 1) {
+          const [next] = heads.splice(0, 1);
+          if (next && byEntries.size === next.size && sameHash(byEntries.root(), next.root)) vouched = next.size;
+          else
+            forked ??= {
+              kind: 'forked',
+              index: vouched,
+              words: `a signed head of ${at + 1} entries is not of this log: it differs somewhere from entry ${vouched} on`,
+            };
+        }
+      }
+      const end = index * TILE_WIDTH + Math.min(width, hashes.length);
+      if (entries.length > width)
+        different ??= { kind: 'added', index: end, words: `bundle ${index} has ${entries.length} entries, not ${width}` };
+      if (hashes.length !== width)
+        different ??= { kind: 'tile', index: end, words: `tile 0/${index} has ${hashes.length} hashes, not ${width}` };
+      if (width === TILE_WIDTH) tiles.push(hashOver(sha256, hashes));
+    }
+    const entriesHold = byEntries.size === head.size && sameHash(byEntries.root(), head.root);
+    const tilesHold = byTiles.size === head.size && sameHash(byTiles.root(), head.root);
+    if (different && entriesHold && different.kind !== 'added')
+      different = {
+        ...different,
+        kind: 'tile',
+        words: `tile 0/${Math.floor((different.index ?? 0) / TILE_WIDTH)} is not what its entries hash to`,
+      };
+    if (different) this.#say(different);
+    if (forked) this.#say(forked);
+    // Where the tiles are those that were signed, the difference above is exact; where neither is, a known head brackets it.
+    if (!entriesHold && !(tilesHold && different) && !forked)
+      this.#say({
+        kind: 'rewritten',
+        index: vouched,
+        words: `the entries are not those that were signed, somewhere from entry ${vouched} on`,
+      });
+    await this.#upperTiles(tiles);
+  }
+
+  async #upperTiles(below: Uint8Array[], level = 1): Promise<void> {
+    if (below.length === 0) return;
+    const full: Uint8Array[] = [];
+    for (let index = 0; index * TILE_WIDTH < below.length; index += 1) {
+      const hashes = below.slice(index * TILE_WIDTH, (index + 1) * TILE_WIDTH);
+      const kept = split(await this.#file(tilePath({ level, index, width: hashes.length })));
+      if (kept.length !== hashes.length || kept.some((hash, n) => !sameHash(hash, hashes[n] ?? hash)))
+        this.#say({ kind: 'tile', words: `tile ${level}/${index} is not what the tiles below hash to` });
+      if (hashes.length === TILE_WIDTH) full.push(hashOver(this.parts.sha256, hashes));
+    }
+    await this.#upperTiles(full, level + 1);
+  }
+
+  /** What an entry says of its own place. The signature covers it already; this finds a log that was made wrong, not one that was changed. */
+  #judge(at: number, entry: Uint8Array, leaf: Uint8Array): void {
+    const body = parse(entry);
+    const wrong = (words: string) => this.#say({ kind: 'inconsistent', index: at, words: `entry ${at} ${words}` });
+    if (!body) wrong('is no JSON object');
+    else if (body.index !== String(at)) wrong(`says that it is entry ${body.index}`);
+    if (!body || body.index !== String(at)) return;
+    if (body.time < this.#time) wrong('is older than the one before');
+    this.#time = body.time;
+    if (body.key === undefined || body.use === undefined) return;
+    const last = this.#keys.get(body.key);
+    if (body.use !== String((last?.use ?? 0) + 1)) wrong(`is use ${body.use} of a key that was used ${last?.use ?? 0} times`);
+    else if (body.previous !== last?.leaf) wrong('does not name the use of its key before');
+    this.#keys.set(body.key, { use: Number(body.use), leaf: base64url(leaf) });
+  }
+
+  async #bundle(which: { index: number; width: number }): Promise<Uint8Array[]> {
+    const bytes = await this.#file(bundlePath(which));
+    const { entries, rest } = decodeBundle(bytes ?? new Uint8Array());
+    if (rest > 0)
+      this.#say({
+        kind: 'changed',
+        index: which.index * TILE_WIDTH + entries.length,
+        words: `bundle ${which.index} ends inside an entry`,
+      });
+    return entries;
+  }
+
+  /** A tile or bundle; one of another width in its place shows how far it goes. */
+  async #file(path: string): Promise<Uint8Array | undefined> {
+    this.#paths ??= await this.source.paths();
+    const [whole = path] = path.split('.p/');
+    const found = [path, ...this.#paths.filter((one) => one === whole || one.startsWith(`${whole}.p/`))].find((one) =>
+      this.#paths?.includes(one),
+    );
+    if (found === undefined) return undefined;
+    this.#seen.add(found);
+    return this.source.read(found);
+  }
+
+  async #text(path: string): Promise<string> {
+    try {
+      return utf8.decode(await this.source.read(path));
+    } catch {
+      return '';
+    }
+  }
+
+  #say(damage: Damage): void {
+    if (this.#damages.filter(({ kind }) => kind === damage.kind).length < TOLD) this.#damages.push(damage);
+  }
+
+  #verdict(size: number | undefined, covering: number, heads = 0): Verdict {
+    const until = size === undefined ? '' : `whole up to size ${size}${this.#time ? ` at ${this.#time}` : ''} at best; `;
+    return {
+      damages: this.#damages.toSorted((a, b) => (a.index ?? -1) - (b.index ?? -1)),
+      ...(size === undefined ? {} : { size }),
+      ...(this.#time ? { time: this.#time } : {}),
+      heads,
+      cannotExclude:
+        covering > 0
+          ? `${until}entries after the newest remembered head cannot be spoken of`
+          : `${until}later cuts cannot be excluded: no remembered head is as new as this checkpoint`,
+    };
+  }
+}
+
+interface Placed {
+  index: string;
+  time: string;
+  key?: string;
+  use?: string;
+  previous?: string;
+}
+
+function parse(entry: Uint8Array): Placed | undefined {
+  try {
+    const body = JSON.parse(utf8.decode(entry)) as Placed | null; // each member is compared, whatever it is
+    return body !== null && typeof body === 'object' ? body : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** At the first entry that is not the signed one, its own words and those of its followers tell what was done. */
+function difference(at: number, entry: Uint8Array, after: readonly Uint8Array[]): Damage {
+  const said = Number(parse(entry)?.index);
+  const next = Number(after[0] && parse(after[0])?.index);
+  if (said === at + 1 && next !== at) return { kind: 'missing', index: at, words: `entry ${at} is missing: ${said} stands in its place` };
+  if (said > at) return { kind: 'swapped', index: at, words: `entry ${said} stands in the place of ${at}` };
+  if (said < at) return { kind: 'added', index: at, words: `entry ${said} stands again in the place of ${at}` };
+  if (next === at) return { kind: 'added', index: at, words: `an entry was put in before ${at}` };
+  return { kind: 'changed', index: at, words: `entry ${at} is not the one that was signed` };
+}
+
+function split(bytes: Uint8Array | undefined): Uint8Array[] {
+  if (!bytes || bytes.length % HASH_BYTES > 0) return [];
+  return Array.from({ length: bytes.length / HASH_BYTES }, (_, n) => bytes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES));
+}
+
+const base64url = (bytes: Uint8Array): string =>
+  btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
+    .replaceAll('=', '');

@@ -1,0 +1,48 @@
+import { z } from 'zod';
+import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
+import type { House } from '../house.js';
+import { act } from './act.js';
+
+/** Tiles or bundles in one answer: some 5 MB of entries. */
+export const TILES_AT_ONCE = 32;
+
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+const range = { from: z.int().min(0), count: z.int().min(1).max(TILES_AT_ONCE), size: z.int().min(1) };
+
+/** Tiles `from` on at a level of the tree of `size` entries. */
+function tilesIn({ level, from, count, size }: { level: number; from: number; count: number; size: number }): Tile[] {
+  const there = Math.floor(size / TILE_WIDTH ** level);
+  const tiles: Tile[] = [];
+  for (let index = from; index < from + count && index * TILE_WIDTH < there; index += 1)
+    tiles.push({ level, index, width: Math.min(TILE_WIDTH, there - index * TILE_WIDTH) });
+  return tiles;
+}
+
+async function each<T>(tiles: Tile[], read: (tile: Tile) => Promise<T>): Promise<T[]> {
+  const all: T[] = [];
+  for (const tile of tiles) all.push(await read(tile));
+  return all;
+}
+
+/** What `ekms audit export` and `verify` read the log by. Reading entries is an entry. */
+export const AUDIT_ACTS = {
+  'audit.head': act({
+    args: z.strictObject({}),
+    roles: ['auditor'],
+    perform: async (house: House) => {
+      await house.checkpoints.publish();
+      return { checkpoint: await house.logBook.checkpoint(), former: await house.logBook.formerCheckpoints() };
+    },
+  }),
+  'audit.tiles': act({
+    args: z.strictObject({ level: z.int().min(0).max(7), ...range }),
+    roles: ['auditor'],
+    perform: async (house: House, args) => each(tilesIn(args), async (tile) => base64(await house.logBook.tile(tile))),
+  }),
+  'audit.entries': act({
+    args: z.strictObject(range),
+    roles: ['auditor'],
+    perform: async (house: House, args, by) =>
+      each(tilesIn({ level: 0, ...args }), async (tile) => base64(await house.logBook.bundle(tile, { actor: by }))),
+  }),
+} as const;
