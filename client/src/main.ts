@@ -19,8 +19,23 @@ function writeAll(descriptor: number, bytes: Uint8Array): void {
   }
 }
 
+/** A bar on a terminal, once the work on a file has taken a moment. */
+function progress(name: string): (done: number, all: number) => void {
+  const began = performance.now();
+  let shown = '';
+  return (done, all) => {
+    if (performance.now() - began < 500) return;
+    const part = all === 0 ? 1 : done / all;
+    const bar = `${'#'.repeat(Math.round(part * 30)).padEnd(30, '.')} ${String(Math.round(part * 100)).padStart(3)} %`;
+    if (bar === shown) return;
+    shown = bar;
+    writeAll(2, Buffer.from(`\r${harmless(name).slice(-40)} ${bar}${done >= all ? '\n' : ''}`));
+  };
+}
+
 process.exitCode = await run(process.argv.slice(2), {
   environment: process.env,
   say: (words) => writeAll(2, Buffer.from(`mesign: ${harmless(words)}\n`)),
+  ...(process.stderr.isTTY ? { progress } : {}),
   print: (bytes) => writeAll(1, typeof bytes === 'string' ? Buffer.from(bytes) : bytes),
 });

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Appliance } from '../support/appliance.js';
 import { richPdf } from '../support/rich-pdf.js';
@@ -124,5 +125,67 @@ describe('documents, with keys that the token delivered', () => {
       stderr: expect.stringContaining('nobody@corp.example has no valid encrypting certificate'),
     });
     expect(readdirSync(ekms.folder)).not.toContain('none.pdf');
+  });
+
+  test('recipients are added and removed; nobody is dropped silently', async () => {
+    const sealed = beside('sealed.pdf');
+    expect(await pdf('bob', 'recipients', 'add', sealed, 'carol@corp.example', '-o', beside('more.pdf'))).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('--stay'),
+    });
+    expect(
+      await pdf('bob', 'recipients', 'add', sealed, 'carol@corp.example', '--stay', 'alice@corp.example', '-o', beside('more.pdf')),
+    ).toMatchObject({ status: 0 });
+    expect(JSON.parse((await pdf('carol', 'readers', '--json', beside('more.pdf'))).stdout)).toHaveLength(3);
+    expect(await pdf('carol', 'decrypt', beside('more.pdf'), '-o', beside('carols.pdf'))).toMatchObject({ status: 0 });
+    expect(
+      await pdf(
+        'bob',
+        'recipients',
+        'remove',
+        beside('more.pdf'),
+        'carol@corp.example',
+        '--stay',
+        'alice@corp.example',
+        '-o',
+        beside('fewer.pdf'),
+      ),
+    ).toMatchObject({ status: 0 });
+    expect(await pdf('carol', 'decrypt', beside('fewer.pdf'), '-o', beside('none.pdf'))).toMatchObject({ status: 3 });
+  });
+
+  test('several files, a pattern and a watched folder; one bad file leaves the others alone', async () => {
+    mkdirSync(beside('in'));
+    for (const name of ['a.pdf', 'b.pdf']) writeFileSync(beside(`in/${name}`), readFileSync(beside('rich.pdf')));
+    writeFileSync(beside('in/c.pdf'), 'no PDF');
+    expect(await pdf('alice', 'encrypt', beside('in/*.pdf'), '--to', 'bob@corp.example', '-o', beside('out'))).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('2 of 3 done'),
+    });
+    expect(readdirSync(beside('out'))).toEqual(['a.pdf', 'b.pdf']);
+    expect(await pdf('bob', 'decrypt', beside('out'), '--recursive', '-o', beside('back'))).toMatchObject({ status: 0 });
+    await sleep(1100);
+    expect(await pdf('alice', 'watch', beside('in'), '--to', 'bob@corp.example', '-o', beside('watched'), '--once')).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('FAILED c.pdf'),
+    });
+    expect(readdirSync(beside('watched'))).toEqual(['a.pdf', 'b.pdf']);
+  });
+
+  test('in remote mode the token opens the envelope', async () => {
+    await ekms.ekms('employee', 'mode', 'carol@corp.example', 'remote');
+    await ekms.ekms('key', 'replace', 'carol@corp.example');
+    let mode = '';
+    for (const until = Date.now() + 20_000; mode !== 'remote' && Date.now() < until; await sleep(200))
+      mode = (await ekms.listKeys('carol')).find(({ state }) => state === 'active')?.mode ?? '';
+    expect(mode).toBe('remote');
+    expect(await pdf('alice', 'encrypt', beside('rich.pdf'), '--to', 'carol@corp.example', '-o', beside('remote.pdf'))).toMatchObject({
+      status: 0,
+    });
+    expect(await pdf('carol', 'decrypt', beside('remote.pdf'), '-o', beside('remote-open.pdf'))).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('remote'),
+    });
+    expect(await box.look(beside('remote-open.pdf'))).toEqual(await box.look(beside('rich.pdf')));
   });
 });

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { PdfDecryptOptions, PdfEncryptOptions } from './pdf.js';
+import type { ChangeOptions } from './pdf-readers.js';
 import type { Terminal } from './session.js';
 
 type Make = (parent: Command, name: string, description: string) => Command;
@@ -32,5 +33,36 @@ export function pdfCommands(root: Command, make: Make, terminal: Terminal, does:
     .option('--recursive', 'folders with all that is in them')
     .action((files: string[], options: PdfDecryptOptions) =>
       does(import('./pdf.js').then(({ pdfDecrypt }) => pdfDecrypt(terminal, files, options))),
+    );
+  make(pdf, 'readers', 'who can open a document, from the document alone')
+    .argument('<file>')
+    .option('--json', 'as JSON')
+    .action((file: string, options: { json?: boolean }) =>
+      does(import('./pdf-readers.js').then(({ pdfReaders }) => pdfReaders(terminal, file, options))),
+    );
+  const recipients = pdf.command('recipients').description('change who can open an encrypted document');
+  for (const act of ['add', 'remove'] as const)
+    make(recipients, act, `${act} recipients; the result is a new document`)
+      .argument('<file>')
+      .argument('<addresses...>')
+      .option('--stay <addresses>', 'its other readers, who stay: a document does not say who they are', list)
+      .option('--break-signatures', 'also where the document is signed')
+      .requiredOption('-o, --output <file>', 'the new document')
+      .action((file: string, addresses: string[], { stay, ...options }: ChangeOptions & { stay?: string[] }) =>
+        does(
+          import('./pdf-readers.js').then(({ pdfChangeRecipients }) =>
+            pdfChangeRecipients(terminal, file, addresses, act, { ...options, ...(stay ? { to: stay } : {}) }),
+          ),
+        ),
+      );
+  make(pdf, 'watch', 'encrypt what is dropped into a folder, until it is stopped')
+    .argument('<folder>')
+    .option('--to <addresses>', 'e-mail addresses with commas between; may be given again', list)
+    .option('--certificate <file>', 'somebody from elsewhere: a certificate, PEM or DER; may be given again', list)
+    .requiredOption('-o, --output <folder>', 'where the encrypted documents go; what was dropped in stays')
+    .option('--permissions <set>', 'what the others may do', 'full')
+    .option('--once', 'what is there now, and no more')
+    .action((folder: string, options: PdfEncryptOptions & { once?: boolean }) =>
+      does(import('./pdf-watch.js').then(({ pdfWatch }) => pdfWatch(terminal, folder, { ...options, content: 'aes256', encrypt: 'all' }))),
     );
 }
