@@ -45,6 +45,8 @@ export type FreshPasskey = Pick<Passkey, 'id' | 'publicKey' | 'transports' | 'co
 
 /** Milliseconds for a person to touch an authenticator. */
 const LIFE = 5 * 60_000;
+/** Challenges that wait at a time, of one network address. */
+const MOST_OF_AN_ADDRESS = 50;
 /** COSE algorithms (RFC 9053): ES256, EdDSA, RS256. */
 const ALGORITHMS = [-7, -8, -257];
 /** WebAuthn level 3 §5.8.7. "hybrid" is left out: a phone in between wants a server on the Internet. */
@@ -309,17 +311,17 @@ export class Passkeys {
     const challenge = binding ? boundChallenge(binding, nonce) : nonce;
     const row = { challenge, purpose, subject, nonce, network: request.network, expires: this.clock.now().getTime() + LIFE };
     const mac = this.seal.mac('ceremonies', sealedCeremony(row));
-    await this.storage.write((unit) =>
-      unit.run('INSERT INTO ceremonies (challenge, purpose, subject, nonce, network, expires, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [
-        challenge,
-        purpose,
-        subject,
-        nonce,
-        row.network,
-        row.expires,
+    await this.storage.write(async (unit) => {
+      // Anybody who reaches the listener may ask: one address's oldest give way, nobody else's.
+      await unit.run(
+        'DELETE FROM ceremonies WHERE network = ? AND challenge NOT IN (SELECT challenge FROM ceremonies WHERE network = ? ORDER BY expires DESC LIMIT ?)',
+        [row.network, row.network, MOST_OF_AN_ADDRESS - 1],
+      );
+      await unit.run('INSERT INTO ceremonies (challenge, purpose, subject, nonce, network, expires, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [
+        ...[challenge, purpose, subject, nonce, row.network, row.expires],
         mac,
-      ]),
-    );
+      ]);
+    });
     return { challenge };
   }
 

@@ -193,6 +193,17 @@ describe('two persons', () => {
   });
 });
 
+test('whoever asks for challenges without end has fifty of them', async () => {
+  const house = await HouseInProcess.open();
+  open.push(house);
+  const request = { id: 'r', network: '127.0.0.1' };
+  const elsewhere = await house.house.signIn.options({ id: 'r', network: '127.0.0.2' });
+  for (let n = 0; n < 60; n += 1) await house.house.signIn.options(request);
+  const rows = await house.db.all<{ network: string; challenge: Buffer }>('SELECT network, challenge FROM ceremonies');
+  expect(rows.filter(({ network }) => network === request.network)).toHaveLength(50);
+  expect(rows.map(({ challenge }) => challenge.toString('base64url'))).toContain(elsewhere.challenge);
+});
+
 describe('a request that somebody changed in the database', () => {
   const change = (house: HouseInProcess, id: string) =>
     house.db.write((unit) => unit.run(`UPDATE requests SET args = replace(args, 'auditor', 'security-officer') WHERE id = '${id}'`));
