@@ -22,6 +22,10 @@ export const CAMPAIGNS = {
     script: 'test/audit/tamper-campaign.mjs',
     words: 'tampers with logs in twelve ways and looks whether the offline verifier finds and places each, and is silent on clean logs',
   },
+  existence: {
+    script: 'test/access/existence-campaign.mjs',
+    words: 'asks for people that an appliance knows and for people that it does not, and compares bytes and times',
+  },
 } as const;
 export type CampaignName = keyof typeof CAMPAIGNS;
 
