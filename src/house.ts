@@ -376,7 +376,7 @@ async function joinRooms(
     infrastructure: infrastructureCertificates,
     mail,
     isolation,
-    health: new Health(storage, token, pool, async () => !(await administrators.bootstrap.isOver()), isolation, second),
+    health: new Health(storage, token, pool, async () => !(await administrators.bootstrap.isOver()), isolation, logStanding, second),
   };
 }
 

@@ -82,6 +82,8 @@ export const REFUSALS = {
   isolation: { 503: ['isolation-broken'] },
   storage: { 503: ['storage-unavailable', 'storage-busy'] },
   audit: { 503: ['audit-unavailable'] },
+  /** Of what releases keys: the log is not the one that its token signed. */
+  log: { 503: ['audit-rolled-back', 'audit-forked', 'audit-token-older'] },
   /** The token process is away, full, locked out, or has a defect. */
   token: { 503: ['token-unavailable', 'token-busy', 'token-refused', 'token-defect'] },
 } as const satisfies Record<string, Record<number, readonly string[]>>;

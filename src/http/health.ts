@@ -28,6 +28,9 @@ export const healthReport = z
     bootstrap: z
       .boolean()
       .meta({ description: 'One person alone can do what is dangerous: two security officers are not registered yet.' }),
+    log: z
+      .object({ state: z.enum(['whole', 'broken']), reason: z.string().optional() })
+      .meta({ description: 'broken: the log is not the one that its token signed; no keys are released.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -55,9 +58,16 @@ export class Health {
     private readonly pool: ReadyPool,
     private readonly isBootstrap: () => Promise<boolean>,
     private readonly isolation: IsolationGuard,
+    private readonly log: { readonly breach: { code: string } | undefined },
     private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
   ) {
     collectDefaultMetrics({ register: this.#registry });
+    const whole: Gauge = new Gauge({
+      name: 'ekms_log_whole',
+      help: '1 while the log is the one that its token signed',
+      registers: [this.#registry],
+      collect: () => whole.set(this.log.breach ? 0 : 1),
+    });
     const level: Gauge = new Gauge({
       name: 'ekms_pool_level',
       help: 'Key pairs ready',
@@ -93,7 +103,7 @@ export class Health {
   async report(): Promise<HealthReport> {
     const [token, database] = await Promise.all([this.token.health(), this.#database()]);
     const { mode, findings, isBroken } = this.isolation;
-    const up = token.state === 'ready' && database.state === 'ready' && !isBroken;
+    const up = token.state === 'ready' && database.state === 'ready' && !isBroken && !this.log.breach;
     return {
       status: up ? 'ready' : 'unready',
       token,
@@ -102,6 +112,7 @@ export class Health {
       ...(this.second.trouble === undefined ? {} : { secondPlace: { state: 'down' as const, reason: this.second.trouble } }),
       isolation: { mode, findings: findings.length },
       bootstrap: database.bootstrap,
+      log: this.log.breach ? { state: 'broken', reason: this.log.breach.code } : { state: 'whole' },
       intents: database.intents,
     };
   }

@@ -36,7 +36,13 @@ export class KeysController {
         headers: { 'Retry-After': 'Seconds, where a key is still pending' },
       },
     },
-    problems: { ...REFUSALS.token, ...REFUSALS.budget, 403: TOKEN_REFUSALS, 409: [...TOKEN_CONFLICTS, 'key-changed'] },
+    problems: {
+      ...REFUSALS.token,
+      ...REFUSALS.budget,
+      503: [...REFUSALS.token[503], ...REFUSALS.log[503]],
+      403: TOKEN_REFUSALS,
+      409: [...TOKEN_CONFLICTS, 'key-changed'],
+    },
   })
   async list(@Who() actor: DeviceActor, @Res({ passthrough: true }) reply: FastifyReply): Promise<z.input<typeof servedKey>[]> {
     const keys = await this.vault.retrieve(actor);
@@ -53,7 +59,14 @@ export class KeysController {
     path: { id: shapes.id },
     body: decryptionRequest,
     answers: { 200: { description: 'The content-encryption key', json: decryption } },
-    problems: { ...REFUSALS.token, ...REFUSALS.budget, 403: TOKEN_REFUSALS, 404: ['key-unknown'], 409: TOKEN_CONFLICTS },
+    problems: {
+      ...REFUSALS.token,
+      ...REFUSALS.budget,
+      503: [...REFUSALS.token[503], ...REFUSALS.log[503]],
+      403: TOKEN_REFUSALS,
+      404: ['key-unknown'],
+      409: TOKEN_CONFLICTS,
+    },
   })
   async decrypt(@Who() actor: DeviceActor, @Param('id') id: string, @Body() body: unknown): Promise<z.input<typeof decryption>> {
     const { wrapped, ...rest } = await this.vault.decrypt(actor, parsed(shapes.id, id, 'the key id'), parsedJson(decryptionRequest, body));

@@ -193,6 +193,11 @@ export interface Health {
   };
   /** One person alone can do what is dangerous: two security officers are not registered yet. */
   bootstrap: boolean;
+  /** broken: the log is not the one that its token signed; no keys are released. */
+  log: {
+    state: 'whole' | 'broken';
+    reason?: string;
+  };
   /** Acts begun and not finished. */
   intents: number;
 }
@@ -393,6 +398,9 @@ export type ProblemCode =
   | 'app-unknown'
   | 'approved-already'
   | 'asn1-malformed'
+  | 'audit-forked'
+  | 'audit-rolled-back'
+  | 'audit-token-older'
   | 'audit-unavailable'
   | 'authority-unknown'
   | 'binding-changed'
