@@ -85,7 +85,7 @@ export class IsolationGuard {
             ? [
                 {
                   check: 'default-route',
-                  words: `there is a default route on ${device}: remove it, or route only what network.internal names`,
+                  words: `there is a default route (${block}) on ${device}: remove it, or route only what network.internal names`,
                 },
               ]
             : [

@@ -17,6 +17,16 @@ import { act } from './act.js';
 const print = z.strictObject({ format: z.enum(['nftables', 'systemd']), ssh: z.int().min(1).max(65_535).optional() });
 export type FirewallPrint = z.output<typeof print>;
 
+/** The rules, and what whoever loads them should know before. */
+export interface Printed {
+  text: string;
+  hints: string[];
+}
+
+const LOOPBACK = AddressBlocks.of(['127.0.0.0/8', '::1/128']);
+const NO_SHELLS =
+  'these rules let remote shells in from this machine only: first let a network of administrators reach administration, or you will be kept out';
+
 /** Acts on the packet filter. */
 export const FIREWALL_ACTS = {
   'firewall.print': act({
@@ -30,7 +40,7 @@ export const FIREWALL_ACTS = {
 } as const;
 
 /** Before `init` there is nothing but the file. */
-export const firewallOfFile = (configuration: Configuration, args: FirewallPrint): Promise<string> =>
+export const firewallOfFile = (configuration: Configuration, args: FirewallPrint): Promise<Printed> =>
   firewallOf(configuration, new NetworkPolicy(policyOf(configuration)), 0, args);
 
 async function firewallOf(
@@ -38,7 +48,7 @@ async function firewallOf(
   policy: NetworkPolicy,
   version: number,
   { format, ssh }: FirewallPrint,
-): Promise<string> {
+): Promise<Printed> {
   const settings: FirewallSettings = {
     policy,
     version,
@@ -46,7 +56,13 @@ async function firewallOf(
     egress: await egressOf(configuration, policy),
     ...(ssh === undefined ? {} : { ssh }),
   };
-  return format === 'nftables' ? nftables(settings) : systemdDropIn(settings);
+  const others = policy
+    .reaching('administration')
+    .texts()
+    .filter((block) => !LOOPBACK.covers(AddressBlocks.of([block])));
+  return format === 'nftables'
+    ? { text: nftables(settings), hints: ssh !== undefined && others.length === 0 ? [NO_SHELLS] : [] }
+    : { text: systemdDropIn(settings), hints: [] };
 }
 
 /** What the settings have this machine connect to: `network.egress`, and the services that other settings name, unless it has one of their name. */

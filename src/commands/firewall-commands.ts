@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { isFault } from '../foundation/index.js';
 import type { ActName } from './acts.js';
+import type { Printed } from './firewall-acts.js';
 
 interface Asked {
   format: 'nftables' | 'systemd';
@@ -22,16 +23,15 @@ export function firewallCommands(ekms: Command, home: () => string, act: (name: 
     )
     .action(async ({ format, ssh }: Asked) => {
       const args = { format, ...(ssh ? { ssh } : {}) };
-      process.stdout.write(
-        String(
-          await act('firewall.print', args).catch(async (error: unknown) => {
-            if (!isFault(error, 'not-initialised')) throw error;
-            const { firewallOfFile } = await import('./firewall-acts.js');
-            const { loadConfiguration } = await import('../configuration.js');
-            return firewallOfFile(loadConfiguration(home()), args);
-          }),
-        ),
-      );
+      const printed = await act('firewall.print', args).catch(async (error: unknown) => {
+        if (!isFault(error, 'not-initialised')) throw error;
+        const { firewallOfFile } = await import('./firewall-acts.js');
+        const { loadConfiguration } = await import('../configuration.js');
+        return firewallOfFile(loadConfiguration(home()), args);
+      });
+      const { text, hints } = printed as Printed; // the act made it
+      for (const hint of hints) console.error(`ekms: ${hint}`);
+      process.stdout.write(text);
     });
 }
 

@@ -68,7 +68,7 @@ describe('the isolation guard', () => {
     machine.ways.push({ block: '0.0.0.0/0', device: 'eth1' });
     await expect(open('enforce')).rejects.toMatchObject({
       code: 'isolation-broken',
-      message: expect.stringContaining('default route on eth1: remove it'),
+      message: expect.stringContaining('default route (0.0.0.0/0) on eth1: remove it'),
     });
   });
 

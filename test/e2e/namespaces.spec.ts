@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { BlockList, isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -106,8 +107,14 @@ class Site {
 
   /** Puts the rules of the policy in force into the appliance's namespace. */
   async loadRules(): Promise<void> {
-    const { value } = (await askAppliance(this.home.path, 'firewall.print', { format: 'nftables' })) ?? { value: '' };
-    this.app.run('nft', ['-f', '-'], String(value));
+    const file = this.home.beside('rules.nft');
+    writeFileSync(file, await this.printed('nftables'));
+    this.app.run('nft', ['-f', file]);
+  }
+
+  async printed(format: 'nftables' | 'systemd'): Promise<string> {
+    const { value } = (await askAppliance(this.home.path, 'firewall.print', { format })) ?? {};
+    return (value as { text: string }).text; // src/commands/firewall-acts.ts
   }
 
   flushRules(): void {
@@ -243,7 +250,7 @@ const claim = (source: string) =>
         kinds.map((kind) => ({ from, kind, host: from.includes(':') ? 'fd00:9::1' : '10.9.0.1', port: PORTS[kind], tls: isTls(kind) })),
       );
       await site.policy({ networks });
-      const drop = String((await askAppliance(site.home.path, 'firewall.print', { format: 'systemd' }))?.value);
+      const drop = await site.printed('systemd');
       const byApplication = probedTwice(site.outsider, asked);
       await site.loadRules();
       await site.policy({ networks: { all: { addresses: EVERYWHERE, reach: ROUTE_CLASSES } }, network: { internal: EVERYWHERE } });
@@ -281,7 +288,7 @@ const claim = (source: string) =>
       const told = [...site.said.matchAll(/^ekms: isolation: (.*)$/gm)].map(([, words]) => words);
       expect(told).toEqual(
         expect.arrayContaining([
-          expect.stringContaining('there is a default route on'),
+          expect.stringContaining('there is a default route (0.0.0.0/0) on'),
           expect.stringContaining('there is a route to 203.0.113.0/24'),
           expect.stringContaining('has the address 203.0.113.5'),
           expect.stringContaining('203.0.113.9:443 answers'),
