@@ -241,11 +241,14 @@ class Verification {
 
   /** A tile or bundle; one of another width in its place shows how far it goes. */
   async #file(path: string): Promise<Uint8Array | undefined> {
+    const there = await this.source.read(path);
+    if (there) {
+      this.#seen.add(path);
+      return there;
+    }
     this.#paths ??= await this.source.paths();
     const [whole = path] = path.split('.p/');
-    const found = [path, ...this.#paths.filter((one) => one === whole || one.startsWith(`${whole}.p/`))].find((one) =>
-      this.#paths?.includes(one),
-    );
+    const found = this.#paths.find((one) => one === whole || one.startsWith(`${whole}.p/`));
     if (found === undefined) return undefined;
     this.#seen.add(found);
     return this.source.read(found);
