@@ -7,6 +7,7 @@ import { ClientVersions } from '../../src/access/index.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { refusal, send, type WireReply } from '../support/wire.js';
 import {
+  asDevice,
   begin,
   type Door,
   deviceFrom,
@@ -85,7 +86,7 @@ describe('app only', () => {
     expect(await house.db.one("SELECT id FROM intents WHERE kind = 'block-device'")).toBeUndefined();
     // Not even a device whose end has not been reached yet, as after a crash on the way.
     await house.db.write((unit) => unit.run("UPDATE devices SET state = 'active' WHERE id = ?", [first.id]));
-    expect(refusal(await fetchKeys(old, first))).toBe('403 device-blocked');
+    expect(refusal(await asDevice(old, first, 'GET', '/v1/devices'))).toBe('403 device-blocked');
     await house.db.write((unit) => unit.run("UPDATE devices SET state = 'revoked' WHERE id = ?", [first.id]));
   });
 
