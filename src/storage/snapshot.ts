@@ -179,12 +179,14 @@ function dialect(runner: QueryRunner): { postgres: boolean; ask: Ask } {
   return { postgres, ask: async (sql, parameters = []) => (await runner.query(sql, parameters)) as Record<string, SqlValue>[] };
 }
 
-/** A migration puts first rows into some tables; whatever else is there is somebody's. */
+/** Tables that a migration puts one first row into; whatever else is there is somebody's. */
+const SEEDED: ReadonlySet<string> = new Set(['audit_head', 'audit_tree']);
+
 async function clear(ask: Ask, table: string): Promise<void> {
   const [row] = await ask(`SELECT COUNT(*) AS "rows" FROM ${table}`);
   const rows = Number(row?.['rows'] ?? 0);
   if (rows === 0) return;
-  if (rows > 1 || table !== 'audit_head')
+  if (rows > 1 || !SEEDED.has(table))
     throw new Fault('conflict', 'database-not-empty', `the database is not empty (${table}): a restore goes into a blank one only`);
   await ask(`DELETE FROM ${table}`);
 }
