@@ -1,10 +1,13 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Runs a program to its end. Throws with what it said. */
-const must = (program: string, args: string[], input?: string): string =>
-  execFileSync(program, args, { encoding: 'utf8', ...(input === undefined ? {} : { input }), stdio: ['pipe', 'pipe', 'pipe'] });
+/** Runs a program to its end. Throws with what it said: one that ended before it read its input says more than our broken pipe does. */
+function must(program: string, args: string[], input = ''): string {
+  const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: 'utf8', input });
+  if (status === 0) return stdout;
+  throw new Error(`${program} ${args.join(' ')}: ${stderr || error?.message || `status ${status}`}`);
+}
 
 /** Whether this machine lets us make network namespaces. */
 export function mayMakeNamespaces(): boolean {
