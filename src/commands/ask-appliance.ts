@@ -32,7 +32,8 @@ export async function askAppliance(home: string, act: ActName, args: unknown): P
   const socketPath = controlSocket(home);
   if (!existsSync(socketPath)) return undefined;
   const text = await new Promise<string | undefined>((resolve, reject) => {
-    const asking = request({ socketPath, method: 'POST', path: '/' }, (response) => {
+    // A connection of its own: a kept one may be closed by the other side in the moment of asking.
+    const asking = request({ agent: false, socketPath, method: 'POST', path: '/' }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
     });
