@@ -51,11 +51,12 @@ export function repairedPlaces(
     if (trailer.has('Encrypt')) throw damaged('its cross-references are, and it is encrypted');
     for (const inside of packedIn(stored)) places.set(inside, { kind: 'packed', container: number, index: 0 }, true);
   }
-  // What is left out would be gone with the original.
-  for (const number of broken) throw damaged(`its object ${number} cannot be read`);
   if (places.end === 0) throw damaged('there are no objects in it');
+  // Before what is broken: a cut goes through an object as a rule.
   if (ENDS.every((word) => window.find(word, end) < 0))
     throw new Fault('malformed', 'pdf-truncated', 'the PDF is cut short: its end is missing');
+  // What is left out would be gone with the original.
+  for (const number of broken) throw damaged(`its object ${number} cannot be read`);
   if (!trailer.has('Root') && catalog) trailer.set('Root', catalog);
   return { places, trailer };
 }
