@@ -9,8 +9,8 @@ export interface Answer {
   description: string;
   /** JSON of this shape; without it and without `type` the answer has no body. */
   json?: z.ZodType;
-  /** Media type of a body that is not JSON. */
-  type?: string;
+  /** Media type of a body that is not JSON; several where it depends on what was asked. */
+  type?: string | readonly string[];
   /** Header fields worth knowing, by name, with what they say. */
   headers?: Record<string, string>;
 }

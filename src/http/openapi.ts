@@ -188,7 +188,7 @@ function response({ description, json, type, headers }: Answer, schemas: Schemas
     ...(headers ? { headers: Object.fromEntries(Object.entries(headers).map(([name, says]) => [name, field(says)])) } : {}),
     ...(json ? { content: { 'application/json': { schema: schemas.answered(json) } } } : {}),
     // Bytes or text as the media type has them: no schema (OpenAPI 3.1 §4.8.14.3).
-    ...(type ? { content: { [type]: {} } } : {}),
+    ...(type ? { content: Object.fromEntries([type].flat().map((one) => [one, {}])) } : {}),
   };
 }
 

@@ -42,7 +42,7 @@ export class PdfController {
     answers: {
       200: {
         description: 'The encrypted document, or a ZIP with one of each and results.json',
-        type: 'application/pdf',
+        type: ['application/pdf', 'application/zip'],
         headers: {
           'Ekms-Warnings': 'What its sender should know: repaired, signatures-broken, certification-broken, usage-rights-broken, pdf-a',
           'Ekms-Receipt': 'Index and leaf of the entry in the log',

@@ -91,12 +91,5 @@ test('administrators get what is promised, and are refused as promised', async (
 });
 
 test('every answer that the document promises administrators was seen in this file', () => {
-  const promised = Object.entries(check.document.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).flatMap(([method, { responses }]) =>
-      Object.keys(responses)
-        .filter((status) => path.startsWith('/v1/admin/') && status < '300')
-        .map((status) => `${method.toUpperCase()} ${path} ${status}`),
-    ),
-  );
-  expect(promised.filter((one) => !check.seen.has(one))).toEqual([]);
+  expect(check.unseen((path) => path.startsWith('/v1/admin/'))).toEqual([]);
 });

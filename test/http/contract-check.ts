@@ -46,6 +46,20 @@ export class ContractCheck {
       : (validate.errors ?? []).map(({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`);
   }
 
+  /** Answers that the document promises for these paths, refusals aside, and that were not seen. */
+  unseen(isOurs: (path: string) => boolean): string[] {
+    return Object.entries(this.document.paths)
+      .filter(([path]) => isOurs(path))
+      .flatMap(([path, methods]) =>
+        Object.entries(methods).flatMap(([method, { responses }]) =>
+          Object.keys(responses)
+            .filter((status) => status < '300')
+            .map((status) => `${method.toUpperCase()} ${path} ${status}`),
+        ),
+      )
+      .filter((one) => !this.seen.has(one));
+  }
+
   /** The document's name of a path; fixed segments win over `{…}`. A last `{name}` may hold slashes. */
   templateOf(path: string): string | undefined {
     const plain = path.split('?')[0] ?? '';

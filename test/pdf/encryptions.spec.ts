@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import { inflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { decrypted, unlocked } from '../codec/pdf/documents.js';
+import { type Field, form } from '../support/form.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { openKey } from '../support/open-delivery.js';
 import { richPdf } from '../support/rich-pdf.js';
@@ -10,24 +11,6 @@ import { refusal, send, type WireReply } from '../support/wire.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 
 jest.setTimeout(60_000);
-
-type Field = [name: string, value: string | { file: string; bytes: Buffer }];
-
-function form(fields: readonly Field[]): { body: Buffer; headers: Record<string, string> } {
-  const parts = fields.map(([name, value]) => {
-    const isFile = typeof value !== 'string';
-    const more = isFile ? `; filename="${value.file}"\r\nContent-Type: application/pdf` : '';
-    return Buffer.concat([
-      Buffer.from(`--edge\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`),
-      isFile ? value.bytes : Buffer.from(value),
-      Buffer.from('\r\n'),
-    ]);
-  });
-  return {
-    body: Buffer.concat([...parts, Buffer.from('--edge--\r\n')]),
-    headers: { 'content-type': 'multipart/form-data; boundary=edge' },
-  };
-}
 
 /** Files of a ZIP whose entries are stored as they are, by the central directory (APPNOTE 4.3.12). */
 function unzipped(zip: Buffer): Record<string, Buffer> {

@@ -1,0 +1,92 @@
+import 'reflect-metadata';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { type Field, form } from '../support/form.js';
+import { TestAdministrator } from '../support/officers.js';
+import { richPdf } from '../support/rich-pdf.js';
+import { refusal, send } from '../support/wire.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+import { ContractCheck } from './contract-check.js';
+import { Doors, headerOf } from './doors.js';
+
+/** Every answer here goes through `Doors`, which throws for what the document does not promise. */
+/** Device keys of RSA-3072 take their time on a busy machine. */
+jest.setTimeout(60_000);
+
+const address = 'alice@corp.example';
+const check = new ContractCheck();
+let doors: Doors;
+let alice: WireDevice;
+beforeAll(async () => {
+  doors = await Doors.open(check, { settings: { keys: { bits: 2048, pool: { target: 1 } }, documents: { megabytes: 1 } } });
+  alice = await enrolDevice(doors.house, address);
+  await keysOf(doors.house, alice);
+});
+afterAll(() => doors?.close());
+
+test('who encrypts documents gets what is promised, and is refused as promised', async () => {
+  const post = async (path: string, ...fields: Field[]) =>
+    doors.promised(
+      'POST',
+      path,
+      await send({
+        port: doors.house.port,
+        root: doors.house.root,
+        method: 'POST',
+        path,
+        ...form(fields),
+        identity: { certificates: alice.certificates, key: alice.keys.identity },
+      }),
+    );
+  const pdf = await richPdf();
+  const file = (name: string, bytes = pdf): Field => ['file', { file: name, bytes }];
+  const encrypt = (...fields: Field[]) => post('/v1/pdf/encryptions', ['recipients', address], ...fields);
+  const one = await encrypt(file('one.pdf'));
+  expect([one.status, headerOf(one, 'content-type')]).toEqual([200, 'application/pdf']);
+  const several = await encrypt(file('one.pdf'), file('two.pdf', Buffer.from('no PDF')));
+  expect([several.status, headerOf(several, 'content-type')]).toEqual([200, 'application/zip']);
+  expect(refusal(await encrypt(file('one.pdf', one.body)))).toBe('409 pdf-encrypted');
+  expect(refusal(await encrypt(file('one.pdf', Buffer.alloc(2 ** 20 + 1))))).toBe('413 pdf-too-large');
+  expect(refusal(await encrypt())).toBe('400 file-missing');
+  expect(refusal(await post('/v1/pdf/encryptions', ['recipients', 'group:none'], file('one.pdf')))).toBe('404 group-unknown');
+
+  expect((await post('/v1/pdf/readers', file('one.pdf', one.body))).json).toMatchObject({ encryption: 'certificates', readers: [{}] });
+  expect((await post('/v1/pdf/readers', file('one.pdf'))).json).toEqual({ encryption: 'none', readers: [] });
+  expect(refusal(await post('/v1/pdf/readers', file('one.pdf', Buffer.from('no PDF'))))).toBe('400 pdf-not');
+
+  const standings = (...recipients: string[]) => doors.device(alice, 'POST', '/v1/pdf/recipients', { recipients });
+  expect((await standings(address, 'nobody@corp.example')).json).toMatchObject([{ state: 'valid' }, { state: 'none' }]);
+  expect(refusal(await standings())).toBe('400 body-malformed');
+  expect(refusal(await standings('alice'))).toBe('400 address-malformed');
+  expect(refusal(await standings('group:none'))).toBe('404 group-unknown');
+});
+
+test('who reads the log gets what is promised, and is refused as promised', async () => {
+  const { house } = doors;
+  await house.house.checkpoints.publish();
+  const checkpoint = await doors.device(alice, 'GET', '/v1/audit/checkpoint');
+  expect(checkpoint.status).toBe(200);
+  const width = Number(checkpoint.body.toString('utf8').split('\n')[1]);
+  const partial = `000.p/${width}`;
+  expect((await doors.device(alice, 'GET', `/v1/audit/tile/0/${partial}`)).body).toHaveLength(width * 32);
+  for (const path of ['0/x001/000', '0/none', '64/000', `1/${partial}`])
+    expect(refusal(await doors.device(alice, 'GET', `/v1/audit/tile/${path}`))).toBe('404 tile-unknown');
+
+  const otto = await TestAdministrator.register(house, 'otto', 'auditor');
+  const read = (path: string, cookie = otto.cookie) =>
+    doors.anybody('administration', {
+      path: `/v1/audit/${path}`,
+      headers: { origin: house.administration, 'sec-fetch-site': 'same-origin', ...(cookie ? { cookie } : {}) },
+    });
+  for (const path of ['checkpoint', `tile/0/${partial}`, `tile/entries/${partial}`]) {
+    expect({ path, status: (await read(path)).status }).toEqual({ path, status: 200 });
+    expect(refusal(await read(path, ''))).toBe('401 session-missing');
+  }
+  expect(refusal(await read('tile/entries/x001/000'))).toBe('404 tile-unknown');
+  const olga = await TestAdministrator.register(house, 'olga', 'operator');
+  expect(refusal(await read(`tile/entries/${partial}`, olga.cookie))).toBe('403 role-missing');
+  expect(house.defects).toEqual([]);
+});
+
+test('every answer that the document promises for documents and the log was seen in this file', () => {
+  expect(check.unseen((path) => /^\/v1\/(pdf|audit)\//.test(path))).toEqual([]);
+});
