@@ -34,6 +34,8 @@ export class ReadyPool {
   #running: Promise<void> | undefined;
   #target: number;
   #wake: (() => void) | undefined;
+  /** Somebody called since the level was read last. */
+  #called = false;
 
   constructor(
     private readonly storage: Storage,
@@ -77,7 +79,7 @@ export class ReadyPool {
   /** The reservation ends, whether the key was stored or not; a pair that was not stored is destroyed when it is met again. */
   released(n: number): void {
     this.#reserved.delete(n);
-    this.#wake?.();
+    this.#call();
   }
 
   /** Makes pairs until `count` are ready, then resolves with the level. */
@@ -105,12 +107,13 @@ export class ReadyPool {
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#wake?.();
+    this.#call();
     await this.#running;
   }
 
   async #keepFull(): Promise<void> {
     while (!this.#stopped) {
+      this.#called = false;
       try {
         if ((await this.level()) < this.#target) await this.#make();
         else await this.#pause(60_000);
@@ -121,8 +124,15 @@ export class ReadyPool {
     }
   }
 
+  #call(): void {
+    this.#called = true;
+    this.#wake?.();
+  }
+
   #pause(milliseconds: number): Promise<void> {
     return new Promise((resolve) => {
+      // A call that came while the level was read would otherwise be slept through.
+      if (this.#called) return resolve();
       const timer = setTimeout(resolve, milliseconds);
       this.#wake = () => {
         clearTimeout(timer);

@@ -39,3 +39,17 @@ test('a challenge whose mail was in the hands of a process that died is made ane
   const again = await begin(house, 'alice@corp.example', sameDelivery(keys));
   expect((await giveAnswer(house, again)).status).toBe(200);
 }, 60_000);
+
+test('a pool that is told to end while it looks at its level ends, and does not sleep for a minute first', async () => {
+  const { pool } = house.house;
+  const level = pool.level.bind(pool);
+  const looking = new Promise<() => void>((seen) => {
+    pool.level = () => new Promise((look) => seen(() => look(level())));
+  });
+  pool.start();
+  const look = await looking;
+  const ended = pool.stop();
+  look();
+  const timer = new Promise((resolve) => setTimeout(resolve, 20_000, 'still asleep').unref());
+  expect(await Promise.race([ended, timer])).toBeUndefined();
+}, 60_000);
