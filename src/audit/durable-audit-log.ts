@@ -62,8 +62,8 @@ export class DurableAuditLog extends AuditLog {
   }
 }
 
-/** What hands a key out, or its use. */
-const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt']);
+/** What hands a key out, or its use: to its owner's device, or by a recovery case. */
+const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt', 'recovery.release']);
 
 async function keep(
   unit: Unit,

@@ -18,18 +18,19 @@ export class LogStanding {
     return this.#breach;
   }
 
-  /** The first breach stays until two persons have accepted it: what is found afterwards is its consequence. */
+  /** The first breach stays while this process lives: what is found afterwards is its consequence. */
   break(breach: Breach): void {
     this.#breach ??= breach;
-  }
-
-  accepted(): void {
-    this.#breach = undefined;
   }
 
   /** Throws the breach's code. */
   requireWhole(): void {
     const breach = this.#breach;
-    if (breach) throw new Fault('unavailable', breach.code, `no keys are released: ${breach.words}; two persons must accept it`);
+    if (breach)
+      throw new Fault(
+        'unavailable',
+        breach.code,
+        `no keys are released: ${breach.words}; put back the database and the token's folder that fit, and start again`,
+      );
   }
 }

@@ -39,11 +39,7 @@ export type JournalClaim =
   /** Pool pair `n` of this kind (suite and size) gets its one owner. */
   | { kind: 'give'; of: string; n: number }
   /** This enrolment makes its one device. */
-  | { kind: 'spend'; id: string; expires: number }
-  /** The audit log's next signed head: follows the last one, which the warden has seen proved. */
-  | { kind: 'head'; from: AuditHead; to: AuditHead }
-  /** A log that was cut or forked goes on under a new name. */
-  | { kind: 'origin'; from: AuditHead; to: AuditHead };
+  | { kind: 'spend'; id: string; expires: number };
 
 const HEADER: Entry = { t: 'ekms-token-journal', v: 1 };
 /** Pool numbers reserved by one line, so that making pairs does not cost an fsync each. What a crash leaves over is never used. */
@@ -164,7 +160,6 @@ export class Journal {
         if (!this.spent.has(claim.id)) return;
         throw new Fault('conflict', 'enrolment-spent', 'this enrolment has made its device already');
       case 'head':
-      case 'origin':
         if (sameHead(claim.from, this.head ?? { ...claim.from, ...NO_HEAD })) return;
         throw new Fault('conflict', 'head-stale', 'another head of the audit log was signed last: go on from that one');
     }
@@ -175,8 +170,7 @@ export class Journal {
     if (claim.kind === 'version' && claim.version > (this.floors.get(claim.id) ?? 1))
       this.owe({ t: 'floor', id: claim.id, v: claim.version });
     if (claim.kind === 'give') this.owe({ t: 'given', kind: claim.of, n: claim.n });
-    if ((claim.kind === 'head' || claim.kind === 'origin') && !(this.head && sameHead(this.head, claim.to)))
-      this.owe({ t: 'head', ...claim.to });
+    if (claim.kind === 'head' && !(this.head && sameHead(this.head, claim.to))) this.owe({ t: 'head', ...claim.to });
     if (claim.kind === 'spend') this.owe({ t: 'spent', id: claim.id, until: claim.expires + SPENT_GRACE });
   }
 

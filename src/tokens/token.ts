@@ -172,8 +172,6 @@ export abstract class Token {
    * names (size 0 and no root before the first). Codes: `head-forked` when `to` does not extend `from`, `head-stale` (409) when `from` is not the last.
    */
   abstract signHead(ask: { from: AuditHead; to: AuditHead; proof: Buffer[] }): Promise<string>;
-  /** After a rollback or fork that two persons accepted: what is left goes on under another origin, from `from`, the last head signed. */
-  abstract beginOrigin(ask: { from: AuditHead; to: AuditHead }): Promise<string>;
 
   /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */
   abstract signMail(message: Uint8Array): Promise<Buffer>;

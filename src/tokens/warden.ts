@@ -36,8 +36,8 @@ export type Claim =
   | { kind: 'version'; id: string; version: number }
   /** This device or employee is not blocked. */
   | { kind: 'open'; id: string; code: string }
-  /** `from` is the last head of the audit log that was signed; `to` is from now on. `origin`: under another name. */
-  | { kind: 'head' | 'origin'; from: AuditHead; to: AuditHead };
+  /** `from` is the last head of the audit log that was signed; `to` is from now on. */
+  | { kind: 'head'; from: AuditHead; to: AuditHead };
 
 export interface Verdict {
   claims: Claim[];
@@ -105,8 +105,6 @@ export class Warden {
         return verdict(this.#attest(ask.args));
       case 'signHead':
         return this.#signHead(ask.args);
-      case 'beginOrigin':
-        return this.#beginOrigin(ask.args);
       case 'signMail':
         return verdict(this.hsm.sign('mail', ask.args.message));
       case 'sealBytes':
@@ -351,11 +349,6 @@ export class Warden {
     const extending = from.origin === to.origin && verifyConsistency(hashOf, treeHead(from), treeHead(to), proof);
     if (!extending) throw forbidden('head-forked', 'this head of the audit log does not extend the last one that was signed');
     return verdict(this.#checkpoint(to), { kind: 'head', from, to });
-  }
-
-  #beginOrigin({ from, to }: Asks['beginOrigin']): Verdict {
-    if (from.origin === to.origin) throw forbidden('head-forked', 'a log that was cut goes on under another origin');
-    return verdict(this.#checkpoint(to), { kind: 'origin', from, to });
   }
 
   /** The text is made here: the audit key signs nothing but checkpoints. */

@@ -141,11 +141,13 @@ describe('checkpoints', () => {
       const restored = nodeOn(database.storage, token);
       await restored.checkpoints.publish();
       expect(restored.standing.breach).toMatchObject({ code: 'audit-rolled-back', known: { size: 5 } });
-      const release = { action: 'key.deliver', outcome: 'done', actor: { kind: 'device' } } as const;
-      await expect(database.storage.write((unit) => restored.log.append(unit, release))).rejects.toMatchObject({
-        kind: 'unavailable',
-        code: 'audit-rolled-back',
-      });
+      for (const action of ['key.deliver', 'key.decrypt', 'recovery.release'] as const) {
+        const release = { action, outcome: 'done', actor: { kind: 'device' } } as const;
+        await expect(database.storage.write((unit) => restored.log.append(unit, release))).rejects.toMatchObject({
+          kind: 'unavailable',
+          code: 'audit-rolled-back',
+        });
+      }
       await restored.append(1);
       // Grown again beyond what was signed, with other entries: still found out.
       const grown = nodeOn(database.storage, token);

@@ -115,10 +115,6 @@ export abstract class TokenCalls extends Token {
     return this.answer<'signHead'>('signHead', ask);
   }
 
-  override beginOrigin(...[ask]: Parameters<Token['beginOrigin']>) {
-    return this.answer<'beginOrigin'>('beginOrigin', ask);
-  }
-
   override signMail(message: Uint8Array) {
     return this.answer<'signMail'>('signMail', { message });
   }
