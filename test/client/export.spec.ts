@@ -1,7 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { derive, PURPOSE } from '../../client/src/pkcs12/derive.js';
+import { compat, type Protection, pkcs12 } from '../../client/src/pkcs12/index.js';
+import { readCertificate } from '../../client/src/x509/index.js';
+import { integer, octetString, oid, sequence } from '../../src/codec/asn1/index.js';
 import { ALICE, MailHouse } from './mail-house.js';
 import type { TestKey } from './test-appliance.js';
 import { pemOf } from './test-authority.js';
@@ -59,9 +63,8 @@ describe('mesign export', () => {
     expect(run('cmsutil', '-D', '-d', database, '-i', house.path('m.p7m'))).toEqual(canonical());
   }, 30_000);
 
-  test('compat: gpgsm imports it and opens a mail; the warning names 3DES', async () => {
-    const { status, said } = await exported('compat.p12', '--profile', 'compat');
-    expect({ status, said }).toMatchObject({ status: 0, said: expect.stringContaining('3DES') });
+  /** The mail as gpgsm opens it, after it has imported the file into a home of its own. */
+  const openedByGpgsm = (file: string): Buffer => {
     // The agent's socket needs a short path.
     const home = execFileSync('mktemp', ['-d', '/tmp/gpgsm-XXXXXX']).toString().trim();
     const gpgsm = (input: string, ...words: string[]) =>
@@ -74,13 +77,45 @@ describe('mesign export', () => {
       writeFileSync(`${home}/gpg-agent.conf`, 'allow-loopback-pinentry\n');
       const root = createHash('sha1').update(house.authority.root.certificate).digest('hex').toUpperCase().match(/../g)?.join(':');
       writeFileSync(`${home}/trustlist.txt`, `${root} S relax\n`);
-      gpgsm(`${PHRASE}\n`, '--import', house.path('compat.p12'));
-      expect(gpgsm(`${PHRASE}\n`, '--decrypt', house.path('m.p7m'))).toEqual(canonical());
+      gpgsm(`${PHRASE}\n`, '--import', house.path(file));
+      return gpgsm(`${PHRASE}\n`, '--decrypt', house.path('m.p7m'));
     } finally {
       execFileSync('gpgconf', ['--homedir', home, '--kill', 'all']);
       execFileSync('rm', ['-rf', home]);
     }
+  };
+
+  test('compat: gpgsm imports it and opens a mail; the warning names 3DES', async () => {
+    const { status, said } = await exported('compat.p12', '--profile', 'compat');
+    expect({ status, said }).toMatchObject({ status: 0, said: expect.stringContaining('3DES') });
+    expect(openedByGpgsm('compat.p12')).toEqual(canonical());
   }, 30_000);
+
+  test('compat: a salt by which gpgsm derives another key is passed over; with that guard off gpgsm cannot import the file', () => {
+    // With this pass phrase the salt's first sum of RFC 7292 §B.2 step 6C begins with a zero octet (found by search, one in 128).
+    const misread = Buffer.from('892595dfa0c9256d', 'hex');
+    const written = (name: string, protection: Protection) => {
+      const [leaf, ...authorities] = [...key.certificates, house.authority.rootPem].map((pem) => readCertificate(pem));
+      const identity = { name: ALICE, privateKey: key.privateKey, leaves: leaf ? [leaf] : [], authorities };
+      writeFileSync(house.path(name), pkcs12(identity, protection));
+    };
+    const salts = () => [misread, misread, Buffer.from('first of'), Buffer.from('the good')][Symbol.iterator]();
+    const next = (those: Iterator<Buffer>) => () => those.next().value as Buffer;
+    const guarded = compat(PHRASE, next(salts()));
+    written('guarded.p12', guarded);
+    expect(openedByGpgsm('guarded.p12')).toEqual(canonical());
+    written('careless.p12', {
+      ...guarded,
+      encrypt(plain) {
+        const key = derive('sha1', PHRASE, misread, 50_000, PURPOSE.key, 24);
+        const cipher = createCipheriv('des-ede3-cbc', key, derive('sha1', PHRASE, misread, 50_000, PURPOSE.iv, 8));
+        const algorithm = sequence(oid('1.2.840.113549.1.12.1.3'), sequence(octetString(misread), integer(50_000)));
+        return { algorithm, encrypted: Buffer.concat([cipher.update(plain), cipher.final()]) };
+      },
+    });
+    house.openssl('pkcs12', '-legacy', '-in', 'careless.p12', '-noout', '-passin', `pass:${PHRASE}`);
+    expect(() => openedByGpgsm('careless.p12')).toThrow('decryption failed');
+  }, 60_000);
 
   test('compat: openssl and NSS read it too', async () => {
     await exported('compat2.p12', '--profile', 'compat');

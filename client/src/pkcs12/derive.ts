@@ -3,8 +3,16 @@ import { createHash } from 'node:crypto';
 /** What the derived bytes are for (RFC 7292 §B.3). */
 export const PURPOSE = { key: 1, iv: 2, mac: 3 } as const;
 
-/** PKCS#12 key derivation (RFC 7292 §B.2); SHA-1 and SHA-256 have 64-octet blocks. */
-export function derive(hash: 'sha1' | 'sha256', phrase: string, salt: Buffer, iterations: number, purpose: number, length: number): Buffer {
+/** PKCS#12 key derivation (RFC 7292 §B.2); SHA-1 and SHA-256 have 64-octet blocks. `onSum` sees each sum of step 6C. */
+export function derive(
+  hash: 'sha1' | 'sha256',
+  phrase: string,
+  salt: Buffer,
+  iterations: number,
+  purpose: number,
+  length: number,
+  onSum: (sum: Buffer) => void = () => {},
+): Buffer {
   const block = 64;
   // §B.1: UTF-16 big endian, closed by two zero octets.
   const secret = Buffer.from(`${phrase}\0`, 'utf16le').swap16();
@@ -15,7 +23,12 @@ export function derive(hash: 'sha1' | 'sha256', phrase: string, salt: Buffer, it
     for (let round = 1; round < iterations; round++) a = createHash(hash).update(a).digest();
     pieces.push(a);
     made += a.length;
-    for (let at = 0; at < input.length; at += block) addInPlace(input.subarray(at, at + block), repeated(a, block));
+    if (made >= length) break;
+    for (let at = 0; at < input.length; at += block) {
+      const sum = input.subarray(at, at + block);
+      addInPlace(sum, repeated(a, block));
+      onSum(sum);
+    }
   }
   return Buffer.concat(pieces).subarray(0, length);
 }

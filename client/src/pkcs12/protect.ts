@@ -34,17 +34,24 @@ export const modern = (phrase: string): Protection => ({
   mac: (content) => macData('sha256', phrase, MODERN_ROUNDS, content),
 });
 
-/** pbeWithSHAAnd3-KeyTripleDES-CBC (RFC 7292 appendix C) and a MAC with SHA-1: what gpgsm 2.2 and other old readers want. */
-export const compat = (phrase: string): Protection => ({
+/**
+ * pbeWithSHAAnd3-KeyTripleDES-CBC (RFC 7292 appendix C) and a MAC with SHA-1: what gpgsm 2.2 and other old readers want.
+ * gpgsm writes a sum of RFC 7292 §B.2 step 6C without its leading zero octets and then derives another key: that is one salt in 128,
+ * and such a salt is not used.
+ */
+export const compat = (phrase: string, random: () => Buffer = () => randomBytes(8)): Protection => ({
   encrypt(plain) {
-    const salt = randomBytes(8);
-    const [key, iv] = [
-      derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.key, 24),
-      derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.iv, 8),
-    ];
-    const cipher = createCipheriv('des-ede3-cbc', key, iv);
-    const algorithm = sequence(PBE_SHA1_3DES, sequence(octetString(salt), integer(COMPAT_ROUNDS)));
-    return { algorithm, encrypted: Buffer.concat([cipher.update(plain), cipher.final()]) };
+    for (;;) {
+      const salt = random();
+      let misread = false;
+      const key = derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.key, 24, (sum) => {
+        misread ||= sum[0] === 0;
+      });
+      if (misread) continue;
+      const cipher = createCipheriv('des-ede3-cbc', key, derive('sha1', phrase, salt, COMPAT_ROUNDS, PURPOSE.iv, 8));
+      const algorithm = sequence(PBE_SHA1_3DES, sequence(octetString(salt), integer(COMPAT_ROUNDS)));
+      return { algorithm, encrypted: Buffer.concat([cipher.update(plain), cipher.final()]) };
+    }
   },
   mac: (content) => macData('sha1', phrase, COMPAT_ROUNDS, content),
 });
