@@ -1,22 +1,24 @@
 import { type DynamicModule, Module, type Type } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
 import {
-  AdministratorSignIn,
-  Administrators,
-  AdministratorsController,
   AppCredentials,
-  BreakGlass,
   DeviceGuard,
-  Invitations,
   IsolationGuard,
   Origins,
-  Passkeys,
   RefusalEntries,
   RouteClassGuard,
   SessionGuard,
   Sessions,
-  SignInController,
 } from './access/index.js';
+import {
+  AdministratorSignIn,
+  Administrators,
+  AdministratorsController,
+  BreakGlass,
+  Invitations,
+  Passkeys,
+  SignInController,
+} from './administration/index.js';
 import { AuditLogController, LogBook } from './audit/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import { ActDesk } from './commands/act-desk.js';

@@ -1,31 +1,33 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
-  AdministratorSignIn,
-  Administrators,
   AppCredentials,
-  Approvals,
   type Audience,
-  BreakGlass,
   Budgets,
   ClientVersions,
   DeviceGuard,
   EmailChallenge,
   Employees,
-  Invitations,
   IsolationGuard,
   NetworkPolicies,
   Origins,
-  Passkeys,
   RowSeal,
   SessionGuard,
   type SessionLife,
   Sessions,
   Sites,
-  SpendingStorage,
   type Surroundings,
   ThisMachine,
 } from './access/index.js';
+import {
+  AdministratorSignIn,
+  Administrators,
+  Approvals,
+  BreakGlass,
+  Invitations,
+  Passkeys,
+  SpendingStorage,
+} from './administration/index.js';
 import { AuditReader, BoundedAuditLog, Checkpoints, DurableAuditLog, keepAuditKey, LogBook, LogStanding, LogTree } from './audit/index.js';
 import {
   AddressCertificates,

@@ -1,12 +1,7 @@
 /** Access: who may ask. Only this room makes an `Actor`; whoever holds one has passed the guard. */
 export { type AdministratorActor, type AppActor, auditActor, type DeviceActor, type StaffActor } from './actor.js';
 export { AddressBlocks, plainAddress, readAddress, sourceOf } from './address-blocks.js';
-export { AdministratorSignIn } from './administrator-sign-in.js';
-export { AdministratorsController } from './administrators.controller.js';
-export { type Administrator, Administrators } from './administrators.js';
 export { type AppCredentialFile, AppCredentials } from './app-credentials.js';
-export { type ActRequest, Approvals, type Quorum } from './approvals.js';
-export { BreakGlass, type BreakGlassCase } from './break-glass.js';
 export { type BudgetLimits, budgetsShape } from './budget-limits.js';
 export { Budgets, type Spending } from './budgets.js';
 export { ClientVersions, VERSION } from './client-versions.js';
@@ -16,8 +11,8 @@ export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
 export { type Destination, type FirewallSettings, nftables, systemdDropIn } from './firewall.js';
-export { type InvitationLink, Invitations } from './invitations.js';
 export { type IsolationFinding, IsolationGuard } from './isolation-guard.js';
+export { type KnownAdministrator, KnownAdministrators } from './known-administrators.js';
 export { NetworkPolicies, type PolicyForecast, type PolicyVersion } from './network-policies.js';
 export {
   type NamedProxy,
@@ -31,7 +26,6 @@ export {
   readPolicy,
 } from './network-policy.js';
 export { type Audience, Origins } from './origins.js';
-export { assertion, Passkeys } from './passkeys.js';
 export { peerOf, registerClaim, registerPeer } from './peer.js';
 export { RefusalEntries } from './refusal-entries.js';
 export { RefusedConnections } from './refused-connections.js';
@@ -52,7 +46,5 @@ export {
 export { RowSeal } from './row-seal.js';
 export { SessionGuard } from './session-guard.js';
 export { type Session, type SessionLife, Sessions } from './sessions.js';
-export { SignInController } from './sign-in.controller.js';
 export { Sites } from './sites.js';
-export { SpendingStorage } from './spending-storage.js';
 export { Surroundings, ThisMachine } from './surroundings.js';

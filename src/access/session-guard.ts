@@ -1,6 +1,6 @@
 import { type AuditLog, Fault, orRefused, type Role, type Storage } from '../foundation/index.js';
 import type { AdministratorActor, StaffActor } from './actor.js';
-import type { Administrators } from './administrators.js';
+import type { KnownAdministrators } from './known-administrators.js';
 import type { Audience } from './origins.js';
 import type { Request } from './request.js';
 import type { Session, Sessions } from './sessions.js';
@@ -9,7 +9,7 @@ import type { Session, Sessions } from './sessions.js';
 export class SessionGuard {
   constructor(
     private readonly sessions: Sessions,
-    private readonly administrators: Administrators,
+    private readonly administrators: KnownAdministrators,
     private readonly log: { storage: Storage; audit: AuditLog },
   ) {}
 

@@ -1,6 +1,7 @@
 import { userInfo } from 'node:os';
 import { z } from 'zod';
-import type { ActRequest, AdministratorActor, Quorum } from '../access/index.js';
+import type { AdministratorActor } from '../access/index.js';
+import type { ActRequest, Quorum } from '../administration/index.js';
 import { type AuditActor, base64url, Fault, isFault, type Json, parsed, type Role } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { type Act, act, type Danger, type RequestActName } from './act.js';

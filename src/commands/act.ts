@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { Quorum } from '../access/index.js';
+import type { Quorum } from '../administration/index.js';
 import type { AuditActor, Role } from '../foundation/index.js';
 import type { House } from '../house.js';
 

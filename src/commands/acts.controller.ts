@@ -1,7 +1,8 @@
 import { Body, Controller, Delete, Get, HttpCode, Inject, Param, Post, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { type AdministratorActor, assertion, Contract, ForAdministrators, Who } from '../access/index.js';
+import { type AdministratorActor, Contract, ForAdministrators, Who } from '../access/index.js';
+import { assertion } from '../administration/index.js';
 import { parsed, parsedJson, ROLES, shapes } from '../foundation/index.js';
 import { ActDesk, shown } from './act-desk.js';
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { BreakGlassCase } from '../access/index.js';
+import type { BreakGlassCase } from '../administration/index.js';
 import { Fault } from '../foundation/index.js';
 import { act } from './act.js';
 

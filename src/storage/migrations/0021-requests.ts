@@ -10,7 +10,7 @@ const tables = ({ text, whole, bytes, table }: Columns) => [
   `CREATE TABLE ceremonies (challenge ${bytes} PRIMARY KEY, purpose ${text} NOT NULL, subject ${text} NOT NULL, nonce ${bytes} NOT NULL, network ${text} NOT NULL,
      expires ${whole} NOT NULL, mac ${bytes} NOT NULL) ${table}`,
   'CREATE INDEX ceremonies_expires ON ceremonies (expires)',
-  // What two persons do: src/access/approvals.ts.
+  // What two persons do: src/administration/approvals.ts.
   `CREATE TABLE requests (id ${text} PRIMARY KEY, act ${text} NOT NULL, args ${text} NOT NULL, role ${text} NOT NULL, needed INT NOT NULL,
      requester_kind ${text} NOT NULL, requester ${text} NOT NULL, created ${whole} NOT NULL, expires ${whole} NOT NULL, state ${text} NOT NULL,
      performance ${text}, reason ${text}, mac ${bytes} NOT NULL) ${table}`,

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { type AdministratorActor, type RowSeal } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -16,10 +17,8 @@ import {
   sha256,
   type Unit,
 } from '../foundation/index.js';
-import type { AdministratorActor } from './actor.js';
 import type { Administrators } from './administrators.js';
 import { type Assertion, type assertion, boundChallenge, type Passkeys, passkeyDigest } from './passkeys.js';
-import type { RowSeal } from './row-seal.js';
 import type { SpendingStorage } from './spending-storage.js';
 
 /** Who has to approve: so many different holders of a role, none of them the requester. */

@@ -1,10 +1,8 @@
 import type { z } from 'zod';
+import { type AdministratorActor, type Request, type Sessions } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, orRefused, type Storage } from '../foundation/index.js';
-import type { AdministratorActor } from './actor.js';
 import type { Administrator, Administrators } from './administrators.js';
 import { type assertion, type attestation, type Passkeys, passkeyDigest, passkeyFacts } from './passkeys.js';
-import type { Request } from './request.js';
-import type { Sessions } from './sessions.js';
 
 /** Milliseconds after the last full proof within which somebody may do what is dangerous. */
 const FRESH = 5 * 60_000;

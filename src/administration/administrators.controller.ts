@@ -1,12 +1,9 @@
 import { Controller, Delete, Get, HttpCode, Inject, Param } from '@nestjs/common';
 import { z } from 'zod';
+import { type AdministratorActor, Contract, ForAdministrators, Sessions, Who } from '../access/index.js';
 import { Fault, parsed, ROLES, shapes } from '../foundation/index.js';
-import type { AdministratorActor } from './actor.js';
 import { Administrators } from './administrators.js';
-import { Contract } from './contract.js';
 import { Passkeys } from './passkeys.js';
-import { ForAdministrators, Who } from './routes.js';
-import { Sessions } from './sessions.js';
 
 const time = z.string().meta({ format: 'date-time' });
 const administrator = z

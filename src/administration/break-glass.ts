@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type Origins, type RowSeal } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -14,8 +15,6 @@ import {
 import type { Mailer, PreparedMail } from '../mail/index.js';
 import type { Administrators } from './administrators.js';
 import type { InvitationLink, Invitations } from './invitations.js';
-import type { Origins } from './origins.js';
-import type { RowSeal } from './row-seal.js';
 
 export interface Officer {
   name: string;

@@ -1,15 +1,22 @@
 import { Body, Controller, Delete, Get, HttpCode, Inject, Param, Post, Req, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import {
+  type AdministratorActor,
+  Contract,
+  ForAdministrators,
+  ForOwnPages,
+  type GuardedRequest,
+  provenance,
+  REFUSALS,
+  Who,
+} from '../access/index.js';
 import { parsed, parsedJson, ROLES } from '../foundation/index.js';
-import type { AdministratorActor } from './actor.js';
 import { AdministratorSignIn } from './administrator-sign-in.js';
 import { Administrators } from './administrators.js';
 import { BreakGlass } from './break-glass.js';
-import { Contract, REFUSALS } from './contract.js';
 import { Invitations } from './invitations.js';
 import { assertion, attestation, Passkeys } from './passkeys.js';
-import { ForAdministrators, ForOwnPages, type GuardedRequest, provenance, Who } from './routes.js';
 
 const name = z
   .string()

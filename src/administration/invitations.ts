@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { z } from 'zod';
+import { type Origins, type Request, type RowSeal, type Sessions } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -17,11 +18,7 @@ import {
   type Unit,
 } from '../foundation/index.js';
 import type { Administrator, Administrators } from './administrators.js';
-import type { Origins } from './origins.js';
 import { type attestation, type FreshPasskey, type Passkeys, passkeyFacts } from './passkeys.js';
-import type { Request } from './request.js';
-import type { RowSeal } from './row-seal.js';
-import type { Sessions } from './sessions.js';
 
 /** Who is invited, as far as is known. */
 export interface Invitee {

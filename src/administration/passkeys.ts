@@ -6,10 +6,8 @@ import {
   verifyRegistrationResponse,
 } from '@simplewebauthn/server';
 import { z } from 'zod';
+import { type Origins, type Request, type RowSeal } from '../access/index.js';
 import { base64url, type Clock, Fault, fromBase64, type Reader, type Storage, sha256, type Unit } from '../foundation/index.js';
-import type { Origins } from './origins.js';
-import type { Request } from './request.js';
-import type { RowSeal } from './row-seal.js';
 
 export interface Passkey {
   /** Credential id, base64url. */

@@ -1,3 +1,4 @@
+import type { KnownAdministrators, RowSeal, Sessions } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -11,8 +12,6 @@ import {
 } from '../foundation/index.js';
 import { Bootstrap, OFFICERS } from './bootstrap.js';
 import type { Passkeys } from './passkeys.js';
-import type { RowSeal } from './row-seal.js';
-import type { Sessions } from './sessions.js';
 
 export interface Administrator {
   id: string;
@@ -30,7 +29,7 @@ const plain = ({ id, name, address, role, state, created }: Administrator) => ({
 export const isOfficer = ({ role, state }: Administrator): boolean => role === 'security-officer' && state === 'active';
 
 /** Administrators, each with one role or none. A row that was not sealed as it stands is nobody. */
-export class Administrators {
+export class Administrators implements KnownAdministrators {
   readonly bootstrap: Bootstrap;
 
   constructor(
