@@ -97,6 +97,7 @@ export async function startAppliance(
     HALF_MINUTE,
   );
   await house.checkpoints.begin();
+  house.searchIndex.begin((error) => defect(error, 'search index'));
   house.mail.start();
   house.pool.start();
   house.rotation.resume();
@@ -113,6 +114,7 @@ export async function startAppliance(
       await listeners.close(5_000);
       await refusals.flush();
       await app.close();
+      await house.searchIndex.stop();
       await house.audit.settle(house.storage, true).catch((error: unknown) => defect(error, 'counted refusals'));
     },
   };

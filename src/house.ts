@@ -28,7 +28,18 @@ import {
   Passkeys,
   SpendingStorage,
 } from './administration/index.js';
-import { AuditReader, BoundedAuditLog, Checkpoints, DurableAuditLog, keepAuditKey, LogBook, LogStanding, LogTree } from './audit/index.js';
+import {
+  AuditReader,
+  AuditSearch,
+  BoundedAuditLog,
+  Checkpoints,
+  DurableAuditLog,
+  keepAuditKey,
+  LogBook,
+  LogStanding,
+  LogTree,
+  SearchIndex,
+} from './audit/index.js';
 import {
   AddressCertificates,
   CertificateDirectory,
@@ -66,6 +77,8 @@ export interface House {
   auditReader: AuditReader;
   logStanding: LogStanding;
   logBook: LogBook;
+  searchIndex: SearchIndex;
+  auditSearch: AuditSearch;
   checkpoints: Checkpoints;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
@@ -215,6 +228,7 @@ async function joinRooms(
   await keepAuditKey(join(configuration.home, 'audit.pub'), token, origin);
   const checkpoints = new Checkpoints({ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin });
   const log = { storage, audit };
+  const searchIndex = new SearchIndex(storage);
   const certificates = await token.certificates();
   const { root, people, devices, infrastructure } = certificates;
   const authorities = { root, people, devices, infrastructure };
@@ -341,6 +355,8 @@ async function joinRooms(
     auditReader: new AuditReader(storage),
     logStanding,
     logBook,
+    searchIndex,
+    auditSearch: new AuditSearch(storage, audit, searchIndex),
     checkpoints,
     token,
     authorities,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { searchQuestion, shownPage } from '../audit/index.js';
 import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
 import type { House } from '../house.js';
 import { act } from './act.js';
@@ -44,5 +45,11 @@ export const AUDIT_ACTS = {
     roles: ['auditor'],
     perform: async (house: House, args, by) =>
       each(tilesIn({ level: 0, ...args }), async (tile) => base64(await house.logBook.bundle(tile, { actor: by }))),
+  }),
+  'audit.search': act({
+    args: searchQuestion,
+    roles: ['auditor'],
+    perform: async (house: House, { filter, before, count }, by) =>
+      shownPage(await house.auditSearch.find(filter, { before, count }, { actor: by })),
   }),
 } as const;

@@ -7,6 +7,7 @@ import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
 import { askAppliance, RequestFiled } from './ask-appliance.js';
 import { auditCommands } from './audit-commands.js';
+import { auditSearchCommands } from './audit-search-commands.js';
 import { budgetCommands } from './budget-commands.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
@@ -124,6 +125,7 @@ export function program(installation: Installation, version: string): Command {
   requestCommands(ekms, does, (name, args) => act(name, args, installation));
   const audit = ekms.command('audit').description('the log');
   auditCommands(audit, { home, print, act: (name, args) => act(name, args, installation) });
+  auditSearchCommands(audit, { does });
   audit
     .command('tail')
     .option('-n, --count <n>', 'entries', (text) => whole(text), 20)

@@ -107,6 +107,7 @@ export const ACTIONS = {
   'request.deny': { facts: { act: word } },
   'request.perform': { facts: { act: word, hash: digest } },
   'audit.read': { facts: { from: count, count } },
+  'audit.search': { facts: { by: word, count }, personal: ['sought'] },
   'pool.fill': { facts: { level: count } },
   'pool.destroy': { facts: { n: count } },
   'refusals.count': { facts: { of: word, count } },

@@ -179,7 +179,7 @@ function formSchema(form: Record<string, FormField>): JsonSchema {
 
 function parameter(where: 'path' | 'query', name: string, shape: z.ZodType, schemas: Schemas): Parameter {
   const { description, ...schema } = schemas.sent(shape);
-  return { name, in: where, required: true, ...(description ? { description } : {}), schema };
+  return { name, in: where, required: !shape.safeParse(undefined).success, ...(description ? { description } : {}), schema };
 }
 
 function response({ description, json, type, headers }: Answer, schemas: Schemas): Response {

@@ -81,6 +81,10 @@ test('who reads the log gets what is promised, and is refused as promised', asyn
     expect({ path, status: (await read(path)).status }).toEqual({ path, status: 200 });
     expect(refusal(await read(path, ''))).toBe('401 session-missing');
   }
+  const found = await read('entries?person=Alice@corp.example&action=binding.begin&count=5');
+  expect(found.json).toMatchObject({ entries: [{ entry: { action: 'binding.begin' }, personal: { address } }] });
+  expect(refusal(await read('entries?persona=alice'))).toBe('400 body-malformed');
+  expect(refusal(await read('entries', ''))).toBe('401 session-missing');
   expect(refusal(await read('tile/entries/x001/000'))).toBe('404 tile-unknown');
   const olga = await TestAdministrator.register(house, 'olga', 'operator');
   expect(refusal(await read(`tile/entries/${partial}`, olga.cookie))).toBe('403 role-missing');

@@ -89,6 +89,23 @@ export interface Attestation {
   };
 }
 
+/** Newest first. A page may be short or empty and still have a `next`. */
+export interface AuditEntries {
+  entries: AuditEntry[];
+  /** Give it as `before` for older entries; absent at the end of the log. */
+  next?: number;
+}
+
+export interface AuditEntry {
+  index: number;
+  /** Leaf hash, base64url: SHA-256(0x00 ‖ canonical JSON of `entry`) */
+  leaf: string;
+  /** What the leaf covers: docs/formats/audit-entry.md */
+  entry: Record<string, unknown>;
+  /** Values that digests in the entry stand for, as far as they were not erased */
+  personal: Record<string, unknown>;
+}
+
 export interface CertificateOfAddress {
   /** PEM */
   certificate: string;
@@ -493,6 +510,7 @@ export type ProblemCode =
   | 'requester-approves'
   | 'role-missing'
   | 'route-unknown'
+  | 'search-behind'
   | 'second-proof-needed'
   | 'sender-without-key'
   | 'session-elsewhere'
@@ -570,6 +588,8 @@ export interface Routes {
   'POST /v1/admin/sign-out': { body: undefined; answers: { 204: undefined } };
   /** The last signed head of the log (C2SP checkpoint) */
   'GET /v1/audit/checkpoint': { body: undefined; answers: { 200: unknown } };
+  /** Entries of the log by what they say; the search is an entry too */
+  'GET /v1/audit/entries': { body: undefined; answers: { 200: AuditEntries } };
   /** Up to 256 entries (C2SP entry bundle); reading them is an entry too */
   'GET /v1/audit/tile/entries/{name}': { body: undefined; answers: { 200: unknown } };
   /** Up to 256 hashes of the log’s tree (C2SP tile) */

@@ -7,6 +7,7 @@ import { StaffSignIn1795531000000 } from './0031-staff-sign-in.js';
 import { Budgets1795540000000 } from './0040-budgets.js';
 import { AppReleases1795541000000 } from './0041-app-releases.js';
 import { AuditTree1795550000000 } from './0050-audit-tree.js';
+import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
@@ -21,4 +22,5 @@ export const migrations = [
   AppReleases1795541000000,
   Recovery1795570000000,
   AuditTree1795550000000,
+  AuditSearch1795555000000,
 ] as const;

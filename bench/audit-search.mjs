@@ -1,0 +1,183 @@
+// First pages of a search in a log of many entries, by every criterion, on SQLite and, where EKMS_TEST_POSTGRES names a throw-away cluster, on PostgreSQL.
+// Rows are synthesised: entries, values and terms lie as the product lays them, leaves are no hashes. The product's own search is measured.
+// Usage: bench/audit-search.mjs [--entries N] [--rounds N]
+import 'reflect-metadata';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import pg from 'pg';
+import { AuditSearch, DurableAuditLog, SearchIndex, searchQuestion } from '../dist/src/audit/index.js';
+import { newId, SystemClock } from '../dist/src/foundation/index.js';
+import { openStorage } from '../dist/src/storage/index.js';
+import { machine, quantile, verdict } from './support/figures.mjs';
+
+const { values: given } = parseArgs({
+  options: { entries: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '200' } },
+});
+const [count, rounds] = [given.entries, given.rounds].map(Number);
+const WANTED = 100;
+const DAY = 86_400_000;
+const start = Date.parse('2026-01-01T00:00:00Z');
+const any = (list) => list[Math.floor(Math.random() * list.length)];
+
+const people = Array.from({ length: 5_000 }, (_, n) => ({
+  id: newId(),
+  key: newId(),
+  address: `p${n}@corp.example`,
+  devices: [newId(), newId()],
+}));
+const networks = Array.from({ length: 4_000 }, (_, n) => `10.${n >> 8}.${n & 255}.7`);
+
+console.log(`bench/audit-search: first pages of 50 in a log of ${count} entries\n${machine()}\n`);
+const home = mkdtempSync(join(tmpdir(), 'ekms-bench-search-'));
+try {
+  await measure('SQLite', { url: 'sqlite:ekms.db', home });
+} finally {
+  rmSync(home, { recursive: true, force: true });
+}
+const cluster = process.env.EKMS_TEST_POSTGRES;
+if (cluster) {
+  const name = `ekms_bench_${randomBytes(4).toString('hex')}`;
+  const ask = async (sql) => {
+    const client = new pg.Client(cluster);
+    await client.connect();
+    await client.query(sql).finally(() => client.end());
+  };
+  await ask(`CREATE DATABASE ${name}`);
+  try {
+    const url = new URL(cluster);
+    url.pathname = `/${name}`;
+    await measure('PostgreSQL', { url: url.href, home: tmpdir() });
+  } finally {
+    await ask(`DROP DATABASE ${name} WITH (FORCE)`);
+  }
+} else console.log('PostgreSQL: not measured, EKMS_TEST_POSTGRES is not set');
+
+async function measure(kind, settings) {
+  const storage = await openStorage(settings);
+  try {
+    await fill(storage);
+    const index = new SearchIndex(storage);
+    const began = performance.now();
+    await index.catchUp();
+    const spent = performance.now() - began;
+    console.log(`${kind}: terms of ${count} entries in ${(spent / 1000).toFixed(1)} s, ${((spent * 1000) / count).toFixed(1)} µs each`);
+    const search = new AuditSearch(storage, new DurableAuditLog(new SystemClock()), index);
+    const questions = {
+      nothing: () => ({}),
+      person: () => ({ person: any(people).address }),
+      employee: () => ({ person: any(people).id }),
+      key: () => ({ key: any(people).key }),
+      device: () => ({ device: any(any(people).devices) }),
+      action: () => ({ action: any(['key.deliver', 'mail.send', 'binding.begin', 'key.decrypt']) }),
+      outcome: () => ({ outcome: any(['refused', 'done']) }),
+      address: () => ({ address: any(networks) }),
+      time: () => {
+        const from = start + Math.random() * 300 * DAY;
+        return { from: new Date(from).toISOString(), to: new Date(from + DAY).toISOString() };
+      },
+      'all at once': () => {
+        const who = any(people);
+        return {
+          person: who.address,
+          key: who.key,
+          device: any(who.devices),
+          action: 'key.deliver',
+          outcome: 'done',
+          address: any(networks),
+        };
+      },
+      'two that never meet': () => ({ action: 'binding.begin', outcome: 'refused' }),
+    };
+    const all = [];
+    for (const [name, question] of Object.entries(questions)) {
+      const spans = [];
+      let found = 0;
+      for (let n = 0; n < rounds; n += 1) {
+        const { filter } = searchQuestion.parse(question());
+        const from = performance.now();
+        found += (await search.look(filter, { count: 50 })).entries.length;
+        spans.push(performance.now() - from);
+      }
+      all.push(...spans);
+      console.log(
+        `  ${name.padEnd(20)} p50 ${quantile(spans, 0.5).toFixed(1).padStart(6)} ms, p99 ${quantile(spans, 0.99).toFixed(1).padStart(6)} ms, ${(found / rounds).toFixed(1)} entries a page`,
+      );
+    }
+    verdict(`${kind}: p99 of a first page, in ms`, quantile(all, 0.99), `at most ${WANTED}`, quantile(all, 0.99) <= WANTED, 1);
+  } finally {
+    await storage.close();
+  }
+}
+
+async function fill(storage) {
+  await storage.write(async (unit) => {
+    for (const { id, key, devices } of people) {
+      await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', 1)", [id]);
+      await unit.run(
+        `INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created)
+         VALUES (?, 1, ?, 'rsa', 3072, 'active', 'deliver', 'k', ?, ?, ?, ?, 1)`,
+        [key, id, Buffer.from(key), Buffer.alloc(1), Buffer.alloc(1), Buffer.alloc(1)],
+      );
+      for (const device of devices)
+        await unit.run(
+          `INSERT INTO devices (id, employee, certificate_digest, serial, delivery_key, delivery_digest, identity_jkt, platform, app, state, enrolled)
+           VALUES (?, ?, ?, 's', ?, ?, ?, 'linux', 'a', 'active', 1)`,
+          [device, id, Buffer.from(device), Buffer.alloc(1), Buffer.from(device), device],
+        );
+    }
+  });
+  const step = 2_000;
+  for (let at = 0; at < count; at += step)
+    await storage.write(async (unit) => {
+      for (let index = at; index < Math.min(count, at + step); index += 1) await row(unit, index);
+    });
+  await storage.write((unit) => unit.run('UPDATE audit_head SET size = ?, time = ? WHERE id = 1', [count, start + 320 * DAY]));
+}
+
+async function row(unit, index) {
+  const time = start + Math.floor((index / count) * 320 * DAY);
+  const dice = Math.random();
+  const who = index < people.length ? people[index] : any(people);
+  const base = { index: String(index), time: new Date(time).toISOString(), v: 1 };
+  const used = { employee: who.id, device: any(who.devices), key: who.key };
+  const network = any(networks);
+  const [body, values] =
+    index < people.length
+      ? [{ action: 'binding.begin', outcome: 'done', actor: { kind: 'system' }, employee: who.id }, { address: who.address }]
+      : dice < 0.75
+        ? [
+            {
+              action: 'key.deliver',
+              outcome: 'done',
+              actor: { kind: 'device', id: used.device },
+              ...used,
+              use: '1',
+              facts: { kept: true },
+            },
+            { network },
+          ]
+        : dice < 0.9
+          ? [{ action: 'mail.send', outcome: 'done', actor: { kind: 'system' }, facts: { kind: 'challenge' } }, { recipient: who.address }]
+          : dice < 0.95
+            ? [{ action: 'device.admit', outcome: 'refused', reason: 'device-unknown', actor: { kind: 'stranger' } }, { network }]
+            : [{ action: 'key.decrypt', outcome: 'done', actor: { kind: 'device', id: used.device }, ...used, use: '1' }, { network }];
+  await unit.run(
+    'INSERT INTO audit_entries (idx, leaf, body, time, action, outcome, key, device, employee) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+    [
+      index,
+      Buffer.alloc(32),
+      JSON.stringify({ ...base, ...body }),
+      time,
+      body.action,
+      body.outcome,
+      body.key ?? null,
+      body.device ?? null,
+      body.employee ?? null,
+    ],
+  );
+  for (const [name, value] of Object.entries(values))
+    await unit.run('INSERT INTO audit_values (idx, name, salt, value) VALUES (?, ?, ?, ?)', [index, name, Buffer.alloc(32), value]);
+}

@@ -1,0 +1,44 @@
+import { sha256 } from '../../foundation/index.js';
+import type { LogEntry } from '../audit-reader.js';
+
+/** What an entry can be found by. `address`: an e-mail address that it names; `network`: where the request came from. */
+export type TermKind = 'employee' | 'key' | 'device' | 'subject' | 'action' | 'outcome' | 'network' | 'address';
+
+/** Personal values that are e-mail addresses, several with a blank between. */
+const ADDRESSES = ['address', 'recipient', 'recipients', 'sought'] as const;
+
+/** 48 bits of a digest: a whole number on both databases and in JavaScript. Two things of one term are told apart by the entry itself. */
+export const termOf = (kind: TermKind, value: string): number => sha256(`${kind}\0${value}`).readUIntBE(0, 6);
+
+/** The e-mail addresses that an entry names, as they are compared. */
+export const addressesOf = ({ personal }: Pick<LogEntry, 'personal'>): string[] =>
+  ADDRESSES.flatMap((name) => personal[name]?.toLowerCase().split(' ') ?? []);
+
+/** What an entry says of each kind. */
+export function saidBy(entry: Pick<LogEntry, 'body' | 'personal'>): Record<TermKind, readonly string[]> {
+  const { employee, key, device, subject, action, outcome } = entry.body;
+  const one = (value: string | undefined) => (value === undefined ? [] : [value]);
+  return {
+    ...{ employee: one(employee), key: one(key), device: one(device), subject: one(subject), action: [action], outcome: [outcome] },
+    ...{ network: one(entry.personal['network']), address: addressesOf(entry) },
+  };
+}
+
+/** What most entries are. Their keys and devices are found by the employee whose they are. */
+const USES: ReadonlySet<string> = new Set(['key.deliver', 'key.decrypt']);
+
+/**
+ * Terms that are kept for an entry. Each that is not shared by many costs a page of the database: a person's entries have an index already, and of
+ * the uses of keys, which fill a log, nothing else is scattered but the network.
+ */
+export function termsOf(entry: Pick<LogEntry, 'body' | 'personal'>): number[] {
+  const terms = new Set<number>();
+  const isUse = USES.has(entry.body.action) && entry.body.employee !== undefined;
+  for (const [kind, values] of Object.entries(saidBy(entry)) as [TermKind, readonly string[]][]) // the record's own keys
+    for (const value of values)
+      if (isKept(kind, value) && !(isUse && (kind === 'key' || kind === 'device'))) terms.add(termOf(kind, value));
+  return [...terms];
+}
+
+/** Most entries tell of what was done: that is no term to find anything by. */
+const isKept = (kind: TermKind, value: string): boolean => kind !== 'employee' && !(kind === 'outcome' && value === 'done');
