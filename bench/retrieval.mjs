@@ -67,7 +67,7 @@ for (let round = 0; round < rounds; round++) {
   keep(kept, await measured(seconds));
   const level = () => database.prepare('SELECT count(*) AS n FROM pool').get().n;
   const before = level();
-  const filling = spawn(process.execPath, [join(root, 'dist/src/main.js'), 'pool', 'fill', '--count', String(before + 2 * seconds)], {
+  const filling = spawn(process.execPath, [join(root, 'dist/programs/main.js'), 'pool', 'fill', '--count', String(before + 2 * seconds)], {
     env: { ...process.env, EKMS_HOME: home },
     stdio: 'ignore',
   });

@@ -28,7 +28,7 @@ need_packages() { # commands or files that must be there -> Debian packages that
 }
 
 stamp_of() { # one line over what the modules and the build are made from
-  (cd "$root" && cat package.json package-lock.json tsconfig.json tsconfig.build.json native/* && find src client/src -type f -name '*.ts' | LC_ALL=C sort | xargs cat) | sha256sum | cut -c1-64
+  (cd "$root" && cat package.json package-lock.json tsconfig.json tsconfig.build.json native/* deploy/programs.mjs && find src client/src -type f -name '*.ts' | LC_ALL=C sort | xargs cat) | sha256sum | cut -c1-64
 }
 
 setup() {
@@ -39,7 +39,7 @@ setup() {
     need_packages node=nodejs npm=npm /usr/lib/softhsm/libsofthsm2.so=softhsm2 python3=python3 make=make g++=g++ openssl=openssl
     modules
     say "building"
-    (cd "$root" && rm -rf dist && node_modules/.bin/tsc -p tsconfig.build.json && sh native/build.sh) >&2
+    (cd "$root" && rm -rf dist && PATH="$root/node_modules/.bin:$PATH" && export PATH && tsc -p tsconfig.build.json && node deploy/programs.mjs && sh native/build.sh) >&2
     stamp_of >"$root/.setup/stamp"
   fi
   exec 9>&-

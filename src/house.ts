@@ -138,8 +138,8 @@ export const placesOf = (configuration: Configuration, { root }: Installation) =
   run: join(configuration.home, 'run'),
   tokenState: join(configuration.home, 'token-state'),
   rootCertificate: join(configuration.home, 'ca.pem'),
-  tokenEntry: join(root, 'dist/src/tokens/process/main.js'),
-  pdfWorker: join(root, 'dist/src/pdf/worker.js'),
+  tokenEntry: join(root, 'dist/programs/tokens/process/main.js'),
+  pdfWorker: join(root, 'dist/programs/pdf/worker.js'),
   kekHelper: join(root, 'dist/native/ekms-kek'),
 });
 

@@ -43,7 +43,7 @@ export async function preparedHome({ people, bits = 3072, folder = join(tmpdir()
     mkdirSync(home, { recursive: true, mode: 0o700 });
     configure(home, { bits });
     process.stderr.write(`making ${people} people with RSA-${bits} keys in ${home} …\n`);
-    await must(process.execPath, [join(root, 'dist/src/main.js'), 'init'], { EKMS_HOME: home });
+    await must(process.execPath, [join(root, 'dist/programs/main.js'), 'init'], { EKMS_HOME: home });
     const made = await inHouse(home, (house, transport) => populate(house, transport.accepted, people));
     writeFileSync(list, JSON.stringify(made), { mode: 0o600 });
   }

@@ -33,7 +33,7 @@ async function started(args, env) {
 const childrenOf = (pid) => readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number);
 
 /** The appliance as it is delivered. `flags` are Node's, for profiles. */
-export const appliance = (home, flags = []) => started([...flags, join(root, 'dist/src/main.js'), 'serve'], { EKMS_HOME: home });
+export const appliance = (home, flags = []) => started([...flags, join(root, 'dist/programs/main.js'), 'serve'], { EKMS_HOME: home });
 
 /** One of bench/servers: same TLS, same size of reply, nothing behind it. */
 export const bareServer = (name, args) => started([join(root, 'bench/servers', `${name}.mjs`), ...args.map(String)], {});

@@ -13,7 +13,7 @@ interface Where {
 /** The token process as a unit and user of its own: everything here but `request` is for that user. */
 export function tokenCommands(ekms: Command, home: () => string, { root }: Installation, print: (value: unknown) => void): void {
   const token = ekms.command('token').description('the token process, where it runs as a user of its own');
-  const entry = join(root, 'dist/src/tokens/process/main.js');
+  const entry = join(root, 'dist/programs/tokens/process/main.js');
   token
     .command('serve')
     .description('become the token process')

@@ -36,11 +36,11 @@ class Demo {
     writeFileSync(join(this.home, MARK), '');
   }
 
-  ekms = (...args: string[]) => must(node, [join(root, 'dist/src/main.js'), ...args], { EKMS_HOME: this.home });
+  ekms = (...args: string[]) => must(node, [join(root, 'dist/programs/main.js'), ...args], { EKMS_HOME: this.home });
   file = (name: string) => join(this.#work, name);
 
   #client(device: string, args: readonly string[]): Promise<Outcome> {
-    return run(node, [join(root, 'dist/client/src/main.js'), ...args, '--passphrase-file', this.file('passphrase')], {
+    return run(node, [join(root, 'dist/programs/mesign.js'), ...args, '--passphrase-file', this.file('passphrase')], {
       MESIGN_HOME: this.file(device),
     });
   }
@@ -95,7 +95,7 @@ class Demo {
   }
 
   async serve(): Promise<void> {
-    this.server = await startUntilReady(node, [join(root, 'dist/src/main.js'), 'serve'], { EKMS_HOME: this.home });
+    this.server = await startUntilReady(node, [join(root, 'dist/programs/main.js'), 'serve'], { EKMS_HOME: this.home });
   }
 
   async encrypt(): Promise<void> {

@@ -13,7 +13,7 @@ import { mayMakeNamespaces, Namespace, type Probe } from '../support/namespaces.
 
 jest.setTimeout(120_000);
 
-const EKMS = join(__dirname, '../../dist/src/main.js');
+const EKMS = join(__dirname, '../../dist/programs/main.js');
 const PORTS: Record<RouteClass, number> = { client: 8443, administration: 8444, staff: 8445, public: 8480, operation: 9464 };
 const isTls = (kind: RouteClass) => kind !== 'public' && kind !== 'operation';
 

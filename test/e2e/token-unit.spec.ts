@@ -18,7 +18,7 @@ import { DOMAIN, Home } from '../support/appliance.js';
 
 jest.setTimeout(180_000);
 
-const EKMS = join(resolve(process.env['EKMS_DIST'] ?? 'dist'), 'src/main.js');
+const EKMS = join(resolve(process.env['EKMS_DIST'] ?? 'dist'), 'programs/main.js');
 /** Numbers that no user of this machine has: of the token process's socket group, and of somebody who is not in it. */
 const CLIENTS = 61_003;
 const STRANGER = 61_004;

@@ -17,8 +17,8 @@ import type { Door } from './wire-device.js';
 const ROOT = resolve(__dirname, '../..');
 /** Where the built programs are; another build by EKMS_DIST. */
 const DIST = resolve(process.env['EKMS_DIST'] ?? join(ROOT, 'dist'));
-const EKMS = join(DIST, 'src/main.js');
-const MESIGN = join(DIST, 'client/src/main.js');
+const EKMS = join(DIST, 'programs/main.js');
+const MESIGN = join(DIST, 'programs/mesign.js');
 export const DOMAIN = 'corp.example';
 
 export interface ApplianceOptions {

@@ -10,7 +10,7 @@ import type { InitSettingsInput } from '../../src/tokens/process/init.js';
 import type { TokenSettingsInput } from '../../src/tokens/process/settings.js';
 
 const dist = resolve(process.env['EKMS_DIST'] ?? 'dist');
-export const ENTRY = join(dist, 'src/tokens/process/main.js');
+export const ENTRY = join(dist, 'programs/tokens/process/main.js');
 export const URLS = { crl: 'http://localhost/crl/x.crl', issuer: 'http://localhost/ca/x.cer' };
 
 export interface TokenHome {
