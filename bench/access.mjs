@@ -1,12 +1,14 @@
 // What all checks of a request cost: kept deliveries over mutual TLS with the checks on and off, turn by turn in one run of one appliance.
 // `none` leaves what cannot be taken away without another program: TLS, the network policy at accept, the route's class, a certificate read once.
-// Usage: bench/access.mjs [--rounds N] [--seconds S] [--people N]
+// The measure is CPU time of the appliance's process, not the clock's: slices of so many replies, short enough that what else the machine does
+// falls on neighbours alike, each kind beside each other in turn, one ratio per round, the median of all rounds and where it would lie by chance.
+// Usage: bench/access.mjs [--rounds N] [--replies N] [--people N] [--profile DIR: a CPU profile of the appliance with its checks on, instead]
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { machine, spread, verdict } from './support/figures.mjs';
+import { chance, machine, median, ratios, spread, verdict } from './support/figures.mjs';
 import { configure, preparedHome, root } from './support/home.mjs';
 import { generator } from './support/processes.mjs';
 
@@ -14,16 +16,18 @@ const { values: given } = parseArgs({
   options: {
     bits: { type: 'string', default: '2048' },
     people: { type: 'string', default: '64' },
-    rounds: { type: 'string', default: '100' },
-    seconds: { type: 'string', default: '0.3' },
+    rounds: { type: 'string', default: '200' },
+    replies: { type: 'string', default: '256' },
     clients: { type: 'string', default: '16' },
+    profile: { type: 'string' },
   },
 });
-const [bits, people, rounds, seconds, clients] = [given.bits, given.people, given.rounds, given.seconds, given.clients].map(Number);
+const [bits, people, rounds, replies, clients] = [given.bits, given.people, given.rounds, given.replies, given.clients].map(Number);
 
 const { home, devices } = await preparedHome({ people, bits });
 configure(home, { bits });
-const server = fork(join(root, 'bench/servers/toggled.mjs'), { env: { ...process.env, EKMS_HOME: home } });
+const execArgv = given.profile ? ['--cpu-prof', `--cpu-prof-dir=${given.profile}`] : [];
+const server = fork(join(root, 'bench/servers/toggled.mjs'), { execArgv, env: { ...process.env, EKMS_HOME: home } });
 const ask = async (order) => {
   server.send(order);
   return (await once(server, 'message'))[0];
@@ -31,41 +35,37 @@ const ask = async (order) => {
 const [{ port }] = await once(server, 'message');
 const load = await generator({ port, path: '/v1/keys', ca: readFileSync(join(home, 'ca.pem'), 'utf8'), devices });
 console.log(
-  `bench/access: kept deliveries, ${people} devices, ${clients} at a time, ${rounds} rounds of ${seconds} s for each kind\n${machine()}\n`,
+  `bench/access: kept deliveries, ${people} devices, ${clients} at a time, ${rounds} rounds of ${replies} replies for each kind\n${machine()}\n`,
 );
 
-const kinds = ['all', 'no-budgets', 'none'];
+const kinds = given.profile ? ['all'] : ['all', 'no-budgets', 'none'];
 const cpu = Object.fromEntries(kinds.map((kind) => [kind, []]));
-const rate = Object.fromEntries(kinds.map((kind) => [kind, []]));
-// The first deliveries come from the token; each kind once to be warm.
-for (const kind of kinds) await measured(kind);
-for (let round = 0; round < rounds; round++)
-  for (const kind of round % 2 ? kinds : kinds.toReversed()) {
-    const { perReply, perSecond } = await measured(kind);
-    cpu[kind].push(perReply);
-    rate[kind].push(perSecond);
-  }
+// The first deliveries come from the token; then each kind until it is warm.
+for (const kind of kinds) for (let n = 0; n < 10; n++) await measured(kind);
+for (let round = 0; round < rounds; round++) {
+  const turn = round % kinds.length;
+  const order = [...kinds.slice(turn), ...kinds.slice(0, turn)];
+  for (const kind of round % 2 ? order : order.toReversed()) cpu[kind].push(await measured(kind));
+}
 await load.stop();
 server.send('end');
 await once(server, 'exit');
 
-for (const kind of kinds)
-  console.log(`${kind.padEnd(10)}  CPU of the API process in µs per reply: ${spread(cpu[kind])}; per second: ${spread(rate[kind])}`);
-// The middle half of the slices: what else the machine did falls on all kinds, but not on all slices.
-const middle = (values) => {
-  const sorted = values.toSorted((a, b) => a - b).slice(values.length >> 2, -(values.length >> 2));
-  return sorted.reduce((sum, value) => sum + value, 0) / sorted.length;
-};
-const cost = (on, off) => middle(cpu[on]) / middle(cpu[off]) - 1;
+for (const kind of kinds) console.log(`${kind.padEnd(10)}  CPU of the API process in µs per reply: ${spread(cpu[kind])}`);
 console.log('');
-const budgets = cost('all', 'no-budgets');
-verdict('budgets / request without them', budgets, 0.05, budgets <= 0.05, 3);
-const all = cost('all', 'none');
-verdict('all checks / request without any', all, 0.05, all <= 0.05, 3);
+for (const [what, off] of [
+  ['budgets / request without them', 'no-budgets'],
+  ['all checks / request without any', 'none'],
+].filter(([, kind]) => kinds.includes(kind))) {
+  const costs = ratios(cpu.all, cpu[off]).map((ratio) => ratio - 1);
+  const [low, high] = chance(costs);
+  verdict(`${what}, by chance ${low.toFixed(3)} to ${high.toFixed(3)}`, median(costs), 0.05, median(costs) <= 0.05, 3);
+}
 
+/** Microseconds of CPU per reply. */
 async function measured(kind) {
   await ask(kind);
-  const { count, statuses, rate: perSecond } = await load.run(clients, seconds);
+  const { count, statuses } = await load.run(clients, undefined, replies);
   if (statuses['200'] !== count) throw new Error(`the appliance answered ${JSON.stringify(statuses)}`);
-  return { perReply: ((await ask(kind)).cpu / count) * 1e6, perSecond };
+  return ((await ask(kind)).cpu / count) * 1e6;
 }

@@ -14,6 +14,14 @@ export const spread = (values, digits = 0) =>
 /** One ratio per round, so that what else the machine did in that round is on both sides. */
 export const ratios = (of, to) => of.map((value, round) => value / to[round]);
 
+/** Between which values the median of as many values lies in 95 of 100 runs (order statistics of the binomial distribution). */
+export function chance(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = 0.98 * Math.sqrt(sorted.length);
+  const at = (place) => sorted[Math.max(0, Math.min(sorted.length - 1, Math.round(place)))];
+  return [at(sorted.length / 2 - half), at(sorted.length / 2 + half - 1)];
+}
+
 /** CPU seconds that a process and its threads have used (proc(5), stat: utime, stime; 100 ticks a second). */
 export function cpuSeconds(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1].split(' ');

@@ -42,8 +42,8 @@ async function end() {
   connections = [];
 }
 
-/** `clients` requests at a time, each on the next connection: for `seconds`, or, without, once per connection. */
-async function run({ clients, seconds }) {
+/** `clients` requests at a time, each on the next connection: for `seconds`, or so many `replies`, or, without either, once per connection. */
+async function run({ clients, seconds, replies }) {
   const idle = [...connections];
   let begun = 0;
   const latencies = [];
@@ -52,7 +52,7 @@ async function run({ clients, seconds }) {
   const cpu = cpuUsage();
   const start = performance.now();
   const until = seconds ? start + seconds * 1000 : Number.POSITIVE_INFINITY;
-  const most = seconds ? Number.POSITIVE_INFINITY : connections.length;
+  const most = seconds ? Number.POSITIVE_INFINITY : (replies ?? connections.length);
   const client = async () => {
     while (performance.now() < until && begun < most) {
       begun++;

@@ -49,7 +49,7 @@ export async function generator(options) {
   };
   await ask({ do: 'connect', ...options });
   return {
-    run: (clients, seconds) => ask({ do: 'run', clients, seconds }),
+    run: (clients, seconds, replies) => ask({ do: 'run', clients, seconds, replies }),
     async stop() {
       await ask({ do: 'end' });
       child.disconnect();

@@ -10,15 +10,23 @@ interface Draw {
   scope: Scope;
   subject: string;
   limit: Limit;
+  /** Which account that is, of all. */
+  key: string;
+}
+
+/** The accounts of one kind of request of one asker. */
+interface Accounts {
+  counter: Counter;
+  /** The asker's own, narrowest first. Over one of these, the asker is refused. */
+  own: readonly Draw[];
+  /** Shared with others. Over one of these, each asker gets one request a minute: slowed, never stopped. */
+  shared: readonly Draw[];
+  /** Which of all askers: what they hold in hand is by this. */
+  asker: string;
 }
 
 /** What one request takes: one of each. */
-export interface Spending {
-  counter: Counter;
-  /** The asker's own accounts, narrowest first. Over one of these, the asker is refused. */
-  own: readonly Draw[];
-  /** Accounts shared with others. Over one of these, each asker gets one request a minute: slowed, never stopped. */
-  shared: readonly Draw[];
+export interface Spending extends Accounts {
   event: {
     actor: AuditActor;
     request: string;
@@ -65,6 +73,16 @@ interface Use {
   in_day: number;
 }
 
+/** Devices whose accounts are remembered. */
+const REMEMBERED = 20_000;
+
+interface DeviceAccounts {
+  site: string;
+  employee: string;
+  app: string;
+  accounts: Accounts;
+}
+
 /** One statement for all of an asker's own accounts: on the hot path each costs as much as what it does. */
 const CHARGE = [1, 2].map(
   (rows) => `INSERT INTO budget_use (counter, scope, subject, minute, in_minute, day, in_day, alarmed_minute, alarmed_day)
@@ -87,6 +105,8 @@ const CHARGE = [1, 2].map(
 export class Budgets {
   readonly #leases = new Map<string, Lease>();
   readonly #purses = new Map<string, { left: number; used: number }>();
+  /** Accounts of devices by their id, as they were made last: they are the same for hours. */
+  readonly #devices = { retrievals: new Map<string, DeviceAccounts>(), decryptions: new Map<string, DeviceAccounts>() };
   #pursesOf = 0;
 
   constructor(
@@ -99,20 +119,32 @@ export class Budgets {
 
   /** A request of an enrolled device. */
   ofDevice(counter: 'retrievals' | 'decryptions', { id, employee, app, request }: DeviceActor): Spending {
-    const { device, person, app: ofApp, site, appliance } = this.limits[counter];
-    return {
+    const event = {
+      actor: { kind: 'device', id },
+      request: request.id,
+      personal: { network: request.network },
+      device: id,
+      employee,
+    } as const;
+    const site = this.sites.of(request.network);
+    const known = this.#devices[counter].get(id);
+    if (known?.site === site && known.employee === employee && known.app === app) return { ...known.accounts, event };
+    const { device, person, app: ofApp, site: ofSite, appliance } = this.limits[counter];
+    const accounts = accountsOf(
       counter,
-      own: [
+      [
         { scope: 'device', subject: id, limit: device },
         { scope: 'person', subject: employee, limit: person },
       ],
-      shared: [
+      [
         { scope: 'app', subject: app, limit: ofApp },
-        { scope: 'site', subject: this.sites.of(request.network), limit: site },
+        { scope: 'site', subject: site, limit: ofSite },
         { scope: 'appliance', subject: '', limit: appliance },
       ],
-      event: { actor: { kind: 'device', id }, request: request.id, personal: { network: request.network }, device: id, employee },
-    };
+    );
+    if (this.#devices[counter].size >= REMEMBERED) this.#devices[counter].clear();
+    this.#devices[counter].set(id, { site, employee, app, accounts });
+    return { ...accounts, event };
   }
 
   /** A mail with a code to an address, known or not. */
@@ -134,12 +166,14 @@ export class Budgets {
   ofSignIn({ id, network }: Request): Spending {
     const { source, site, appliance } = this.limits.signIns;
     return {
-      counter: 'signIns',
-      own: [{ scope: 'source', subject: sourceOf(network), limit: source }],
-      shared: [
-        { scope: 'site', subject: this.sites.of(network), limit: site },
-        { scope: 'appliance', subject: '', limit: appliance },
-      ],
+      ...accountsOf(
+        'signIns',
+        [{ scope: 'source', subject: sourceOf(network), limit: source }],
+        [
+          { scope: 'site', subject: this.sites.of(network), limit: site },
+          { scope: 'appliance', subject: '', limit: appliance },
+        ],
+      ),
       event: { actor: { kind: 'stranger' }, request: id, personal: { network } },
     };
   }
@@ -147,32 +181,30 @@ export class Budgets {
   #ofApp(
     counter: Counter,
     app: AppActor,
-    narrow: Draw | undefined,
+    narrow: NamedDraw | undefined,
     limits: Record<'source' | 'app' | 'site' | 'appliance', Limit>,
     tries: number,
   ): Spending {
     const site = this.sites.of(app.request.network);
     const rollout = this.#rollout(counter, site, tries);
-    const source: Draw = { scope: 'source', subject: sourceOf(app.request.network), limit: rollout ? rollout.limit : limits.source };
-    const shared: Draw[] = [
+    const source: NamedDraw = { scope: 'source', subject: sourceOf(app.request.network), limit: rollout ? rollout.limit : limits.source };
+    const shared: NamedDraw[] = [
       { scope: 'app', subject: app.id, limit: limits.app },
       { scope: 'site', subject: site, limit: limits.site },
       { scope: 'appliance', subject: '', limit: limits.appliance },
     ];
     return {
-      counter,
-      own: [...(narrow ? [narrow] : []), source],
-      shared: rollout ? [rollout] : shared,
+      ...accountsOf(counter, [...(narrow ? [narrow] : []), source], rollout ? [rollout] : shared),
       event: { actor: auditActor(app), request: app.request.id, personal: { network: app.request.network } },
     };
   }
 
   /** The account of a roll-out that is on at this site and not used up. */
-  #rollout(counter: Counter, site: string, tries: number): Draw | undefined {
+  #rollout(counter: Counter, site: string, tries: number): NamedDraw | undefined {
     const now = this.clock.now().getTime();
     const open = this.limits.rollouts.find(({ network, from, to }) => network === site && Date.parse(from) <= now && now < Date.parse(to));
     if (!open) return undefined;
-    const draw: Draw = {
+    const draw: NamedDraw = {
       scope: 'rollout',
       subject: `${site} ${open.from}`,
       limit: { minute: open.count * tries, day: open.count * tries },
@@ -194,7 +226,7 @@ export class Budgets {
     let slow: OverBudget | undefined;
     const leased: Lease[] = [];
     for (const draw of spending.shared) {
-      const lease = this.#leaseInHand(spending.counter, draw, now) ?? (await this.#lease(spending, draw, now));
+      const lease = this.#leaseInHand(draw, now) ?? (await this.#lease(spending, draw, now));
       if (lease.over) slow = new OverBudget(draw, 'minute', now);
       else leased.push(lease);
     }
@@ -204,7 +236,7 @@ export class Budgets {
         spare = await this.#charge(unit, spending, slow, now);
       });
       // In hand only once the unit is durable.
-      if (spare > 0) this.#purse(spending.counter, spending.own, now).left += spare;
+      if (spare > 0) this.#purse(spending.asker, now).left += spare;
       return done;
     } catch (error) {
       // What one asker is refused must not use up what others share.
@@ -215,24 +247,23 @@ export class Budgets {
   }
 
   /** What this asker has in hand in this minute. */
-  #purse(counter: Counter, own: readonly Draw[], now: number): { left: number; used: number } {
+  #purse(asker: string, now: number): { left: number; used: number } {
     const minute = Math.floor(now / MINUTE);
     if (minute !== this.#pursesOf) {
       this.#pursesOf = minute;
       this.#purses.clear();
     }
-    const key = own.map((draw) => keyOf(counter, draw)).join(' ');
-    let purse = this.#purses.get(key);
+    let purse = this.#purses.get(asker);
     if (!purse) {
       purse = { left: 0, used: 0 };
-      this.#purses.set(key, purse);
+      this.#purses.set(asker, purse);
     }
     return purse;
   }
 
   /** Resolves with how many more were charged than this request takes. */
-  async #charge(unit: Unit, { counter, own }: Spending, slow: OverBudget | undefined, now: number): Promise<number> {
-    const purse = this.#purse(counter, own, now);
+  async #charge(unit: Unit, { counter, own, asker }: Spending, slow: OverBudget | undefined, now: number): Promise<number> {
+    const purse = this.#purse(asker, now);
     if (slow && purse.used > 0) throw slow;
     if (purse.left > 0) {
       purse.left--;
@@ -256,8 +287,8 @@ export class Budgets {
   }
 
   /** As `#lease`, where nothing must be asked of the database: nearly always. */
-  #leaseInHand(counter: Counter, draw: Draw, now: number): Lease | undefined {
-    const lease = this.#leases.get(keyOf(counter, draw));
+  #leaseInHand(draw: Draw, now: number): Lease | undefined {
+    const lease = this.#leases.get(draw.key);
     if (!lease || lease.minute !== windows(draw, now).minute) return undefined;
     if (lease.over) return lease;
     if (lease.left === 0) return undefined;
@@ -267,7 +298,7 @@ export class Budgets {
 
   /** Takes one of this process's part of a shared account, unless that is over. */
   async #lease(spending: Spending, draw: Draw, now: number): Promise<Lease> {
-    const key = keyOf(spending.counter, draw);
+    const { key } = draw;
     const { minute } = windows(draw, now);
     let lease = this.#leases.get(key);
     if (lease?.minute !== minute) {
@@ -387,10 +418,17 @@ async function explains(
   return top && whole && top.in_day * 2 > whole.in_day ? { scope: 'device', subject: top.subject } : { scope: 'person', subject: employee };
 }
 
-const keyOf = (counter: Counter, { scope, subject }: Draw): string => `${counter} ${scope} ${subject}`;
+type NamedDraw = Omit<Draw, 'key'>;
+const keyOf = (counter: Counter, { scope, subject }: NamedDraw): string => `${counter} ${scope} ${subject}`;
+
+function accountsOf(counter: Counter, own: readonly NamedDraw[], shared: readonly NamedDraw[]): Accounts {
+  const named = (draw: NamedDraw): Draw => ({ ...draw, key: keyOf(counter, draw) });
+  const mine = own.map(named);
+  return { counter, own: mine, shared: shared.map(named), asker: mine.map(({ key }) => key).join(' ') };
+}
 
 /** A roll-out is one window from its beginning to its end. */
-const windows = ({ scope }: Draw, now: number) =>
+const windows = ({ scope }: Pick<Draw, 'scope'>, now: number) =>
   scope === 'rollout' ? { minute: 0, day: 0 } : { minute: Math.floor(now / MINUTE), day: Math.floor(now / DAY) };
 
 async function charge(unit: Unit, counter: Counter, draws: readonly Draw[], count: number, now: number): Promise<Use[]> {

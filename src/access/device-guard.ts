@@ -20,10 +20,15 @@ export class DeviceGuard {
 
   /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`, `client-too-old`, `device-over-budget`, `person-over-budget`. */
   async admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
-    const facts = certificate ? { facts: { certificate: base64url(sha256(certificate)) } } : {};
     return orRefused(
       this.log,
-      { action: 'device.admit', actor: { kind: 'stranger' }, request: request.id, personal: { network: request.network }, ...facts },
+      () => ({
+        action: 'device.admit',
+        actor: { kind: 'stranger' },
+        request: request.id,
+        personal: { network: request.network },
+        ...(certificate ? { facts: { certificate: base64url(sha256(certificate)) } } : {}),
+      }),
       () => this.#admit(certificate, request),
     );
   }

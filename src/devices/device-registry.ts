@@ -36,11 +36,19 @@ export interface NewDevice {
   app: string;
 }
 
+/** A table that this reads from is counted by `device_trust` (storage's migration 0042), or a change of it would go unseen. */
+const LOOK_UP = `SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", d.platform AS "platform", d.app AS "app",
+  (SELECT a.state FROM apps a WHERE a.id = d.app) AS "appState", (SELECT min(f.scope) FROM budget_freezes f WHERE f.subject IN (d.id, d.employee)) AS "frozen",
+  (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?`;
+
 /** Devices that end in one unit of work. */
 const AT_ONCE = 100;
 
 /** The devices of all people: who they are, and their end. What ends here is blocked in the token process too, where no database can undo it. */
 export class DeviceRegistry extends DeviceTrust {
+  /** By the digest's bytes, which the guard keeps as long as the connection. */
+  readonly #found = new WeakMap<Buffer, { generation: number; known: KnownDevice }>();
+
   constructor(
     private readonly storage: Storage,
     private readonly audit: AuditLog,
@@ -53,11 +61,15 @@ export class DeviceRegistry extends DeviceTrust {
     super();
   }
 
-  override find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
-    return this.storage.one<KnownDevice>(
-      'SELECT d.id AS "id", d.employee AS "employee", d.delivery_key AS "deliveryKey", d.state AS "state", d.platform AS "platform", d.app AS "app", (SELECT a.state FROM apps a WHERE a.id = d.app) AS "appState", (SELECT min(f.scope) FROM budget_freezes f WHERE f.subject IN (d.id, d.employee)) AS "frozen", (SELECT e.state FROM employees e WHERE e.id = d.employee) AS "employeeState" FROM devices d WHERE d.certificate_digest = ?',
-      [certificateDigest],
-    );
+  /** What was looked up once for an open connection's certificate counts until the database says that anything it rests on has changed. */
+  override async find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
+    // Before the look-up: what changes in between is looked up again next time.
+    const generation = (await this.storage.one<{ generation: number }>('SELECT generation FROM device_trust WHERE id = 1'))?.generation;
+    const remembered = this.#found.get(certificateDigest);
+    if (remembered && remembered.generation === generation) return remembered.known;
+    const known = await this.storage.one<KnownDevice>(LOOK_UP, [certificateDigest]);
+    if (known && generation !== undefined) this.#found.set(certificateDigest, { generation, known });
+    return known;
   }
 
   async ofEmployee(employee: string): Promise<Device[]> {

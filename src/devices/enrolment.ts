@@ -18,6 +18,7 @@ import { readCertificationRequest } from '../codec/x509/index.js';
 import {
   type Address,
   type AuditActor,
+  type AuditAttempt,
   type AuditLog,
   base64url,
   type Clock,
@@ -323,7 +324,7 @@ export class EnrolmentDesk {
     return waitingEnrolments(this.parts.storage, undefined);
   }
 
-  async #decide(id: string, yes: boolean, event: Parameters<typeof orRefused>[1]): Promise<void> {
+  async #decide(id: string, yes: boolean, event: AuditAttempt): Promise<void> {
     await this.parts.storage.write(async (unit) => {
       if (!(await moveEnrolment(unit, id, 'waiting', yes ? 'approved' : 'denied')))
         throw new Fault('not-found', 'enrolment-unknown', 'no enrolment of this id waits for a decision');

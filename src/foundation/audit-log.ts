@@ -58,12 +58,18 @@ const written = new WeakSet<Fault>();
 /**
  * Runs `act`; when it ends in a Fault of the caller's making, the refusal is an entry before the caller hears of it (or counted, where its source
  * has had its share of entries), once however many stand around one another. Outages are not refusals.
+ * @param attempt where it is often made and seldom used: how to make it
  */
-export async function orRefused<T>(log: { storage: Storage; audit: AuditLog }, event: AuditAttempt, act: () => Promise<T>): Promise<T> {
+export async function orRefused<T>(
+  log: { storage: Storage; audit: AuditLog },
+  attempt: AuditAttempt | (() => AuditAttempt),
+  act: () => Promise<T>,
+): Promise<T> {
   try {
     return await act();
   } catch (error) {
     if (error instanceof Fault && error.kind !== 'unavailable' && !written.has(error)) {
+      const event = typeof attempt === 'function' ? attempt() : attempt;
       // Counted or listed, a refusal takes a turn of the writer: it is as slow as any other.
       await log.storage.write(async (unit) => {
         if (log.audit.lists(event, error.code)) await log.audit.append(unit, { ...event, outcome: 'refused', reason: error.code });

@@ -16,6 +16,8 @@ export interface Columns {
   external: (table: string, columns: readonly string[]) => string[];
   /** Rows of this table are never changed or deleted, not even by a mistake of ours. Whoever owns the database can lift this: no defence against them. */
   kept: (table: string) => string[];
+  /** The one row of this table raises its `generation` with each of these changes, whatever statement makes them. */
+  counted: (table: string, changes: Readonly<Record<string, string>>) => string[];
 }
 
 const SQLITE: Columns = {
@@ -30,6 +32,12 @@ const SQLITE: Columns = {
     ['UPDATE', 'DELETE'].map(
       (verb) =>
         `CREATE TRIGGER ${table}_no_${verb.toLowerCase()} BEFORE ${verb} ON ${table} BEGIN SELECT RAISE(ABORT, 'rows of ${table} are kept'); END`,
+    ),
+  counted: (table, changes) =>
+    Object.entries(changes).flatMap(([of, verbs]) =>
+      verbs
+        .split(' OR ')
+        .map((verb) => `CREATE TRIGGER ${of}_${verb.toLowerCase()}_counted AFTER ${verb} ON ${of} BEGIN ${raise(table)}; END`),
     ),
 };
 
@@ -46,6 +54,15 @@ const POSTGRES: Columns = {
     `CREATE FUNCTION ${table}_kept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'rows of ${table} are kept'; END $$`,
     `CREATE TRIGGER ${table}_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON ${table} FOR EACH STATEMENT EXECUTE FUNCTION ${table}_kept()`,
   ],
+  counted: (table, changes) => [
+    `CREATE FUNCTION ${table}_counted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${raise(table)}; RETURN NULL; END $$`,
+    ...Object.entries(changes).map(
+      ([of, verbs]) =>
+        `CREATE TRIGGER ${of}_counted AFTER ${verbs} OR TRUNCATE ON ${of} FOR EACH STATEMENT EXECUTE FUNCTION ${table}_counted()`,
+    ),
+  ],
 };
+
+const raise = (table: string) => `UPDATE ${table} SET generation = generation + 1`;
 
 export const columnsOf = (runner: QueryRunner): Columns => (runner.dataSource.options.type === 'postgres' ? POSTGRES : SQLITE);

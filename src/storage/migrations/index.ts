@@ -6,6 +6,7 @@ import { Directory1795530000000 } from './0030-directory.js';
 import { StaffSignIn1795531000000 } from './0031-staff-sign-in.js';
 import { Budgets1795540000000 } from './0040-budgets.js';
 import { AppReleases1795541000000 } from './0041-app-releases.js';
+import { DeviceTrust1795542000000 } from './0042-device-trust.js';
 import { AuditTree1795550000000 } from './0050-audit-tree.js';
 import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
@@ -23,4 +24,5 @@ export const migrations = [
   Recovery1795570000000,
   AuditTree1795550000000,
   AuditSearch1795555000000,
+  DeviceTrust1795542000000,
 ] as const;
