@@ -19,7 +19,7 @@ import {
   Passkeys,
   SignInController,
 } from './administration/index.js';
-import { AuditLogController, AuditSearch, AuditSearchController, LogBook } from './audit/index.js';
+import { AuditLogController, AuditSearch, AuditSearchController, KeyUses, KeyUsesController, LogBook } from './audit/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import { ActDesk } from './commands/act-desk.js';
 import { ActsController } from './commands/acts.controller.js';
@@ -53,6 +53,7 @@ export const CONTROLLERS: readonly Type[] = [
   PdfController,
   AuditLogController,
   AuditSearchController,
+  KeyUsesController,
   OperationController,
   OpenApiController,
 ];
@@ -73,6 +74,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: CertificateDirectory, useValue: house.directory },
       { provide: RevocationLists, useValue: house.revocations },
       { provide: PdfDesk, useValue: house.pdf },
+      { provide: KeyUses, useValue: house.keyUses },
       { provide: LogBook, useValue: house.logBook },
       { provide: AuditSearch, useValue: house.auditSearch },
       { provide: Health, useValue: house.health },

@@ -34,6 +34,7 @@ import {
   BoundedAuditLog,
   Checkpoints,
   DurableAuditLog,
+  KeyUses,
   keepAuditKey,
   LogBook,
   LogStanding,
@@ -79,6 +80,7 @@ export interface House {
   logBook: LogBook;
   searchIndex: SearchIndex;
   auditSearch: AuditSearch;
+  keyUses: KeyUses;
   checkpoints: Checkpoints;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
@@ -357,6 +359,7 @@ async function joinRooms(
     logBook,
     searchIndex,
     auditSearch: new AuditSearch(storage, audit, searchIndex),
+    keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token }),
     checkpoints,
     token,
     authorities,

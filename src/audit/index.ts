@@ -8,6 +8,8 @@ export { Checkpoints } from './checkpoints.js';
 export { DurableAuditLog } from './durable-audit-log.js';
 export { type EntryBody, leafHash } from './entry.js';
 export { exportFolder, writeExportFile } from './export-files.js';
+export { KeyUsesController } from './key-uses.controller.js';
+export { KeyUses } from './key-uses.js';
 export { LogBook, type ReadingBy } from './log-book.js';
 export { LogTree } from './log-tree.js';
 export { AuditSearchController } from './search/audit-search.controller.js';

@@ -78,6 +78,7 @@ export const ACTIONS = {
   'key.pending': {},
   'key.deliver': { facts: { kept: flag } },
   'key.decrypt': { facts: { scheme: oneOf('rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256'), length: count } },
+  'key.uses': { facts: { nonce: digest } },
   'key.change': { facts: { version: count, state: word, mode: MODE } },
   'certificate.issue': { facts: { profile: oneOf('tls-server', 'mail-signing') }, personal: ['address'] },
   'certificate.revoke': {},

@@ -173,6 +173,12 @@ export abstract class Token {
    */
   abstract signHead(ask: { from: AuditHead; to: AuditHead; proof: Buffer[] }): Promise<string>;
 
+  /**
+   * Says by which key checkpoints of the log `origin` are signed: a compact JWS by the delivery key, typ `ekms-audit-key+jws`. The key is this token's, whoever
+   * asks (docs/formats/uses.md).
+   */
+  abstract vouchAuditKey(origin: string): Promise<string>;
+
   /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */
   abstract signMail(message: Uint8Array): Promise<Buffer>;
   abstract sealBytes(plaintext: Uint8Array, context: string): Promise<Buffer>;

@@ -135,6 +135,7 @@ const SHAPES = {
   }),
   attest: z.strictObject({ kind: z.enum(STATEMENTS), statement: z.record(z.string().max(64), z.json()) }),
   signHead: z.strictObject({ from: head, to: head, proof: z.array(bytes).max(64) }),
+  vouchAuditKey: z.strictObject({ origin: head.shape.origin }),
   signMail: z.strictObject({ message: bytes }),
   sealBytes: z.strictObject({ plaintext: bytes, context: z.string().max(200) }),
   openBytes: z.strictObject({ sealed: bytes, context: z.string().max(200) }),

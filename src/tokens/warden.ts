@@ -3,8 +3,10 @@ import { ecdsaValue, envelopedKey } from '../codec/cms/index.js';
 import { thumbprint } from '../codec/jwk.js';
 import {
   checkpointText,
+  encodeNoteKey,
   fromBase64 as fromPadded,
   keyId,
+  type NoteKey,
   type Sha256,
   signatureLine,
   type TreeHead,
@@ -21,13 +23,23 @@ import {
   tlsServerCertificate,
   validity,
 } from '../codec/x509/index.js';
-import { base64url, type Clock, canonicalJson, Fault, fromBase64, parseAddress, sameBytes, sha256 } from '../foundation/index.js';
+import {
+  base64url,
+  type Clock,
+  canonicalJson,
+  Fault,
+  fromBase64,
+  type Json,
+  parseAddress,
+  sameBytes,
+  sha256,
+} from '../foundation/index.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import type { Hsm, StoredPair } from './hsm.js';
 import { auditNoteKey } from './note-key.js';
 import { type KeyRecord, macInput, NEXT_KEY_STATE, READABLE, type Sealed, type SealedRecord } from './records.js';
 import { type RecoveryAgents, requireApproved } from './recovery.js';
-import type { AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence } from './token.js';
+import type { AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence, StatementKind } from './token.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
 /** What must hold in the journal before an answer may leave the token process; checked there, after the token acted and before anything is said. */
@@ -105,6 +117,8 @@ export class Warden {
         return verdict(this.#attest(ask.args));
       case 'signHead':
         return this.#signHead(ask.args);
+      case 'vouchAuditKey':
+        return verdict(this.#vouchAuditKey(ask.args.origin));
       case 'signMail':
         return verdict(this.hsm.sign('mail', ask.args.message));
       case 'sealBytes':
@@ -274,6 +288,10 @@ export class Warden {
 
   /** The type in the signed header says what this is, so that no statement passes for a delivery's signature. */
   #attest({ kind, statement }: Asks['attest']): string {
+    return this.#statement(kind, statement);
+  }
+
+  #statement(kind: StatementKind | 'audit-key', statement: Readonly<Record<string, Json>>): string {
     const header = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: `ekms-${kind}+jws`, x5c: this.#chain })));
     const payload = base64url(Buffer.from(canonicalJson({ ...statement, v: 1, time: this.clock.now().toISOString() })));
     return `${header}.${payload}.${base64url(this.hsm.sign('delivery', Buffer.from(`${header}.${payload}`)))}`;
@@ -351,10 +369,19 @@ export class Warden {
     return verdict(this.#checkpoint(to), { kind: 'head', from, to });
   }
 
+  /** What it says is made here: no caller has another key taken for that of the log. */
+  #vouchAuditKey(origin: string): string {
+    return this.#statement('audit-key', { key: encodeNoteKey(hashOf, this.#noteKey(origin)) });
+  }
+
+  #noteKey(origin: string): NoteKey {
+    return auditNoteKey(origin, { algorithm: this.hsm.algorithm('audit'), publicKey: this.hsm.publicKey('audit') });
+  }
+
   /** The text is made here: the audit key signs nothing but checkpoints. */
   #checkpoint(to: AuditHead): string {
     const text = checkpointText({ origin: to.origin, ...treeHead(to) });
-    const key = auditNoteKey(to.origin, { algorithm: this.hsm.algorithm('audit'), publicKey: this.hsm.publicKey('audit') });
+    const key = this.#noteKey(to.origin);
     const raw = this.hsm.sign('audit', Buffer.from(text));
     const signature = key.type === 'ed25519' ? raw : ecdsaValue(raw);
     return `${text}\n${signatureLine({ name: key.name, keyId: keyId(hashOf, key), signature })}`;

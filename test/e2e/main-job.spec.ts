@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Appliance } from '../support/appliance.js';
 import { type MailReader, openGpgsm, openNss } from '../support/mail-readers.js';
@@ -67,6 +67,21 @@ function mainJob(database: 'sqlite' | 'postgres'): void {
   ])('a mail that openssl made for alice opens byte for byte: %s', async (_, make) => {
     make();
     expect((await decrypt('laptop', 'm')).equals(readFileSync(MAIL))).toBe(true);
+  });
+
+  test('every use of her keys is listed and proved, twice; a use that is another than the one seen before is an alarm', async () => {
+    for (const again of [false, true]) {
+      const { status, stdout, stderr } = await ekms.mesign('laptop', 'log', '--json');
+      expect({ again, status, stderr }).toMatchObject({ status: 0, stderr: expect.stringContaining('proved in a log of') });
+      const uses = JSON.parse(stdout) as { action: string }[];
+      expect(uses.map(({ action }) => action)).toEqual(expect.arrayContaining(['key.deliver']));
+    }
+    const memory = join(ekms.folder, 'laptop', 'log.json');
+    const known = JSON.parse(readFileSync(memory, 'utf8')) as { uses: Record<string, { leaf: string }> };
+    for (const use of Object.values(known.uses)) use.leaf = 'A'.repeat(43);
+    writeFileSync(memory, JSON.stringify(known));
+    expect(await ekms.mesign('laptop', 'log')).toMatchObject({ status: 1, stderr: expect.stringContaining('ALARM') });
+    rmSync(memory);
   });
 
   test('bob cannot open her mail, and no output is left', async () => {

@@ -71,6 +71,15 @@ test('who reads the log gets what is promised, and is refused as promised', asyn
   for (const path of ['0/x001/000', '0/none', '64/000', `1/${partial}`])
     expect(refusal(await doors.device(alice, 'GET', `/v1/audit/tile/${path}`))).toBe('404 tile-unknown');
 
+  const uses = (query: string) => doors.device(alice, 'GET', `/v1/me/uses?${query}`);
+  const nonce = 'n'.repeat(43);
+  expect((await uses(`from=0&since=${width}&nonce=${nonce}`)).json).toMatchObject({
+    consistency: expect.arrayContaining([expect.any(String)]),
+    next: null,
+  });
+  expect((await uses(`from=0&since=9999999&nonce=${nonce}`)).json).toMatchObject({ consistency: null });
+  expect(refusal(await uses(`from=-1&since=0&nonce=${nonce}`))).toBe('400 body-malformed');
+
   const otto = await TestAdministrator.register(house, 'otto', 'auditor');
   const read = (path: string, cookie = otto.cookie) =>
     doors.anybody('administration', {
@@ -92,5 +101,5 @@ test('who reads the log gets what is promised, and is refused as promised', asyn
 });
 
 test('every answer that the document promises for documents and the log was seen in this file', () => {
-  expect(check.unseen((path) => /^\/v1\/(pdf|audit)\//.test(path))).toEqual([]);
+  expect(check.unseen((path) => /^\/v1\/(pdf|audit|me)\//.test(path))).toEqual([]);
 });

@@ -7,6 +7,7 @@ import { decide, type ListOptions, listDevices, listPending, removeThis } from '
 import { type EnrollOptions, enroll } from './enroll.js';
 import { type ExportOptions, exportKey } from './export.js';
 import { type KeysOptions, keys } from './keys.js';
+import { type LogOptions, log } from './log.js';
 import { pdfCommands } from './pdf-commands.js';
 import type { StoreOptions, Terminal } from './session.js';
 
@@ -51,6 +52,10 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
   command(root, 'keys', 'fetch, verify and list your keys')
     .option('--json', 'an array of {id, suite, state, mode, certificates}')
     .action((options: KeysOptions) => does(keys(terminal, options)));
+  command(root, 'log', 'list every use of your keys, checked against the log that the appliance cannot quietly change')
+    .option('--json', 'an array of the entries')
+    .option('--all', 'also the entries of looking at the log')
+    .action((options: LogOptions) => does(log(terminal, options)));
   command(root, 'decrypt', 'open a mail, or a .p7m file')
     .argument('<mail>', 'the file; - for stdin')
     .option('-o, --output <file>', 'where the content goes (default: stdout)')

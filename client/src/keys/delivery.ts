@@ -1,9 +1,9 @@
-import { createPrivateKey, createPublicKey, type KeyObject, privateDecrypt, publicEncrypt, randomBytes, verify } from 'node:crypto';
+import { createPrivateKey, createPublicKey, type KeyObject, privateDecrypt, publicEncrypt, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { base64url, canonicalJson, Fault, fromBase64, isFault, parseAddress, sameBytes, sha256 } from '../../../src/foundation/index.js';
+import { base64url, Fault, fromBase64, isFault, parseAddress, sameBytes, sha256 } from '../../../src/foundation/index.js';
 import { CONTENT, cipherOf, openContent, openTransport, readContentInfo, readEnveloped, transportOf } from '../cms/index.js';
 import type { ServedKey } from '../sdk/index.js';
-import { type Certificate, chainToRoot, POLICY, readCertificate, subjectKeyIdentifier, USAGE } from '../x509/index.js';
+import { type Certificate, chainToRoot, openStatement, readCertificate, subjectKeyIdentifier, USAGE } from '../x509/index.js';
 import type { HeldKey } from './held-key.js';
 
 /** Whose delivery it must be. */
@@ -14,7 +14,6 @@ export interface Receiver {
   deliveryKey: KeyObject;
 }
 
-const header = z.strictObject({ alg: z.literal('ES256'), typ: z.literal('ekms-delivery+jws'), x5c: z.array(z.base64()).min(1).max(5) });
 const payload = z.strictObject({
   v: z.literal(1),
   delivery: z.string(),
@@ -75,7 +74,7 @@ function isSameAddress(certified: string, own: string): boolean {
 function openDelivery(served: ServedKey, leaves: Certificate[], receiver: Receiver, now: Date): KeyObject {
   const der = served.delivery === null ? undefined : fromBase64(served.delivery, 'base64');
   if (!der || served.signature === null) throw forged('delivery or signature is missing');
-  const claim = verifySignature(served.signature, receiver.root, now);
+  const claim = openStatement(served.signature, { typ: 'ekms-delivery+jws', shape: payload, root: receiver.root, now });
   if (claim.device !== receiver.device) throw forged('it was signed for another device');
   if (claim.key !== served.id) throw forged('it was signed for another key');
   if (claim.delivery !== base64url(sha256(der))) throw forged('its digest is not the signed one');
@@ -86,33 +85,6 @@ function openDelivery(served: ServedKey, leaves: Certificate[], receiver: Receiv
     if (!sameBytes(leaf.spki, spki) || !belongTogether(privateKey, leaf.publicKey))
       throw forged('the private key does not fit its certificate');
   return privateKey;
-}
-
-/** RFC 7515 §5.2, for the one form that docs/formats/delivery.md allows. */
-function verifySignature(jws: string, root: Certificate, now: Date): z.infer<typeof payload> {
-  const parts = jws.split('.');
-  const [head, body, signature] = parts.map((part) => fromBase64(part, 'base64url'));
-  if (parts.length !== 3 || !head || !body || !signature) throw forged('its signature is malformed');
-  const { x5c } = shaped(header, head);
-  const [signer, ...among] = x5c.map((der) => readCertificate(Buffer.from(der, 'base64')));
-  if (!signer) throw forged('its signature names no signer');
-  chainToRoot({ leaf: signer, among, root, policy: POLICY.deliverySigning, at: now });
-  // RFC 7518 §3.4: ES256 is P-256, r ‖ s.
-  const isP256 = signer.publicKey.asymmetricKeyDetails?.namedCurve === 'prime256v1';
-  const input = Buffer.from(jws.slice(0, jws.lastIndexOf('.')));
-  if (!isP256 || !verify('sha256', input, { key: signer.publicKey, dsaEncoding: 'ieee-p1363' }, signature))
-    throw forged('its signature does not hold');
-  const claim = shaped(payload, body);
-  if (canonicalJson(claim) !== body.toString('utf8')) throw forged('its signed statement is not in canonical form');
-  return claim;
-}
-
-function shaped<T>(shape: z.ZodType<T>, json: Buffer): T {
-  try {
-    return shape.parse(JSON.parse(json.toString('utf8')));
-  } catch {
-    throw forged('its signature is not of the known form');
-  }
 }
 
 function openEnvelope(der: Buffer, deliveryKey: KeyObject): KeyObject {

@@ -13,7 +13,9 @@ import {
   type Enrolment,
   enrolled,
   enrolment,
+  type KeyUses,
   key,
+  keyUses,
   type PendingEnrolment,
   pendingEnrolment,
   type ServedKey,
@@ -77,6 +79,11 @@ export class EkmsClient {
   ): Promise<Decryption> {
     const body: Body<'POST /v1/keys/{id}/decryptions'> = { ...ask, encryptedKey: ask.encryptedKey.toString('base64') };
     return shaped(decryption, await this.#transport.send('POST', `/v1/keys/${encodeURIComponent(id)}/decryptions`, json(body)));
+  }
+
+  /** Entries about one's keys from index `from` of the log on; `since` is the size of the checkpoint that is remembered, `nonce` 32 bytes, base64url. */
+  async uses({ from, since, nonce }: { from: number; since: number; nonce: string }): Promise<KeyUses> {
+    return shaped(keyUses, await this.#transport.send('GET', `/v1/me/uses?from=${from}&since=${since}&nonce=${nonce}`));
   }
 
   /** Valid encrypting certificates of an address, newest first. */

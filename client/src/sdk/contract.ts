@@ -233,6 +233,30 @@ export interface InvitationToken {
   address?: string;
 }
 
+export interface KeyUses {
+  /** C2SP checkpoint, a signed note; it covers every entry here. */
+  checkpoint: string;
+  /** JWS, compact, by the delivery key: the key that checkpoints are signed with. */
+  vouch: string;
+  /** That the checkpoint extends the tree of `since` entries (RFC 9162 §2.1.4); null where there are fewer. */
+  consistency: string[] | null;
+  uses: ({
+    index: number;
+    /** The leaf, byte for byte (docs/formats/audit-entry.md). */
+    entry: string;
+    /** That the checkpoint covers it (RFC 9162 §2.1.3). */
+    proof: string[];
+    /** Opens the digest `personal.network` of the entry; null where there is none, or it was erased. */
+    network: {
+      /** base64url */
+      salt: string;
+      value: string;
+    } | null;
+  })[];
+  /** Where to go on; null at the end. The last entries are this very reading. */
+  next: number | null;
+}
+
 export interface Liveness {
   status: 'up';
 }
@@ -616,6 +640,8 @@ export interface Routes {
   'GET /v1/keys': { body: undefined; answers: { 200: ServedKey[] } };
   /** Remote mode: opens one content-encryption key and seals it for this device */
   'POST /v1/keys/{id}/decryptions': { body: DecryptionRequest; answers: { 200: Decryption } };
+  /** Every entry about the keys of the device's person, with proofs; reading them is such an entry too */
+  'GET /v1/me/uses': { body: undefined; answers: { 200: KeyUses } };
   /** Documents encrypted to people; the sender is always among them */
   'POST /v1/pdf/encryptions': { body: undefined; answers: { 200: unknown } };
   /** Who can open a document, from the document alone */

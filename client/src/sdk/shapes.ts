@@ -36,6 +36,23 @@ export type ServedKey = Read<typeof key, Answers<'GET /v1/keys'>[200][number]>;
 export const decryption = z.object({ wrapped: z.base64(), hash: z.enum(['sha1', 'sha256']), receipt: receipt.nullable() });
 export type Decryption = Read<typeof decryption, Answers<'POST /v1/keys/{id}/decryptions'>[200]>;
 
+/** docs/formats/uses.md */
+export const keyUses = z.object({
+  checkpoint: z.string(),
+  vouch: z.string(),
+  consistency: z.array(z.base64()).nullable(),
+  uses: z.array(
+    z.object({
+      index: z.int().nonnegative(),
+      entry: z.string(),
+      proof: z.array(z.base64()),
+      network: z.object({ salt: z.base64url(), value: z.string() }).nullable(),
+    }),
+  ),
+  next: z.int().nonnegative().nullable(),
+});
+export type KeyUses = Read<typeof keyUses, Answers<'GET /v1/me/uses'>[200]>;
+
 export const device = z.object({
   id: z.string(),
   platform: z.string(),

@@ -2,4 +2,4 @@
 export { type Device, deviceOf } from './device.js';
 export { firstLine, reason, writeWhole } from './files.js';
 export type { KeptKey, State } from './state.js';
-export { type KeptReceipt, Store } from './store.js';
+export { type KeptReceipt, type KnownLog, Store } from './store.js';

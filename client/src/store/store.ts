@@ -2,18 +2,32 @@ import { randomBytes } from 'node:crypto';
 import { open, readFile, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
 import { Fault, fromBase64 } from '../../../src/foundation/index.js';
 import { appendLine, makePrivateFolder, readPrivate, writeWhole } from './files.js';
 import { type Derivation, deriveKey, newDerivation, readSealed, type Sealed, seal } from './seal.js';
 import { type State, state } from './state.js';
 
+const keptReceipt = z.object({
+  at: z.string(),
+  key: z.string(),
+  act: z.enum(['deliver', 'decrypt']),
+  index: z.int().nonnegative(),
+  leaf: z.string(),
+});
 /** What a release left behind: the audit log's leaf of it, to be checked against the log later. */
-export interface KeptReceipt {
-  key: string;
-  act: 'deliver' | 'decrypt';
-  index: number;
-  leaf: string;
-}
+export type KeptReceipt = Omit<z.infer<typeof keptReceipt>, 'at'>;
+
+const knownLog = z.strictObject({
+  v: z.literal(1),
+  /** By whose signature: C2SP verifier key. */
+  key: z.string(),
+  /** The newest head that held, a signed note. */
+  checkpoint: z.string(),
+  /** By key: number and leaf of the last entry that was seen. */
+  uses: z.record(z.string(), z.strictObject({ use: z.int().positive(), leaf: z.string() })),
+});
+export type KnownLog = z.infer<typeof knownLog>;
 
 /** The device's own folder, `$MESIGN_HOME`: docs/formats/mesign-store.md. */
 export class Store {
@@ -48,6 +62,8 @@ export class Store {
     if (kdf.name === 'file') await writeWhole(this.#path('key'), `${randomBytes(32).toString('base64url')}\n`);
     this.#opened = { kdf, key: await this.#keyFor(kdf) };
     await this.#write(content);
+    // Another enrolment may be with another appliance: its log is another.
+    await unlink(this.#path('log.json')).catch(() => undefined);
   }
 
   async read(): Promise<State> {
@@ -88,6 +104,42 @@ export class Store {
 
   async keepReceipt(receipt: KeptReceipt, at: Date): Promise<void> {
     await appendLine(this.#path('receipts.jsonl'), JSON.stringify({ at: at.toISOString(), ...receipt }));
+  }
+
+  /** All receipts, oldest first. A line that a crash cut short is left out. */
+  async receipts(): Promise<(KeptReceipt & { at: string })[]> {
+    const text = (await readPrivate(this.#path('receipts.jsonl')))?.toString('utf8') ?? '';
+    return text.split('\n').flatMap((line) => {
+      try {
+        return [keptReceipt.parse(JSON.parse(line))];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  /** What was seen of the appliance's log before; undefined where nothing was. */
+  async knownLog(): Promise<KnownLog | undefined> {
+    const text = (await readPrivate(this.#path('log.json')))?.toString('utf8');
+    if (text === undefined) return undefined;
+    try {
+      return knownLog.parse(JSON.parse(text));
+    } catch {
+      throw new Fault(
+        'misconfigured',
+        'log-memory-damaged',
+        `${this.#path('log.json')}, which remembers the log, is damaged: keep it for IT, and take it away to begin anew`,
+      );
+    }
+  }
+
+  async keepLog(known: KnownLog): Promise<void> {
+    await writeWhole(this.#path('log.json'), JSON.stringify(known));
+  }
+
+  /** Evidence of a log that did not hold. */
+  async keepAlarm(evidence: object, at: Date): Promise<void> {
+    await appendLine(this.#path('log-alarms.jsonl'), JSON.stringify({ at: at.toISOString(), ...evidence }));
   }
 
   /** Forgets device and keys. Receipts stay: they are about the past. */

@@ -4,3 +4,4 @@ export { nameText } from './name-text.js';
 export { POLICY, USAGE } from './oids.js';
 export { chainToRoot, isSelfSigned } from './path.js';
 export { certificationRequest } from './request.js';
+export { openStatement } from './statement.js';

@@ -8,6 +8,7 @@ import { Budgets1795540000000 } from './0040-budgets.js';
 import { AppReleases1795541000000 } from './0041-app-releases.js';
 import { DeviceTrust1795542000000 } from './0042-device-trust.js';
 import { AuditTree1795550000000 } from './0050-audit-tree.js';
+import { KeyUses1795551000000 } from './0051-key-uses.js';
 import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 
@@ -23,6 +24,7 @@ export const migrations = [
   AppReleases1795541000000,
   Recovery1795570000000,
   AuditTree1795550000000,
+  KeyUses1795551000000,
   AuditSearch1795555000000,
   DeviceTrust1795542000000,
 ] as const;

@@ -115,6 +115,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'signHead'>('signHead', ask);
   }
 
+  override vouchAuditKey(origin: string) {
+    return this.answer<'vouchAuditKey'>('vouchAuditKey', { origin });
+  }
+
   override signMail(message: Uint8Array) {
     return this.answer<'signMail'>('signMail', { message });
   }

@@ -1,0 +1,140 @@
+import { hash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import {
+  type Checkpoint,
+  fromBase64,
+  hashLeaf,
+  isWrong,
+  type NoteKey,
+  openCheckpoint,
+  parseNoteKey,
+  type Sha256,
+  type TreeHead,
+  verifyByWebCrypto,
+  verifyConsistency,
+  verifyInclusion,
+} from '../../../src/codec/merkle/index.js';
+import { base64url, sha256 as digest, Fault } from '../../../src/foundation/index.js';
+import type { EkmsClient, KeyUses } from '../sdk/index.js';
+import type { KeptReceipt, KnownLog } from '../store/index.js';
+import { type Certificate, openStatement } from '../x509/index.js';
+import { CHECKS, type Finding, type ProvedUse } from './checks.js';
+
+const sha256: Sha256 = (bytes) => hash('sha256', bytes, 'buffer');
+
+const vouching = z.strictObject({ v: z.literal(1), key: z.string(), time: z.iso.datetime() });
+
+/** docs/formats/audit-entry.md, as far as it is told here. */
+const entry = z.object({
+  index: z.string(),
+  time: z.iso.datetime(),
+  action: z.string(),
+  outcome: z.string(),
+  reason: z.string().optional(),
+  actor: z.object({ kind: z.string(), id: z.string().optional() }),
+  device: z.string().optional(),
+  key: z.string(),
+  use: z.string().regex(/^[1-9]\d{0,15}$/),
+  previous: z.string().optional(),
+  facts: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).default({}),
+  personal: z.record(z.string(), z.string()).default({}),
+});
+
+export interface LogReading {
+  uses: ProvedUse[];
+  /** Empty where all holds. */
+  findings: Finding[];
+  /** Entries that the log has. */
+  size: number;
+  /** What to remember when all holds. */
+  known: KnownLog;
+}
+
+export interface ReadingParts {
+  client: Pick<EkmsClient, 'uses'>;
+  root: Certificate;
+  held: readonly string[];
+  receipts: readonly (KeptReceipt & { at: string })[];
+  known: KnownLog | undefined;
+  now: () => Date;
+  /** Left out only where a test shows what would pass without. */
+  checks?: typeof CHECKS;
+}
+
+/** A log that does not prove itself: there is nothing to list. */
+export const logForged = (why: string) => new Fault('forbidden', 'log-forged', why);
+
+/**
+ * Every entry about one's keys. Each page must hang together by itself: a head signed by the log's key, extending the one that is remembered, and covering
+ * each entry; anything else throws `log-forged`. What the entries together leave out or contradict are findings.
+ */
+export async function readUses(parts: ReadingParts): Promise<LogReading> {
+  const { client, known, now, root, held, receipts, checks = CHECKS } = parts;
+  const key = known && parseNoteKey(sha256, known.key);
+  let before = known && key ? await opened(known.checkpoint, key) : undefined;
+  if (known && !before) throw new Fault('misconfigured', 'log-memory-damaged', 'what this device remembers of the log does not hold');
+  const uses: ProvedUse[] = [];
+  for (let from: number | null = 0; ; ) {
+    const nonce = randomBytes(32).toString('base64url');
+    const answer = await client.uses({ from, since: before?.size ?? 0, nonce });
+    const { noteKey, text } = vouched(answer.vouch, root, now());
+    if (known && known.key !== text)
+      throw logForged(`the log is signed by another key, or goes by another name, than before: ${text}, not ${known.key}`);
+    const head = await opened(answer.checkpoint, noteKey);
+    if (!extendsIt(before, head, answer)) throw logForged(second(before, head));
+    uses.push(...proved(answer, head));
+    before = head;
+    from = answer.next;
+    if (from !== null && from > (uses.at(-1)?.index ?? -1)) continue;
+    if (from !== null) throw logForged('the appliance shows the same entries again and again');
+    const evidence = { uses, held, receipts, known, nonce };
+    const findings = Object.values(checks).flatMap((check) => check(evidence));
+    const last = Object.fromEntries(uses.map(({ key, use, leaf }) => [key, { use, leaf }]));
+    return { uses, findings, size: head.size, known: { v: 1, key: text, checkpoint: answer.checkpoint, uses: last } };
+  }
+}
+
+function vouched(jws: string, root: Certificate, now: Date): { noteKey: NoteKey; text: string } {
+  const { key: text } = openStatement(jws, { typ: 'ekms-audit-key+jws', shape: vouching, root, now });
+  const noteKey = parseNoteKey(sha256, text);
+  if (!noteKey) throw logForged('the key of the log is none that this version of mesign knows');
+  return { noteKey, text };
+}
+
+async function opened(note: string, key: NoteKey): Promise<Checkpoint> {
+  const checkpoint = await openCheckpoint(sha256, verifyByWebCrypto, note, key);
+  if (isWrong(checkpoint)) throw logForged(`the head of the log does not hold: ${checkpoint.wrong}`);
+  return checkpoint;
+}
+
+function extendsIt(before: TreeHead | undefined, head: TreeHead, { consistency }: KeyUses): boolean {
+  if (!before) return true;
+  return consistency !== null && verifyConsistency(sha256, before, head, hashes(consistency));
+}
+
+const second = (before: TreeHead | undefined, head: TreeHead): string =>
+  before && before.size > head.size
+    ? `the log has ${head.size} entries now, and ${before.size} were signed before: entries are gone`
+    : `the log is another than the one of ${before?.size} entries that was signed before: there is a second history`;
+
+function proved({ uses }: KeyUses, head: TreeHead): ProvedUse[] {
+  return uses.map(({ index, entry: text, proof, network }) => {
+    const leaf = hashLeaf(sha256, Buffer.from(text));
+    if (index >= head.size || !verifyInclusion(sha256, index, leaf, head, hashes(proof)))
+      throw logForged(`entry ${index} is not in the log that was signed`);
+    const { index: said, use, personal, previous, reason, device, ...body } = read(text, index);
+    if (said !== String(index)) throw logForged(`entry ${index} says that it is entry ${said}`);
+    const fits = network && base64url(digest(Buffer.from(network.salt, 'base64url'), network.value)) === personal['network'];
+    return { ...body, index, leaf: base64url(leaf), use: Number(use), previous, reason, device, network: fits ? network.value : undefined };
+  });
+}
+
+function read(text: string, index: number): z.infer<typeof entry> {
+  try {
+    return entry.parse(JSON.parse(text));
+  } catch {
+    throw logForged(`entry ${index} is none about a key`);
+  }
+}
+
+const hashes = (texts: readonly string[]): Uint8Array[] => texts.map((text) => fromBase64(text) ?? new Uint8Array());

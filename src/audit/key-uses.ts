@@ -1,0 +1,129 @@
+import type { DeviceActor } from '../access/index.js';
+import { type AuditLog, Fault, type Storage } from '../foundation/index.js';
+import type { Token } from '../tokens/index.js';
+import type { StoredEntry, StoredValue } from './audit-reader.js';
+import type { Checkpoints } from './checkpoints.js';
+import type { LogTree, TreeState } from './log-tree.js';
+import type { LogStanding } from './standing.js';
+import type { TileReader } from './tile-reader.js';
+
+/** One entry about a key, with the proof (RFC 9162 §2.1.3) that the answer's checkpoint covers it. */
+export interface KeyUse {
+  index: number;
+  /** The very bytes of the leaf, as text. */
+  entry: string;
+  proof: Buffer[];
+  /** Where the request came from, as far as that has not been erased: opens the entry's digest. */
+  network: Pick<StoredValue, 'salt' | 'value'> | undefined;
+}
+
+/** docs/formats/uses.md */
+export interface KeyUsesAnswer {
+  checkpoint: string;
+  /** The key of checkpoints, vouched for by the token (compact JWS). */
+  vouch: string;
+  /** That `checkpoint` extends the tree of `since` entries; null where there never were so many. */
+  consistency: Buffer[] | null;
+  uses: KeyUse[];
+  /** Index to go on from; null at the end. */
+  next: number | null;
+}
+
+/** Entries in one answer: some 300 KB with their proofs. */
+const PAGE = 200;
+
+export interface KeyUsesParts {
+  storage: Storage;
+  audit: AuditLog;
+  tree: LogTree;
+  tiles: TileReader;
+  checkpoints: Checkpoints;
+  standing: LogStanding;
+  token: Pick<Token, 'vouchAuditKey'>;
+}
+
+/**
+ * Every entry about a person's keys, for that person to check. Reading is an entry about each key itself, so it takes the next number of that key's
+ * chain of uses, and says the reader's nonce: whoever leaves out the last uses would have to write two entries of one number into the log, where every auditor
+ * sees them.
+ */
+export class KeyUses {
+  #vouch: { origin: string; jws: string } | undefined;
+
+  constructor(private readonly parts: KeyUsesParts) {}
+
+  /** Rejects with the breach's code while the log is not the one that was signed: nothing could be proved. */
+  async of(actor: DeviceActor, { from, since, nonce }: { from: number; since: number; nonce: string }): Promise<KeyUsesAnswer> {
+    const { storage, tiles, standing } = this.parts;
+    standing.requireWhole();
+    const keys = (await storage.all<{ id: string }>('SELECT id FROM keys WHERE employee = ?', [actor.employee])).map(({ id }) => id);
+    const { note, signed } = await this.#covering(await this.#sayRead(actor, keys, nonce));
+    const rows = keys.length === 0 ? [] : await this.#entries(keys, from, signed);
+    const page = rows.slice(0, PAGE);
+    const values = await this.#networks(page.map(({ idx }) => idx));
+    const uses: KeyUse[] = [];
+    for (const { idx, body } of page)
+      uses.push({ index: idx, entry: body, proof: await tiles.inclusion(idx, signed), network: values.get(idx) });
+    return {
+      checkpoint: note,
+      vouch: await this.#vouched(note.slice(0, note.indexOf('\n'))),
+      consistency: since > signed ? null : await tiles.consistency(since, signed),
+      uses,
+      next: rows[PAGE]?.idx ?? null,
+    };
+  }
+
+  /** Resolves with the index of the last entry. */
+  async #sayRead(actor: DeviceActor, keys: readonly string[], nonce: string): Promise<number> {
+    const { id: device, employee, request } = actor;
+    return this.parts.storage.write(async (unit) => {
+      let last = -1;
+      for (const key of keys) {
+        const { index } = await this.parts.audit.append(unit, {
+          action: 'key.uses',
+          outcome: 'done',
+          actor: { kind: 'device', id: device },
+          device,
+          employee,
+          key,
+          request: request.id,
+          facts: { nonce },
+          personal: { network: request.network },
+        });
+        last = index;
+      }
+      return last;
+    });
+  }
+
+  /** A checkpoint that covers this entry. */
+  async #covering(index: number): Promise<{ note: string; signed: number }> {
+    await this.parts.checkpoints.publish();
+    this.parts.standing.requireWhole();
+    const { note, signed }: TreeState = await this.parts.tree.state();
+    if (note === null || signed <= index)
+      throw new Fault('unavailable', 'audit-unavailable', 'the head of the log could not be signed in time: ask again', 2);
+    return { note, signed };
+  }
+
+  #entries(keys: readonly string[], from: number, below: number): Promise<Pick<StoredEntry, 'idx' | 'body'>[]> {
+    return this.parts.storage.all(
+      `SELECT idx, body FROM audit_entries WHERE key IN (${keys.map(() => '?').join(', ')}) AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?`,
+      [...keys, from, below, PAGE + 1],
+    );
+  }
+
+  async #networks(indices: readonly number[]): Promise<Map<number, Pick<StoredValue, 'salt' | 'value'>>> {
+    if (indices.length === 0) return new Map();
+    const rows = await this.parts.storage.all<StoredValue>(
+      `SELECT idx, name, salt, value FROM audit_values WHERE name = 'network' AND idx IN (${indices.map(() => '?').join(', ')})`,
+      indices,
+    );
+    return new Map(rows.map(({ idx, salt, value }) => [Number(idx), { salt, value }]));
+  }
+
+  async #vouched(origin: string): Promise<string> {
+    if (this.#vouch?.origin !== origin) this.#vouch = { origin, jws: await this.parts.token.vouchAuditKey(origin) };
+    return this.#vouch.jws;
+  }
+}
