@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { expect, test } from '@jest/globals';
 
 /** `ekms campaign crash --seed S --count N` runs more of them. */
-const RUNS = 20;
+const RUNS = 12;
 const SEED = process.env['EKMS_SEED'] ?? '1';
 
 async function campaign(...args: string[]): Promise<{ status: number; said: string; result: unknown }> {
