@@ -178,7 +178,7 @@ describe('storage in trouble', () => {
       proxy.hang();
       const started = performance.now();
       await expect(storage.write((unit) => unit.run(put, ['hung', '1']))).rejects.toMatchObject(unavailable);
-      expect(performance.now() - started).toBeLessThan(1_500);
+      expect(performance.now() - started).toBeLessThan(5_000);
       proxy.mend();
       await wait(50);
       await storage.write((unit) => unit.run(put, ['after', '1']));
@@ -240,7 +240,7 @@ describe('storage in trouble', () => {
       await wait(100);
       const started = performance.now();
       await expect(storage.write((unit) => unit.run(put, ['held', '1']))).rejects.toMatchObject(unavailable);
-      expect(performance.now() - started).toBeLessThan(1_000);
+      expect(performance.now() - started).toBeLessThan(4_000);
       await holding;
       for (let n = 0; n < 5; n++) expect(await storage.all(names)).toEqual([]);
       expect(await storage.write((unit) => unit.run(put, ['next', '1']))).toBe(1);
