@@ -31,12 +31,18 @@ interface Page {
   bytes: Buffer;
 }
 
-/** The files of `web/<class>/`, by listener and path, read once at start: a request's path is looked up and never becomes a file name. */
+/** The files of `web/<class>/` and of `web/shared/`, by listener and path, read once at start: a request's path is looked up and never becomes a file name. */
 export type Pages = ReadonlyMap<RouteClass, ReadonlyMap<string, Page>>;
 
 /** @param root folder that holds `web/`. Of a class without a folder there are no pages. */
 export function readPages(root: string, classes: readonly RouteClass[]): Pages {
-  return new Map(classes.map((kind) => [kind, filesOf(join(root, 'web', kind))]));
+  const shared = filesOf(join(root, 'web/shared'));
+  return new Map(
+    classes.map((kind) => {
+      const own = filesOf(join(root, 'web', kind));
+      return [kind, own.size === 0 ? own : new Map([...shared, ...own])];
+    }),
+  );
 }
 
 function filesOf(folder: string): Map<string, Page> {

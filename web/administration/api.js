@@ -1,25 +1,7 @@
 // What the pages ask of the appliance, and the passkey ceremonies. Nothing here makes markup of text.
+import { asking, Refused } from './ask.js';
 
-/** A refusal: `code` is stable, `message` is for people (RFC 9457). */
-export class Refused extends Error {
-  constructor({ code, detail }) {
-    super(detail);
-    this.code = code;
-  }
-}
-
-/** Resolves with the answer's JSON, or undefined. Throws Refused. */
-export async function ask(method, path, body) {
-  const answer = await fetch(`/v1/admin/${path}`, {
-    method,
-    credentials: 'same-origin',
-    ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
-  });
-  const text = await answer.text();
-  const value = text === '' ? undefined : JSON.parse(text);
-  if (!answer.ok) throw new Refused(value);
-  return value;
-}
+export const ask = asking('/v1/admin');
 
 /** Makes a passkey. */
 export async function createPasskey(options) {

@@ -1,4 +1,6 @@
-import { ask, Refused } from './api.js';
+import { asking, Refused } from './ask.js';
+
+const ask = asking('/v1/staff');
 
 const at = (id) => document.getElementById(id);
 

@@ -1,4 +1,4 @@
-// What the staff page asks of the appliance. Nothing here makes markup of text.
+// How every page asks the appliance. Nothing here makes markup of text.
 
 /** A refusal: `code` is stable, `message` is for people (RFC 9457). */
 export class Refused extends Error {
@@ -8,9 +8,9 @@ export class Refused extends Error {
   }
 }
 
-/** Resolves with the answer's JSON, or undefined. Throws Refused. */
-export async function ask(method, path, body) {
-  const answer = await fetch(`/v1/staff/${path}`, {
+/** How to ask below `root`: resolves with the answer's JSON, or undefined. Throws Refused. */
+export const asking = (root) => async (method, path, body) => {
+  const answer = await fetch(`${root}/${path}`, {
     method,
     credentials: 'same-origin',
     ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
@@ -19,4 +19,4 @@ export async function ask(method, path, body) {
   const value = text === '' ? undefined : JSON.parse(text);
   if (!answer.ok) throw new Refused(value);
   return value;
-}
+};
