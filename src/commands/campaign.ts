@@ -10,6 +10,11 @@ export const CAMPAIGNS = {
     script: 'test/faults/crash-campaign.mjs',
     words: 'kills the appliance at a named step under load, starts it again and looks for what was lost',
   },
+  custody: {
+    script: 'test/faults/custody-campaign.mjs',
+    words:
+      'kills an appliance with custodians between two steps of birth, backup, rotation, ceremony or restore and looks for what was lost',
+  },
   'staff-timing': {
     script: 'test/staff/timing-campaign.mjs',
     words: 'measures whether sign-in tells by time or words who is there',

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { checkLog } from '../audit/index.js';
@@ -136,8 +136,9 @@ async function settle(
     if (problems.length > 0) throw new Fault('conflict', 'log-broken', `the restored log is not whole: ${problems[0]}`);
     await house.revocations.publishDue();
     const root = join(configuration.home, 'ca.pem');
-    writeFileSync(root, pem(house.authorities.root), { mode: 0o644, flag: 'wx' });
-    chmodSync(root, 0o644);
+    writeFileSync(`${root}.new`, pem(house.authorities.root), { mode: 0o644 });
+    chmodSync(`${root}.new`, 0o644);
+    renameSync(`${root}.new`, root);
     return { backup: backup.head.id, created: backup.head.created, entries, ...restored, ...(fromEscrow ? { fromEscrow } : {}) };
   } finally {
     await house.close();

@@ -62,7 +62,8 @@ export class Backups {
     const created = this.clock.now().toISOString();
     const { directory } = this.settings;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const name = `${created.replace(/[-:]|\.\d+/g, '')}-${id.slice(0, 8)}${SUFFIX}`;
+    // With its milliseconds: two of one second are in their order too.
+    const name = `${created.replace(/[-:.]/g, '')}-${id.slice(0, 8)}${SUFFIX}`;
     const staged = join(directory, `.${name}.part`);
     // The journal first: a record that changes in between is newer in the rows, never older than the journal's word.
     const journal = await this.token.journalCopy();

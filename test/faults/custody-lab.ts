@@ -1,0 +1,260 @@
+import { cpSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AppCredential } from '../../client/src/sdk/index.js';
+import { checkLog } from '../../src/audit/index.js';
+import { checkData } from '../../src/commands/consistency.js';
+import { reconcile } from '../../src/commands/reconcile.js';
+import { loadConfiguration } from '../../src/configuration.js';
+import { keysInEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
+import { base64url, type Storage, sha256 } from '../../src/foundation/index.js';
+import { type House, openHouse } from '../../src/house.js';
+import { KeyStore } from '../../src/keys/index.js';
+import { openIntents, openStorage } from '../../src/storage/index.js';
+import { parsePackage } from '../../src/tokens/index.js';
+import type { Step } from '../support/fatal-steps.js';
+import { openDelivery } from '../support/open-delivery.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+import { CustodyHome } from './custody-home.js';
+
+const installation = { root: resolve(import.meta.dirname, '../..') };
+const PATIENCE_MS = 60_000;
+
+/** What is killed between its steps. Told twice, each does what is left of it. */
+const ACTS = {
+  birth: async (home: CustodyHome) => {
+    home.people(['p1', 'p2', 'p3', 'p4']);
+    await home.act('pool.fill', { count: 5 });
+    await home.act('directory.sync', {});
+    await until(home, 'everybody of the directory has a key', async (storage) => (await nobodyWithout(storage)) === 0);
+  },
+  backup: (home: CustodyHome) => home.act('backup.create', {}),
+  rotation: async (home: CustodyHome) => {
+    const { state } = await home.act<{ state: string }>('kek.status', {});
+    if (state === 'none' && (await keks(home)).every((kek) => kek !== '1')) return;
+    if (state !== 'finished') await home.act('kek.rotate', {});
+    for (const end = Date.now() + PATIENCE_MS; (await home.act<{ state: string }>('kek.status', {})).state !== 'finished'; await sleep(50))
+      if (Date.now() > end) throw new Error('the rotation does not end');
+    await home.act('backup.create', {});
+    await home.act('kek.retire', {});
+  },
+  ceremony: async (home: CustodyHome) => {
+    const { status, said } = await home.ceremony();
+    if (status !== 0 && !said.includes('already-initialised')) throw new Error(said);
+  },
+  restore: async (home: CustodyHome) => {
+    const [first = '', , third = ''] = home.shares;
+    const { status, said } = await home.restore(home.beside('backup'), [third, first], '--nothing-lost', '--escrow', home.beside('second'));
+    if (status !== 0 && !said.includes('already-initialised')) throw new Error(said);
+  },
+} as const;
+export type ActName = keyof typeof ACTS;
+export const ACT_NAMES = Object.keys(ACTS) as ActName[]; // exactly these, by the line above
+const byCommand = (name: ActName) => name === 'ceremony' || name === 'restore';
+
+export interface Death {
+  /** The step before which it died; undefined when it did not come to it. */
+  step: Step | undefined;
+  problems: string[];
+}
+
+/** An appliance with custodians, a person with a device, and a backup; copies of it die. */
+export class CustodyLab {
+  readonly #steps = new Map<ActName, number>();
+
+  /** False takes the guard away: what was cut in half stays so, and must be found. */
+  again = true;
+  readonly template: CustodyHome;
+  readonly #blank: CustodyHome;
+  readonly app: AppCredential;
+  readonly vera: WireDevice;
+  /** Vera's keys as she got them. */
+  readonly keys: string[];
+
+  private constructor(of: { template: CustodyHome; blank: CustodyHome; app: AppCredential; vera: WireDevice; keys: string[] }) {
+    this.template = of.template;
+    this.#blank = of.blank;
+    this.app = of.app;
+    this.vera = of.vera;
+    this.keys = of.keys;
+  }
+
+  static async open(): Promise<CustodyLab> {
+    const template = await CustodyHome.make();
+    const blank = template.copy();
+    await template.must('escrow', 'prepare', '--same-disk', template.beside('second'));
+    const { status, said } = await template.ceremony();
+    if (status !== 0) throw new Error(said);
+    await template.serve();
+    const app = await template.issueApp();
+    await template.act('directory.sync', {});
+    const vera = await enrolDevice(template.door(app), 'vera@corp.example');
+    const keys = await veraKeys(template, app, vera);
+    const { file } = await template.act<{ file: string }>('backup.create', {});
+    cpSync(file, template.beside('backup'));
+    await template.stop();
+    return new CustodyLab({ template, blank, app, vera, keys });
+  }
+
+  async close(): Promise<void> {
+    await this.template.remove();
+    await this.#blank.remove();
+  }
+
+  /** How many steps this act takes when nothing happens. */
+  async count(name: ActName): Promise<number> {
+    const known = this.#steps.get(name);
+    if (known !== undefined) return known;
+    const { problems, count } = await this.#life(name, 0, false);
+    if (problems.length > 0) throw new Error(`${name} without any fault: ${problems.join('; ')}`);
+    this.#steps.set(name, count);
+    console.log(`${name} takes ${count} steps`);
+    return count;
+  }
+
+  /** One death before the `at`-th step of an act, and what is found when the act is told again. */
+  kill(name: ActName, at: number, alone: boolean): Promise<Death> {
+    return this.#life(name, at, alone);
+  }
+
+  async #life(name: ActName, at: number, alone: boolean): Promise<Death & { count: number }> {
+    const home = (name === 'ceremony' ? this.#blank : this.template).copy();
+    const problems: string[] = [];
+    let step: Step | undefined;
+    try {
+      if (name === 'restore') home.burn();
+      if (name === 'ceremony') await home.must('escrow', 'prepare', '--same-disk', home.beside('second'));
+      if (!byCommand(name)) await home.serve();
+      home.steps.arm(at, alone);
+      const first = ACTS[name](home).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      const failed = byCommand(name) ? await first : await Promise.race([first, home.gone]);
+      step = home.steps.fired;
+      // Whoever asked may hear of the death before the process that is waited for is gone.
+      if (step !== undefined && !alone) await home.gone;
+      const count = home.steps.taken().length;
+      home.steps.disarm();
+      if (at > 0 && step === undefined) return { step, problems: failed ? [String(failed)] : [], count };
+      if (at === 0 && failed) return { step, problems: [String(failed)], count };
+      if (at > 0 && this.again) await this.#again(name, home);
+      await this.#examine(name, home, problems);
+      return { step, problems, count };
+    } catch (error) {
+      problems.push(error instanceof Error ? error.message : String(error));
+      return { step: step ?? home.steps.fired ?? 'none', problems, count: 0 };
+    } finally {
+      await home.remove();
+    }
+  }
+
+  async #again(name: ActName, home: CustodyHome): Promise<void> {
+    for (const end = Date.now() + PATIENCE_MS; ; await sleep(500))
+      try {
+        if (!byCommand(name) && !home.serves) await home.serve();
+        await ACTS[name](home);
+        return;
+      } catch (error) {
+        // Where one process died alone, the others may still be busy with it, and say so.
+        if (Date.now() > end || !/in-use|being started|no appliance is up|unavailable|ECONNRESET|socket hang up|token/.test(String(error)))
+          throw error;
+      }
+  }
+
+  async #examine(name: ActName, home: CustodyHome, problems: string[]): Promise<void> {
+    if (name === 'ceremony') {
+      // The shares open what they are for: the proof of a ceremony.
+      await home.must('backup', 'create');
+      await home.must('drill', '--scratch', home.folder, '--share', ...home.shares.slice(1));
+      if (home.shares.length !== 3) problems.push(`there are ${home.shares.length} shares`);
+    } else {
+      if (!home.serves) await home.serve();
+      const keys = await veraKeys(home, this.app, this.vera);
+      if (keys.join() !== this.keys.join()) problems.push('the person’s keys are not the ones that they were');
+      await home.stop();
+    }
+    const house = await openHouse(loadConfiguration(home.path), installation);
+    try {
+      await reconcile(house);
+      problems.push(...(await wholeness(house)));
+    } finally {
+      await house.close();
+    }
+  }
+}
+
+export async function veraKeys(home: CustodyHome, app: AppCredential, vera: WireDevice): Promise<string[]> {
+  const keys = await keysOf(home.door(app), vera);
+  return keys.map(({ delivery }) => openDelivery(Buffer.from(delivery ?? '', 'base64'), vera.keys.delivery).toString('base64')).sort();
+}
+
+/** What is wrong with an appliance that is open in this process: every key opens, has one owner and its copies, and the log knows of it. */
+export async function wholeness(house: House): Promise<string[]> {
+  const { storage, token, configuration, backups } = house;
+  const problems = (await checkLog(storage)).problems.map((problem) => `log: ${problem}`);
+  for (const { check, verdict, words } of await checkData(storage, token)) if (verdict !== 'good') problems.push(`${check}: ${words}`);
+  for (const { kind, id } of await openIntents(storage)) problems.push(`intent ${kind} ${id} is still open`);
+  const without = await nobodyWithout(storage);
+  if (without > 0) problems.push(`${without} people have no key`);
+  const text = await token.custody();
+  const held = new Set(text === null ? [] : parsePackage(text).package.keys.map(({ label }) => label));
+  const stored = await new KeyStore().page(storage, '', 1_000);
+  const escrow = stored.length === 0 ? [] : keysInEscrow((await readEscrow(configuration.escrow?.directory ?? '', token)).lines).given;
+  const ids = new Set(escrow.map(({ key }) => key.sealed.record.id));
+  for (const { sealed, wrapped, publicKey } of stored) {
+    const { id, kek } = sealed.record;
+    if (!held.has(`ekms/kek/${kek}`)) problems.push(`the custodians have no copy of the KEK of key ${id}`);
+    if (!ids.has(id)) problems.push(`key ${id} is not in the second place`);
+    await token.renew(sealed, { wrapped, publicKey }).catch((error: unknown) => problems.push(`key ${id} does not open: ${error}`));
+  }
+  const pairs = await storage.all<PoolRow>('SELECT * FROM pool');
+  for (const { public_key: publicKey, wrapped, mac, n, suite, bits, kek } of pairs) {
+    const digest = (bytes: Buffer) => base64url(sha256(bytes));
+    const record = { type: 'pool', n, suite, bits, kek, publicKey: digest(publicKey), wrapped: digest(wrapped) } as const;
+    await token
+      .renew({ record, mac }, { wrapped, publicKey })
+      .catch((error: unknown) => problems.push(`pair ${n} does not open: ${error}`));
+  }
+  for (const { file } of backups.list())
+    await backups.verify(file).catch((error: unknown) => problems.push(`backup ${file}: ${String(error)}`));
+  return problems;
+}
+
+interface PoolRow {
+  n: number;
+  suite: 'rsa';
+  bits: number;
+  kek: string;
+  public_key: Buffer;
+  wrapped: Buffer;
+  mac: Buffer;
+}
+
+async function nobodyWithout(storage: Pick<Storage, 'one'>): Promise<number> {
+  const row = await storage.one<{ n: number }>(
+    `SELECT COUNT(*) AS "n" FROM employees e WHERE EXISTS (SELECT 1 FROM bindings b WHERE b.employee = e.id AND b.to_time IS NULL)
+     AND (SELECT COUNT(*) FROM keys k WHERE k.employee = e.id AND k.state = 'active') <> 1`,
+  );
+  return Number(row?.n);
+}
+
+async function keks(home: CustodyHome): Promise<string[]> {
+  return beside(home, async (storage) => (await storage.all<{ kek: string }>('SELECT DISTINCT kek FROM keys')).map(({ kek }) => kek));
+}
+
+async function until(home: CustodyHome, what: string, holds: (storage: Storage) => Promise<boolean>): Promise<void> {
+  await beside(home, async (storage) => {
+    for (const end = Date.now() + PATIENCE_MS; !(await holds(storage)); await sleep(50))
+      if (Date.now() > end || !home.serves) throw new Error(`not so: ${what}`);
+  });
+}
+
+async function beside<T>(home: CustodyHome, look: (storage: Storage) => Promise<T>): Promise<T> {
+  const storage = await openStorage({ url: 'sqlite:ekms.db', home: home.path });
+  try {
+    return await look(storage);
+  } finally {
+    await storage.close();
+  }
+}
