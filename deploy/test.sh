@@ -5,7 +5,7 @@ set -u
 : "${root:?run ./ekms test}"
 . "$root/deploy/setup.sh"
 setup || exit $?
-need_packages pg_virtualenv=postgresql-common /usr/lib/postgresql=postgresql pkcs11-tool=opensc pk12util=libnss3-tools cmsutil=libnss3-tools gpgsm=gpgsm gpg-agent=gpg-agent /usr/sbin/slapd=slapd ldapadd=ldap-utils chromium=chromium certutil=libnss3-tools age=age javac=default-jdk-headless /usr/share/java/pdfbox2.jar=libpdfbox2-java /usr/share/java/bcmail.jar=libbcmail-java qpdf=qpdf || exit $?
+need_packages pg_virtualenv=postgresql-common /usr/lib/postgresql=postgresql pkcs11-tool=opensc pk12util=libnss3-tools cmsutil=libnss3-tools gpgsm=gpgsm gpg-agent=gpg-agent /usr/sbin/slapd=slapd ldapadd=ldap-utils chromium=chromium certutil=libnss3-tools age=age javac=default-jdk-headless /usr/share/java/pdfbox2.jar=libpdfbox2-java /usr/share/java/bcmail.jar=libbcmail-java qpdf=qpdf /usr/sbin/rsyslogd=rsyslog /var/lib/dpkg/info/rsyslog-openssl.list=rsyslog-openssl || exit $?
 cd "$root" || exit 1
 bin="$root/node_modules/.bin"
 need_packages systemd-analyze=systemd || exit $?

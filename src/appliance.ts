@@ -97,6 +97,7 @@ export async function startAppliance(
     HALF_MINUTE,
   );
   await house.checkpoints.begin();
+  house.forwarder.begin();
   house.searchIndex.begin((error) => defect(error, 'search index'));
   house.mail.start();
   house.pool.start();
@@ -115,6 +116,7 @@ export async function startAppliance(
       await refusals.flush();
       await app.close();
       await house.searchIndex.stop();
+      await house.forwarder.stop();
       await house.audit.settle(house.storage, true).catch((error: unknown) => defect(error, 'counted refusals'));
     },
   };

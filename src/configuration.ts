@@ -5,6 +5,7 @@ import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } fr
 import { z } from 'zod';
 import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES, VERSION } from './access/index.js';
 import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
+import { forwardingShape, settledSinks } from './forwarding-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
 import { staffShape } from './staff-configuration.js';
 
@@ -152,6 +153,7 @@ const schema = z.strictObject({
   sessions: z.strictObject({ administration: session(15, 8), staff: session(60, 12) }).prefault({}),
   directory: directoryShape.optional(),
   budgets: budgetsShape,
+  forwarding: forwardingShape,
   staff: staffShape,
   // How long everybody can stop new officers who are made without two, and who hears of it besides all administrators.
   breakGlass: z.strictObject({ hours: z.int().min(24).max(720).default(48), announce: z.array(sender).default([]) }).prefault({}),
@@ -240,6 +242,7 @@ function settled(given: Parsed, home: string): Configuration {
     token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
     ...(given.escrow ? { escrow: { directory: absolute(given.escrow.directory) } } : {}),
     documents: { ...given.documents, ...files(given.documents, ['recoveryCertificateFile'], absolute) },
+    forwarding: settledSinks(given.forwarding, absolute),
     backup: { ...given.backup, directory: absolute(given.backup.directory) },
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
     staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
@@ -342,6 +345,7 @@ mail: { transport: maildir, directory: mail }
 # directory: { url: "ldaps://dc.corp.example", bindDn: "cn=ekms,dc=corp,dc=example", passwordFile: directory-password, base: "dc=corp,dc=example" }
 # budgets: { retrievals: { device: { minute: 120, day: 2000 } }, rollouts: [] }   # the others: operator's guide, "Budgets"
 # documents: { megabytes: 256, recoveryCertificateFile: recovery.pem, groups: { board: [ann@corp.example, bob@corp.example] } }
+# forwarding: { siem: { to: syslog, host: siem.corp.example, form: cef, caFile: siem-ca.pem } }   # or: file, otlp; operator's guide, "The log outside"
 # authorities: p384                               # or rsa4096; counts at init
 # durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians

@@ -34,6 +34,7 @@ import {
   BoundedAuditLog,
   Checkpoints,
   DurableAuditLog,
+  Forwarder,
   KeyUses,
   keepAuditKey,
   LogBook,
@@ -59,6 +60,7 @@ import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
 import { foreignCertificate, PdfDesk, PdfWorkers } from './pdf/index.js';
+import { sinksOf } from './sinks-wiring.js';
 import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
@@ -81,6 +83,7 @@ export interface House {
   searchIndex: SearchIndex;
   auditSearch: AuditSearch;
   keyUses: KeyUses;
+  forwarder: Forwarder;
   checkpoints: Checkpoints;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
@@ -231,6 +234,8 @@ async function joinRooms(
   const checkpoints = new Checkpoints({ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin });
   const log = { storage, audit };
   const searchIndex = new SearchIndex(storage);
+  const sinks = sinksOf(configuration.forwarding, { log: origin, host: configuration.publicName });
+  const forwarder = new Forwarder(storage, audit, clock, sinks);
   const certificates = await token.certificates();
   const { root, people, devices, infrastructure } = certificates;
   const authorities = { root, people, devices, infrastructure };
@@ -360,6 +365,7 @@ async function joinRooms(
     searchIndex,
     auditSearch: new AuditSearch(storage, audit, searchIndex),
     keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token }),
+    forwarder,
     checkpoints,
     token,
     authorities,
@@ -397,7 +403,16 @@ async function joinRooms(
     infrastructure: infrastructureCertificates,
     mail,
     isolation,
-    health: new Health(storage, token, pool, async () => !(await administrators.bootstrap.isOver()), isolation, logStanding, second),
+    health: new Health(
+      storage,
+      token,
+      pool,
+      async () => !(await administrators.bootstrap.isOver()),
+      isolation,
+      logStanding,
+      second,
+      forwarder,
+    ),
   };
 }
 

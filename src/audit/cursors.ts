@@ -9,6 +9,21 @@ export class Cursors {
     return (await reader.one<{ next: number }>('SELECT next FROM audit_cursors WHERE name = ?', [name]))?.next ?? 0;
   }
 
+  /** Takes a cursor for this node alone, for so many milliseconds; false while another has it. */
+  hold(name: string, node: string, now: number, milliseconds: number): Promise<boolean> {
+    return this.storage.write(async (unit) => {
+      await unit.run('INSERT INTO audit_cursors (name, next, holder, until) VALUES (?, 0, NULL, 0) ON CONFLICT (name) DO NOTHING', [name]);
+      const held = await unit.run('UPDATE audit_cursors SET holder = ?, until = ? WHERE name = ? AND (holder = ? OR until <= ?)', [
+        node,
+        now + milliseconds,
+        name,
+        node,
+        now,
+      ]);
+      return held === 1;
+    });
+  }
+
   /** Moves on from exactly `from`. False where another node was there: what was done may have been done twice, and is not kept. */
   async move(unit: Unit, name: string, from: number, to: number): Promise<boolean> {
     if (from === 0)

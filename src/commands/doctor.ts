@@ -34,6 +34,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('custody', () => examineCustody(house))),
     ...(data ? [] : await look('isolation', () => examineIsolation(house))),
     ...(data ? [] : await look('mail queue', () => examineMail(house))),
+    ...(data ? [] : await look('forwarding', () => examineForwarding(house))),
     ...(data ? [] : await look('two persons', () => examinePeople(house))),
     ...(data ? [] : await look('directory', () => examineDirectory(house))),
     ...(await look('log', async () => {
@@ -103,6 +104,15 @@ async function examineHealth({ health, clock, storage }: House): Promise<Finding
     });
   if (stuck.length === 0) findings.push({ check: 'open intents', verdict: 'good', words: 'nothing begun was left unfinished' });
   return findings;
+}
+
+async function examineForwarding({ forwarder }: House): Promise<Finding[]> {
+  const findings = new Findings('forwarding');
+  const states = await forwarder.states();
+  for (const { sink, state, behind, reason } of states)
+    if (state === 'failing')
+      findings.say('bad', `the sink “${sink}” takes nothing (${reason}); ${behind} entries wait for it and none is lost`);
+  return findings.end(states.length === 0 ? 'the log is sent nowhere else' : `${states.length} sinks take the log`);
 }
 
 async function examineIsolation({ isolation }: House): Promise<Finding[]> {

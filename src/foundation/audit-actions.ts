@@ -109,6 +109,8 @@ export const ACTIONS = {
   'request.perform': { facts: { act: word, hash: digest } },
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
+  'forward.fail': { facts: { sink: word } },
+  'forward.resume': { facts: { sink: word } },
   'pool.fill': { facts: { level: count } },
   'pool.destroy': { facts: { n: count } },
   'refusals.count': { facts: { of: word, count } },

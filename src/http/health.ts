@@ -31,10 +31,44 @@ export const healthReport = z
     log: z
       .object({ state: z.enum(['whole', 'broken']), reason: z.string().optional() })
       .meta({ description: 'broken: the log is not the one that its token signed; no keys are released.' }),
+    forwarding: z
+      .array(
+        z.object({
+          sink: z.string(),
+          state: z.enum(['good', 'failing']),
+          behind: z.int().min(0).meta({ description: 'Entries that it has not got yet.' }),
+          reason: z.string().optional(),
+        }),
+      )
+      .optional()
+      .meta({ description: 'Where the log is sent to besides. A sink that fails is behind; nothing else waits for it.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
 export type HealthReport = z.output<typeof healthReport>;
+
+/** Of the log's sinks: audit's `Forwarder`. */
+export interface Forwarding {
+  states(): Promise<SinkFigures[]>;
+}
+interface SinkFigures {
+  sink: string;
+  state: 'good' | 'failing';
+  behind: number;
+  waited: number;
+  reason?: string;
+  forwarded: number;
+  rejected: number;
+  failed: number;
+}
+const SINK_FIGURES: readonly [string, string, (state: SinkFigures) => number][] = [
+  ['behind_entries', 'Entries of the log that a sink has not got yet', ({ behind }) => behind],
+  ['lag_seconds', 'How long the oldest of them has waited', ({ waited }) => waited / 1000],
+  ['failing', '1 while the last attempt failed', ({ state }) => (state === 'failing' ? 1 : 0)],
+  ['entries', 'Entries handed over since the start', ({ forwarded }) => forwarded],
+  ['rejected_entries', 'Of them, those that the receiver would not keep', ({ rejected }) => rejected],
+  ['failed_attempts', 'Attempts that failed since the start', ({ failed }) => failed],
+];
 
 /** Whether this node can hand keys out, and its figures for Prometheus. */
 export class Health {
@@ -60,6 +94,7 @@ export class Health {
     private readonly isolation: IsolationGuard,
     private readonly log: { readonly breach: { code: string } | undefined },
     private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
+    private readonly forwarding: Forwarding = { states: async () => [] },
   ) {
     collectDefaultMetrics({ register: this.#registry });
     const whole: Gauge = new Gauge({
@@ -80,6 +115,17 @@ export class Health {
       registers: [this.#registry],
       collect: () => place.set(second.trouble === undefined ? 0 : 1),
     });
+    for (const [name, help, of] of SINK_FIGURES) {
+      const gauge: Gauge = new Gauge({
+        name: `ekms_forwarding_${name}`,
+        help,
+        labelNames: ['sink'],
+        registers: [this.#registry],
+        collect: async () => {
+          for (const state of await forwarding.states().catch(() => [])) gauge.set({ sink: state.sink }, of(state));
+        },
+      });
+    }
     const leaks: Gauge = new Gauge({
       name: 'ekms_isolation_findings',
       help: 'Ways out of the isolated network, as of the last look',
@@ -113,6 +159,7 @@ export class Health {
       isolation: { mode, findings: findings.length },
       bootstrap: database.bootstrap,
       log: this.log.breach ? { state: 'broken', reason: this.log.breach.code } : { state: 'whole' },
+      ...(database.forwarding.length > 0 ? { forwarding: database.forwarding } : {}),
       intents: database.intents,
     };
   }
@@ -139,6 +186,7 @@ export class Health {
     pool: HealthReport['pool'];
     bootstrap: boolean;
     intents: number;
+    forwarding: NonNullable<HealthReport['forwarding']>;
   }> {
     const target = this.pool.settings.target;
     try {
@@ -152,9 +200,20 @@ export class Health {
         pool: { level: await this.pool.level(), target },
         bootstrap: await this.isBootstrap(),
         intents: Number(open?.open ?? 0),
+        forwarding: (await this.forwarding.states()).map(({ sink, state, behind, reason }) => ({
+          ...{ sink, state, behind },
+          ...(reason === undefined ? {} : { reason }),
+        })),
       };
     } catch (error) {
-      return { state: 'down', reason: isFault(error) ? error.code : 'defect', pool: { level: 0, target }, bootstrap: false, intents: 0 };
+      return {
+        state: 'down',
+        reason: isFault(error) ? error.code : 'defect',
+        pool: { level: 0, target },
+        bootstrap: false,
+        intents: 0,
+        forwarding: [],
+      };
     }
   }
 }

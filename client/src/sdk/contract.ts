@@ -215,6 +215,14 @@ export interface Health {
     state: 'whole' | 'broken';
     reason?: string;
   };
+  /** Where the log is sent to besides. A sink that fails is behind; nothing else waits for it. */
+  forwarding?: ({
+    sink: string;
+    state: 'good' | 'failing';
+    /** Entries that it has not got yet. */
+    behind: number;
+    reason?: string;
+  })[];
   /** Acts begun and not finished. */
   intents: number;
 }
