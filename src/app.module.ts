@@ -19,7 +19,15 @@ import {
   Passkeys,
   SignInController,
 } from './administration/index.js';
-import { AuditLogController, AuditSearch, AuditSearchController, KeyUses, KeyUsesController, LogBook } from './audit/index.js';
+import {
+  AuditLogController,
+  AuditReports,
+  AuditSearch,
+  AuditSearchController,
+  KeyUses,
+  KeyUsesController,
+  LogBook,
+} from './audit/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import { ActDesk } from './commands/act-desk.js';
 import { ActsController } from './commands/acts.controller.js';
@@ -76,6 +84,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: PdfDesk, useValue: house.pdf },
       { provide: KeyUses, useValue: house.keyUses },
       { provide: LogBook, useValue: house.logBook },
+      { provide: AuditReports, useValue: house.auditReports },
       { provide: AuditSearch, useValue: house.auditSearch },
       { provide: Health, useValue: house.health },
       { provide: IsolationGuard, useValue: house.isolation },

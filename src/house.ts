@@ -30,6 +30,7 @@ import {
 } from './administration/index.js';
 import {
   AuditReader,
+  AuditReports,
   AuditSearch,
   BoundedAuditLog,
   Checkpoints,
@@ -82,6 +83,7 @@ export interface House {
   logBook: LogBook;
   searchIndex: SearchIndex;
   auditSearch: AuditSearch;
+  auditReports: AuditReports;
   keyUses: KeyUses;
   forwarder: Forwarder;
   checkpoints: Checkpoints;
@@ -364,6 +366,7 @@ async function joinRooms(
     logBook,
     searchIndex,
     auditSearch: new AuditSearch(storage, audit, searchIndex),
+    auditReports: new AuditReports(storage, audit, clock),
     keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token }),
     forwarder,
     checkpoints,

@@ -18,9 +18,10 @@ export { Forwarder, type ForwardingLimits, type SinkState } from './out/forwarde
 export { OtlpSink, otlpRequest } from './out/otlp-sink.js';
 export { type Delivered, type LineForm, Sink } from './out/sink.js';
 export { SyslogSink, syslogMessage } from './out/syslog-sink.js';
+export { AuditReports, REPORTS, type ReportName } from './reports/audit-reports.js';
 export { AuditSearchController } from './search/audit-search.controller.js';
 export { AuditSearch } from './search/audit-search.js';
-export { SEARCH_QUESTION, searchQuestion, shownPage } from './search/question.js';
+export { REPORT_QUESTION, reportQuestion, SEARCH_QUESTION, searchQuestion, shownPage, shownReport } from './search/question.js';
 export { SearchIndex } from './search/search-index.js';
 export { LogStanding } from './standing.js';
 export { TileReader } from './tile-reader.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { searchQuestion, shownPage } from '../audit/index.js';
+import { REPORT_QUESTION, REPORTS, reportQuestion, searchQuestion, shownPage, shownReport } from '../audit/index.js';
 import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
 import type { House } from '../house.js';
 import { act } from './act.js';
@@ -45,6 +45,12 @@ export const AUDIT_ACTS = {
     roles: ['auditor'],
     perform: async (house: House, args, by) =>
       each(tilesIn({ level: 0, ...args }), async (tile) => base64(await house.logBook.bundle(tile, { actor: by }))),
+  }),
+  'audit.report': act({
+    args: z.strictObject({ report: z.enum(REPORTS), ...REPORT_QUESTION }),
+    roles: ['auditor'],
+    perform: async (house: House, { report, ...range }, by) =>
+      shownReport(await house.auditReports.make(report, reportQuestion.parse(range), { actor: by })),
   }),
   'audit.search': act({
     args: searchQuestion,

@@ -1,7 +1,8 @@
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
+import { REPORTS } from '../audit/index.js';
 import type { CommandParts } from './command-parts.js';
 
-/** `ekms audit search`. @param audit the group it goes into */
+/** `ekms audit search` and `ekms audit report`. @param audit the group it goes into */
 export function auditSearchCommands(audit: Command, { does }: Pick<CommandParts, 'does'>): void {
   audit
     .command('search')
@@ -18,4 +19,11 @@ export function auditSearchCommands(audit: Command, { does }: Pick<CommandParts,
     .option('--before <index>', '`next` of the page before')
     .option('--count <n>', 'entries wanted, at most 500')
     .action((question: Record<string, string>) => does('audit.search')(question));
+  audit
+    .command('report')
+    .description('keys released by day, unusual retrievals, devices not heard of, recoveries')
+    .addArgument(new Argument('<name>').choices(REPORTS))
+    .option('--from <time>', 'not before; for dormant, since when')
+    .option('--to <time>', 'before; now unless said')
+    .action((report: string, range: Record<string, string>) => does('audit.report')({ report, ...range }));
 }

@@ -94,6 +94,9 @@ test('who reads the log gets what is promised, and is refused as promised', asyn
   expect(found.json).toMatchObject({ entries: [{ entry: { action: 'binding.begin' }, personal: { address } }] });
   expect(refusal(await read('entries?persona=alice'))).toBe('400 body-malformed');
   expect(refusal(await read('entries', ''))).toBe('401 session-missing');
+  const days = await read('reports/releases');
+  expect(days.json).toMatchObject({ report: 'releases', rows: [{ released: 1, refused: 0, keys: 1, people: 1, devices: 1 }] });
+  expect(refusal(await read('reports/none'))).toBe('400 body-malformed');
   expect(refusal(await read('tile/entries/x001/000'))).toBe('404 tile-unknown');
   const olga = await TestAdministrator.register(house, 'olga', 'operator');
   expect(refusal(await read(`tile/entries/${partial}`, olga.cookie))).toBe('403 role-missing');

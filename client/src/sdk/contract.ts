@@ -106,6 +106,13 @@ export interface AuditEntry {
   personal: Record<string, unknown>;
 }
 
+export interface AuditReport {
+  report: 'releases' | 'unusual' | 'dormant' | 'recoveries';
+  from: string;
+  to: string;
+  rows: Record<string, unknown>[];
+}
+
 export interface CertificateOfAddress {
   /** PEM */
   certificate: string;
@@ -622,6 +629,8 @@ export interface Routes {
   'GET /v1/audit/checkpoint': { body: undefined; answers: { 200: unknown } };
   /** Entries of the log by what they say; the search is an entry too */
   'GET /v1/audit/entries': { body: undefined; answers: { 200: AuditEntries } };
+  /** Keys released by day, unusual retrievals, dormant devices, or recoveries; reading it is an entry too */
+  'GET /v1/audit/reports/{report}': { body: undefined; answers: { 200: AuditReport } };
   /** Up to 256 entries (C2SP entry bundle); reading them is an entry too */
   'GET /v1/audit/tile/entries/{name}': { body: undefined; answers: { 200: unknown } };
   /** Up to 256 hashes of the log’s tree (C2SP tile) */

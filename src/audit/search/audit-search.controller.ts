@@ -1,10 +1,11 @@
-import { Controller, Get, Inject, Query, Res } from '@nestjs/common';
+import { Controller, Get, Inject, Param, Query, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { type AdministratorActor, auditActor, Contract, ForAdministrators, Who } from '../../access/index.js';
 import { parsed } from '../../foundation/index.js';
+import { AuditReports, REPORTS } from '../reports/audit-reports.js';
 import { AuditSearch } from './audit-search.js';
-import { SEARCH_QUESTION, searchQuestion, shownPage } from './question.js';
+import { REPORT_QUESTION, reportQuestion, SEARCH_QUESTION, searchQuestion, shownPage, shownReport } from './question.js';
 
 const entry = z
   .object({
@@ -23,10 +24,22 @@ const page = z
   })
   .meta({ id: 'AuditEntries', description: 'Newest first. A page may be short or empty and still have a `next`.' });
 
-/** Searching the log, for auditors. */
+const report = z
+  .object({
+    report: z.enum(REPORTS),
+    from: z.string().meta({ format: 'date-time' }),
+    to: z.string().meta({ format: 'date-time' }),
+    rows: z.array(z.record(z.string(), z.union([z.string(), z.number(), z.null()]))),
+  })
+  .meta({ id: 'AuditReport' });
+
+/** Searching the log, and reports of it, for auditors. */
 @Controller('v1/audit')
 export class AuditSearchController {
-  constructor(@Inject(AuditSearch) private readonly search: AuditSearch) {}
+  constructor(
+    @Inject(AuditSearch) private readonly search: AuditSearch,
+    @Inject(AuditReports) private readonly reports: AuditReports,
+  ) {}
 
   @ForAdministrators('auditor')
   @Get('entries')
@@ -45,5 +58,27 @@ export class AuditSearchController {
     reply.header('cache-control', 'no-store');
     const { filter, before, count } = parsed(searchQuestion, query, 'the question');
     return shownPage(await this.search.find(filter, { before, count }, { actor: auditActor(actor), request: actor.request }));
+  }
+
+  @ForAdministrators('auditor')
+  @Get('reports/:report')
+  @Contract({
+    id: 'getReport',
+    summary: 'Keys released by day, unusual retrievals, dormant devices, or recoveries; reading it is an entry too',
+    path: { report: z.enum(REPORTS) },
+    query: REPORT_QUESTION,
+    answers: { 200: { description: 'At most 10,000 rows', json: report } },
+    problems: { 400: ['body-malformed'] },
+  })
+  async report(
+    @Who() actor: AdministratorActor,
+    @Param('report') name: unknown,
+    @Query() query: unknown,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<z.input<typeof report>> {
+    reply.header('cache-control', 'no-store');
+    const which = parsed(z.enum(REPORTS), name, 'the report');
+    const range = parsed(reportQuestion, query, 'the question');
+    return shownReport(await this.reports.make(which, range, { actor: auditActor(actor), request: actor.request }));
   }
 }

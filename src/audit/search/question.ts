@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Report } from '../reports/audit-reports.js';
 import type { SearchPage } from './audit-search.js';
 
 /** An id or word as the log has them: what is none finds nothing. */
@@ -43,4 +44,17 @@ export const searchQuestion = z.strictObject(SEARCH_QUESTION).transform(({ addre
 export const shownPage = ({ entries, next }: SearchPage) => ({
   entries: entries.map(({ index, leaf, body, personal }) => ({ index, leaf: leaf.toString('base64url'), entry: { ...body }, personal })),
   ...(next === undefined ? {} : { next }),
+});
+
+export const REPORT_QUESTION = {
+  from: time.optional().meta({ description: 'Not before; for dormant devices, since when.' }),
+  to: time.optional().meta({ description: 'Before this time; now, unless said.' }),
+} as const;
+export const reportQuestion = z.strictObject(REPORT_QUESTION).transform(({ from, to }) => ({
+  ...(from === undefined ? {} : { from: Date.parse(from) }),
+  ...(to === undefined ? {} : { to: Date.parse(to) }),
+}));
+
+export const shownReport = ({ report, from, to, rows }: Report) => ({
+  ...{ report, from: new Date(from).toISOString(), to: new Date(to).toISOString(), rows },
 });
