@@ -23,7 +23,7 @@ import {
 } from '../support/wire-device.js';
 import { type Asked, load } from './load.js';
 
-/** Within which a refusal must have come, and service be back: issue 3's 5 s and 30 s, the first with room for a busy machine. */
+/** Within which a refusal must have come, and service be back: 5 s and 30 s are promised, the first with room for a busy machine. */
 const REFUSED_MS = 7_000;
 const BACK_MS = 30_000;
 
