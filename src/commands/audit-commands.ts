@@ -49,7 +49,7 @@ export function auditCommands(audit: Command, { home, print, act }: Pick<Command
 }
 
 /** Resolves with the number of entries. */
-async function exportLog(dir: string, act: CommandParts['act']): Promise<number> {
+export async function exportLog(dir: string, act: CommandParts['act']): Promise<number> {
   if (existsSync(dir) && readdirSync(dir).length > 0)
     throw new Fault('conflict', 'export-exists', `${dir} is not empty: an export goes into a folder of its own`);
   mkdirSync(dir, { recursive: true, mode: 0o700 });

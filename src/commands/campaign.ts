@@ -15,6 +15,10 @@ export const CAMPAIGNS = {
     words:
       'kills an appliance with custodians between two steps of birth, backup, rotation, ceremony or restore and looks for what was lost',
   },
+  restore: {
+    script: 'test/faults/restore-campaign.mjs',
+    words: 'burns the home of an appliance with custodians and restores it, with the shares, backups and heads that must be refused',
+  },
   'staff-timing': {
     script: 'test/staff/timing-campaign.mjs',
     words: 'measures whether sign-in tells by time or words who is there',

@@ -70,9 +70,25 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
     .requiredOption('--share <file...>', 'a file with the line of one share, as its custodian opened it')
     .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
     .option('--escrow <folder>', 'the escrow journal of durability: two: keys given after the backup come from it')
+    .option(
+      '--head <file...>',
+      'checkpoints of the log that somebody keeps outside: the backup must be of the history that they were signed for',
+      [],
+    )
+    .option('--tail <folder>', 'an export of the log that is newer than the backup: what was taken away since is taken away again')
     .option('--nothing-lost', 'the log did not grow after this backup: devices may go on without enrolling anew', false)
     .action(
-      async (file: string, { share, ca, escrow, nothingLost }: { share: string[]; ca?: string; escrow?: string; nothingLost: boolean }) => {
+      async (
+        file: string,
+        {
+          share,
+          ca,
+          escrow,
+          head,
+          tail,
+          nothingLost,
+        }: { share: string[]; ca?: string; escrow?: string; head: string[]; tail?: string; nothingLost: boolean },
+      ) => {
         const { restore, readShare } = await import('./restore.js');
         const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
         const report = await restore(
@@ -84,10 +100,14 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
             say: console.error,
             ...(root ? { root } : {}),
             ...(escrow ? { escrow: resolve(escrow) } : {}),
+            heads: head.map((path) => readFileSync(path, 'utf8')),
+            ...(tail ? { tail: resolve(tail) } : {}),
           },
           installation,
         );
         print(report);
+        if (report.lost > 0)
+          console.error(`${report.lost} entries that were signed after this backup are not in the log any more; an entry says so`);
         if (report.devicesEnded > 0)
           console.error(
             `${report.devicesEnded} devices must enrol anew: what was revoked after this backup cannot be told from what was not`,

@@ -1,17 +1,22 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { checkLog } from '../audit/index.js';
+import { checkLog, exportFolder } from '../audit/index.js';
 import { pem } from '../certificates/index.js';
 import { type Configuration, configurationFile, loadConfiguration, parseConfiguration } from '../configuration.js';
 import {
   decodeContent,
   type FromEscrow,
+  type FromTail,
+  holdAgainst,
+  type KnownLog,
   type OpenBackup,
   openBackupFile,
   type Restored,
+  readKnownLog,
   settleRestored,
   takeFromEscrow,
+  takeFromTail,
 } from '../custody/index.js';
 import { Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
@@ -30,6 +35,10 @@ export interface RestoreOptions {
   root?: Buffer;
   /** The escrow journal's folder, where there was one: nothing that was born is lost then. */
   escrow?: string;
+  /** Checkpoints that somebody remembers from outside the appliance: a witness, an auditor, a former export. */
+  heads?: string[];
+  /** Folder of an export of the log that is newer than the backup: what was taken away since is taken away again. */
+  tail?: string;
   /** The log is known not to have grown after this backup, so devices may go on. */
   nothingLost?: boolean;
   say: (line: string) => void;
@@ -37,6 +46,9 @@ export interface RestoreOptions {
 
 export interface RestoreReport extends Restored {
   fromEscrow?: FromEscrow;
+  fromTail?: FromTail;
+  /** Entries that were signed after the backup, as far as heads or tail say. */
+  lost: number;
   backup: string;
   created: string;
   entries: number;
@@ -64,10 +76,18 @@ export async function restore(options: RestoreOptions, installation: Installatio
     say('reading the backup from end to end');
     const backup = await openBackupFile(options.backup, options.root);
     try {
+      const tail = options.tail === undefined ? undefined : exportFolder(options.tail);
+      const known = await readKnownLog({ heads: options.heads ?? [], tail }, backup.custody.package, Number(backup.statement['entries']));
+      if (options.nothingLost && known.lost > 0)
+        throw new Fault(
+          'conflict',
+          'entries-lost',
+          `--nothing-lost was said, and ${known.lost} entries were signed after this backup: take a newer one, or say --tail with an export`,
+        );
       clearHalfMade(home, installation);
       writeFileSync(join(home, MARK), `${backup.head.id}\n`, { mode: 0o600 });
       const { configuration, rows } = await takeBack(options, backup, installation);
-      const report = await settle(configuration, installation, backup, options);
+      const report = await settle(configuration, installation, backup, { ...options, known });
       rmSync(join(home, MARK));
       return { ...report, rows, seconds: Math.round((Date.now() - began) / 100) / 10 };
     } finally {
@@ -122,14 +142,20 @@ async function settle(
   configuration: Configuration,
   installation: Installation,
   backup: OpenBackup,
-  { nothingLost = false, escrow, say }: RestoreOptions,
+  { nothingLost = false, escrow, say, known }: RestoreOptions & { known: KnownLog },
 ): Promise<Omit<RestoreReport, 'rows' | 'seconds'>> {
   say('applying the rules after a restore, and checking the log');
   const house = await openHouse(configuration, installation);
   try {
     const entries = Number(backup.statement['entries']);
+    await holdAgainst(house.storage, known);
     const fromEscrow = escrow === undefined ? undefined : await takeFromEscrow(house, escrow);
-    const restored = await settleRestored(house, { backup: backup.head.id, entries, nothingLost });
+    const fromTail = known.tail.length === 0 ? undefined : await takeFromTail(house, known.tail);
+    const restored = await settleRestored(house, {
+      ...{ backup: backup.head.id, entries, lost: known.lost, known: known.heads.at(-1) },
+      // With a tail up to a head that somebody else remembers, all that was taken away is known.
+      nothingLost: nothingLost || known.isComplete,
+    });
     // Only now: an intent that waits for a key must find no pair of the old pool.
     await reconcile(house);
     const { problems } = await checkLog(house.storage);
@@ -139,7 +165,11 @@ async function settle(
     writeFileSync(`${root}.new`, pem(house.authorities.root), { mode: 0o644 });
     chmodSync(`${root}.new`, 0o644);
     renameSync(`${root}.new`, root);
-    return { backup: backup.head.id, created: backup.head.created, entries, ...restored, ...(fromEscrow ? { fromEscrow } : {}) };
+    return {
+      ...{ backup: backup.head.id, created: backup.head.created, entries, lost: known.lost, ...restored },
+      ...(fromEscrow ? { fromEscrow } : {}),
+      ...(fromTail ? { fromTail } : {}),
+    };
   } finally {
     await house.close();
   }

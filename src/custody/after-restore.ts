@@ -1,6 +1,6 @@
 import type { Employees } from '../access/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
-import type { AuditLog, Storage } from '../foundation/index.js';
+import { type AuditLog, base64url, type Storage } from '../foundation/index.js';
 import { KeyStore, type ReadyPool } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
 
@@ -16,12 +16,13 @@ export interface Restored {
 
 /**
  * What must hold before anything is served from a restored database (design §10): no pair of the pool is used, the token process knows every
- * later version, every stop and every ended device that the rows tell of, and, unless it is certain that the log was not longer than the
- * backup's, no device goes on: a revocation made after the backup would else be undone by it. Each step may be done again after a crash.
+ * later version, every stop and every ended device that the rows tell of, and, unless it is certain what happened after the backup, no device
+ * goes on: a revocation made after it would else be undone. Its entry names the last head that is known from elsewhere, and how many entries
+ * are missing up to it. Each step may be done again after a crash.
  */
 export async function settleRestored(
   house: { storage: Storage; audit: AuditLog; token: Token; employees: Employees; registry: DeviceRegistry; pool: ReadyPool },
-  of: { backup: string; entries: number; nothingLost: boolean },
+  of: { backup: string; entries: number; nothingLost: boolean; known?: { size: number; root: Uint8Array } | undefined; lost: number },
 ): Promise<Restored> {
   const { storage, audit, token } = house;
   const pairsDestroyed = await house.pool.destroyAll('restored');
@@ -45,7 +46,10 @@ export async function settleRestored(
       outcome: 'done',
       actor: BY,
       subject: of.backup,
-      facts: { entries: of.entries, keys, people, pairsDestroyed, devicesEnded },
+      facts: {
+        ...{ entries: of.entries, keys, people, pairsDestroyed, devicesEnded },
+        ...(of.known ? { head: of.known.size, root: base64url(of.known.root), lost: of.lost } : {}),
+      },
     }),
   );
   return { keys, people, pairsDestroyed, devicesEnded };

@@ -64,7 +64,11 @@ async function insert(
   const event = { outcome: 'done', reason: 'escrow', actor: BY, employee: record.employee } as const;
   const { sealed, shown } = binding;
   if (!(await unit.one('SELECT id FROM employees WHERE id = ?', [record.employee]))) {
-    await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', ?)", [record.employee, sealed.record.from]);
+    await unit.run("INSERT INTO employees (id, state, created, directory_id) VALUES (?, 'active', ?, ?)", [
+      record.employee,
+      sealed.record.from,
+      sealed.record.directory ?? null,
+    ]);
     await audit.append(unit, { ...event, action: 'employee.create' });
   }
   const held = await unit.one('SELECT id FROM bindings WHERE id = ? OR (address = ? AND to_time IS NULL)', [
@@ -72,10 +76,10 @@ async function insert(
     sealed.record.address,
   ]);
   if (!held) {
-    const { id, version, address, from } = sealed.record;
+    const { id, version, address, from, directory } = sealed.record;
     await unit.run(
-      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)',
-      [id, version, record.employee, address, shown, from, sealed.mac],
+      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, directory, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)',
+      [id, version, record.employee, address, shown, from, directory ?? null, sealed.mac],
     );
     await audit.append(unit, { ...event, action: 'binding.begin', subject: id, personal: { address } });
   }

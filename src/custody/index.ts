@@ -5,7 +5,9 @@ export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.
 export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember } from './backups.js';
 export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
 export { type FromEscrow, takeFromEscrow } from './from-escrow.js';
+export { type FromTail, takeFromTail } from './from-tail.js';
 export { KekRotation, type RotationStatus } from './kek-rotation.js';
+export { holdAgainst, type KnownLog, readKnownLog } from './known-log.js';
 export { type MinutesFacts, minutesPdf, minutesStatement } from './minutes.js';
 export { type RecoveryAsk, RecoveryCases } from './recovery-cases.js';
 export { verifyStatement } from './statement.js';

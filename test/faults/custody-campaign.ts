@@ -1,53 +1,86 @@
 import 'reflect-metadata';
-import { parseArgs } from 'node:util';
 import { ACT_NAMES, type ActName, CustodyLab } from './custody-lab.js';
 import { dice } from './dice.js';
+import { RestoreLab } from './restore-lab.js';
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string', default: '1' },
-    count: { type: 'string', default: '50' },
-    only: { type: 'string' },
-    at: { type: 'string' },
-    short: { type: 'boolean', default: false },
-    'without-second-telling': { type: 'boolean', default: false },
-  },
-});
-const seed = Number(values.seed);
-const count = Number(values.count);
-const acts = ACT_NAMES.filter((name) => (values.only === undefined ? !values.short || name !== 'ceremony' : name === values.only));
-const roll = dice(seed);
-const began = Date.now();
-const perAct: Record<string, number> = {};
-const failed: string[] = [];
-let fired = 0;
-let redrawn = 0;
+export interface CampaignOptions {
+  seed: number;
+  kills?: number;
+  restores?: number;
+  /** Only this act is killed, or only before this step. */
+  only?: string | undefined;
+  at?: number | undefined;
+  /** The acts are not lived through first to count their steps, and no ceremony is killed. */
+  short?: boolean;
+  /** Takes the guard away: what was cut in half is not told again. */
+  withoutSecondTelling?: boolean;
+  /** Takes the guard away: a folder is put back by hand instead of restored, which must be found. */
+  byCopy?: boolean;
+}
 
-/** With `--short` the acts are not lived through first to count their steps: fewer than they take, the last ones stay out. */
+/** Fewer than the acts take: the last ones stay out of a short campaign. */
 const AT_LEAST: Record<ActName, number> = { birth: 150, backup: 16, rotation: 120, ceremony: 1_000, restore: 600 };
 
-const lab = await CustodyLab.open();
-lab.again = !values['without-second-telling'];
-try {
-  console.log(`seed ${seed}; the appliance is made in ${Math.round((Date.now() - began) / 1000)} s`);
-  while (fired < count && redrawn < count + 10) {
+/** Kills and restores copies of one appliance. Ends with one line of JSON; exit status 0 only if every promise was kept. */
+export async function campaign(options: CampaignOptions): Promise<void> {
+  const began = Date.now();
+  const { seed, kills = 0, restores = 0, byCopy = false } = options;
+  const roll = dice(seed);
+  const lab = await CustodyLab.open();
+  const outcome: Record<string, unknown> = { seed };
+  try {
+    console.log(`seed ${seed}; the appliance is made in ${Math.round((Date.now() - began) / 1000)} s`);
+    if (kills > 0) Object.assign(outcome, await kill(lab, roll, { ...options, kills }));
+    const restoring = new RestoreLab(lab, roll);
+    if (restores > 0) Object.assign(outcome, await restore(restoring, restores));
+    if (byCopy) outcome['doublesByCopy'] = (await restoring.byCopy()).length;
+  } finally {
+    await lab.close();
+  }
+  const failed = Number(outcome['failed'] ?? 0) + Number(outcome['failedRestores'] ?? 0);
+  console.log(JSON.stringify({ ...outcome, seconds: Math.round((Date.now() - began) / 1000) }));
+  process.exitCode = failed === 0 && Number(outcome['fired'] ?? 0) === kills ? 0 : 1;
+}
+
+async function kill(lab: CustodyLab, roll: (sides: number) => number, options: CampaignOptions & { kills: number }) {
+  const { kills, only, at, short = false, withoutSecondTelling = false } = options;
+  const acts = ACT_NAMES.filter((name) => (only === undefined ? !short || name !== 'ceremony' : name === only));
+  lab.again = !withoutSecondTelling;
+  const perAct: Record<string, number> = {};
+  let [fired, redrawn, failed] = [0, 0, 0];
+  while (fired < kills && redrawn < kills + 10) {
     const act = acts[(fired + redrawn) % acts.length] as ActName; // not empty
-    const steps = values.at ? Number(values.at) : 1 + roll(values.short ? AT_LEAST[act] : await lab.count(act));
+    const step = at ?? 1 + roll(short ? AT_LEAST[act] : await lab.count(act));
     const alone = roll(3) === 0;
-    const { step, problems } = await lab.kill(act, steps, alone);
-    if (step === undefined && problems.length === 0) {
+    const { step: before, problems } = await lab.kill(act, step, alone);
+    if (before === undefined && problems.length === 0) {
       redrawn += 1;
       continue;
     }
     fired += 1;
     perAct[act] = (perAct[act] ?? 0) + 1;
-    const words = `${fired}/${count} ${act} #${steps}${alone ? ', one process' : ''}, before ${step}`;
-    console.log(problems.length === 0 ? words : `${words} — ${problems.length} PROBLEMS`);
-    for (const problem of problems) console.log(`    ${problem}`);
-    if (problems.length > 0) failed.push(words);
+    tell(`${fired}/${kills} ${act} #${step}${alone ? ', one process' : ''}, before ${before}`, problems);
+    if (problems.length > 0) failed++;
   }
-} finally {
-  await lab.close();
+  return { fired, redrawn, failed, perAct };
 }
-console.log(JSON.stringify({ seed, fired, redrawn, failed: failed.length, seconds: Math.round((Date.now() - began) / 1000), perAct }));
-process.exitCode = failed.length === 0 && fired === count ? 0 : 1;
+
+async function restore(lab: RestoreLab, restores: number) {
+  const perWay: Record<string, number> = {};
+  const seconds: number[] = [];
+  let [failedRestores, refusals] = [0, 0];
+  for (let n = 0; n < restores; n++) {
+    const { way, refused, seconds: took, problems } = await lab.run(n);
+    perWay[way] = (perWay[way] ?? 0) + 1;
+    refusals += refused;
+    seconds.push(took);
+    tell(`${n + 1}/${restores} ${way}: ${refused} refused, restored in ${took} s`, problems);
+    if (problems.length > 0) failedRestores++;
+  }
+  return { restores, failedRestores, refusals, perWay, medianRestore: seconds.toSorted((a, b) => a - b)[seconds.length >> 1] };
+}
+
+function tell(words: string, problems: readonly string[]): void {
+  console.log(problems.length === 0 ? words : `${words} — ${problems.length} PROBLEMS`);
+  for (const problem of problems) console.log(`    ${problem}`);
+}

@@ -88,6 +88,7 @@ export class CustodyLab {
     await template.serve();
     const app = await template.issueApp();
     await template.act('directory.sync', {});
+    await until(template, 'everybody of the directory has a key', async (storage) => (await nobodyWithout(storage)) === 0);
     const vera = await enrolDevice(template.door(app), 'vera@corp.example');
     const keys = await veraKeys(template, app, vera);
     const { file } = await template.act<{ file: string }>('backup.create', {});
@@ -231,9 +232,10 @@ interface PoolRow {
   mac: Buffer;
 }
 
-async function nobodyWithout(storage: Pick<Storage, 'one'>): Promise<number> {
+/** How many who should have a key have none, or several. */
+export async function nobodyWithout(storage: Pick<Storage, 'one'>): Promise<number> {
   const row = await storage.one<{ n: number }>(
-    `SELECT COUNT(*) AS "n" FROM employees e WHERE EXISTS (SELECT 1 FROM bindings b WHERE b.employee = e.id AND b.to_time IS NULL)
+    `SELECT COUNT(*) AS "n" FROM employees e WHERE e.state = 'active' AND EXISTS (SELECT 1 FROM bindings b WHERE b.employee = e.id AND b.to_time IS NULL)
      AND (SELECT COUNT(*) FROM keys k WHERE k.employee = e.id AND k.state = 'active') <> 1`,
   );
   return Number(row?.n);

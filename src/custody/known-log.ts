@@ -1,0 +1,128 @@
+import { hash } from 'node:crypto';
+import { type ExportSource, verifyExport } from '../codec/audit-log/index.js';
+import {
+  bundlePath,
+  type Checkpoint,
+  decodeBundle,
+  Frontier,
+  hashLeaf,
+  isWrong,
+  type NoteKey,
+  openCheckpoint,
+  parseCheckpoint,
+  parseNote,
+  type Sha256,
+  sameHash,
+  TILE_WIDTH,
+  verifyByWebCrypto,
+} from '../codec/merkle/index.js';
+import { Fault, type Storage } from '../foundation/index.js';
+import { auditNoteKey, type CustodyPackage } from '../tokens/index.js';
+
+const sha256: Sha256 = (bytes) => hash('sha256', bytes, 'buffer');
+const utf8 = new TextDecoder();
+/** Leaves read at a time. */
+const PAGE = 4_096;
+
+/** An entry after the backup, as far as a restore does something about it. */
+export interface TailEntry {
+  action: string;
+  outcome: string;
+  subject?: string;
+  employee?: string;
+  device?: string;
+  key?: string;
+  facts?: Record<string, string | number | boolean>;
+}
+
+/** What is known of an appliance's log from outside of its backup. */
+export interface KnownLog {
+  /** Remembered heads, signed by this appliance's token, smallest first. */
+  heads: readonly Checkpoint[];
+  /** Entries after the backup, in their order. */
+  tail: readonly TailEntry[];
+  /** There is a remembered head as new as the backup, and the tail reaches it: all that happened up to it is known. */
+  isComplete: boolean;
+  /** Entries that were signed after the backup. */
+  lost: number;
+}
+
+/**
+ * Reads remembered heads and an export of the log (docs/formats/audit-export.md), before anything is made of a backup. Throws `head-foreign`, `tail-damaged`.
+ * @param entries of the log in the backup
+ */
+export async function readKnownLog(
+  given: { heads: readonly string[]; tail?: ExportSource | undefined },
+  { keys }: Pick<CustodyPackage, 'keys'>,
+  entries: number,
+): Promise<KnownLog> {
+  const heads: Checkpoint[] = [];
+  for (const note of given.heads) heads.push(await openHead(note, keys));
+  heads.sort((a, b) => a.size - b.size);
+  const newest = heads.at(-1);
+  if (!given.tail) return { heads, tail: [], isComplete: false, lost: Math.max(0, (newest?.size ?? 0) - entries) };
+  const note = utf8.decode((await given.tail.read('checkpoint')) ?? new Uint8Array());
+  const end = await openHead(note, keys);
+  const key = keyOf(end.origin, keys);
+  const { damages } = await verifyExport(given.tail, { sha256, verify: verifyByWebCrypto, key, heads: [...given.heads] });
+  const [first] = damages;
+  if (first) throw new Fault('conflict', 'tail-damaged', `the exported log is not whole: ${first.words}`);
+  const tail: TailEntry[] = [];
+  const tree = new Frontier(sha256);
+  const known = [...heads, end];
+  for (let at = 0; at < end.size; at += TILE_WIDTH) {
+    const bundle = bundlePath({ index: at / TILE_WIDTH, width: Math.min(TILE_WIDTH, end.size - at) });
+    for (const bytes of decodeBundle((await given.tail.read(bundle)) ?? new Uint8Array()).entries) {
+      if (tree.size >= entries) tail.push(JSON.parse(utf8.decode(bytes)) as TailEntry); // verifyExport found it to be an entry that was signed
+      tree.append(hashLeaf(sha256, bytes));
+      // So that backup and export are of one history, also where the export goes on after the backup.
+      if (tree.size === entries) known.push({ ...end, size: entries, root: tree.root() });
+    }
+  }
+  return {
+    heads: known.sort((a, b) => a.size - b.size),
+    tail,
+    isComplete: newest !== undefined && newest.size >= entries,
+    lost: tail.length,
+  };
+}
+
+/** Whether the log that came out of a backup is the one that was signed, as far as both reach. Throws `head-forked`. */
+export async function holdAgainst(storage: Pick<Storage, 'all'>, { heads }: KnownLog): Promise<void> {
+  const tree = new Frontier(sha256);
+  const due = [...heads];
+  for (;;) {
+    const rows = await storage.all<{ leaf: Buffer }>('SELECT leaf FROM audit_entries WHERE idx >= ? ORDER BY idx LIMIT ?', [
+      tree.size,
+      PAGE,
+    ]);
+    if (rows.length === 0) return;
+    for (const { leaf } of rows) {
+      tree.append(leaf);
+      while (due[0]?.size === tree.size)
+        if (!sameHash(due.shift()?.root ?? new Uint8Array(), tree.root()))
+          throw new Fault(
+            'conflict',
+            'head-forked',
+            `the log in this backup is not the one whose ${tree.size} entries were signed: backup or remembered head belong to another history`,
+          );
+    }
+  }
+}
+
+async function openHead(note: string, keys: CustodyPackage['keys']): Promise<Checkpoint> {
+  const origin = parseCheckpoint(parseNote(note)?.text ?? '')?.origin;
+  const opened =
+    origin === undefined
+      ? { wrong: 'it is no signed checkpoint' }
+      : await openCheckpoint(sha256, verifyByWebCrypto, note, keyOf(origin, keys));
+  if (isWrong(opened))
+    throw new Fault('conflict', 'head-foreign', `a remembered head was not signed by the appliance of this backup: ${opened.wrong}`);
+  return opened;
+}
+
+function keyOf(origin: string, keys: CustodyPackage['keys']): NoteKey {
+  const audit = keys.find(({ label }) => label === 'ekms/sign/audit');
+  if (!audit?.publicKey) throw new Fault('malformed', 'custody-package-malformed', 'the custody package of this backup names no audit key');
+  return auditNoteKey(origin, { algorithm: audit.kind === 'ed25519' ? 'ed25519' : 'ecdsa-p256-sha256', publicKey: audit.publicKey });
+}
