@@ -130,6 +130,9 @@ const schema = z.strictObject({
       minutes: z.int().min(1).max(60).default(10),
       /** Times in which devices may be enrolled; none: always. */
       windows: z.array(timeWindow).default([]),
+      /** Whether only machines that were named before may enrol (ekms device register), or that this CA of the device management certified. */
+      device: z.enum(['any', 'registered']).default('any'),
+      deviceAuthoritiesFile: path.optional(),
       devicesPerPerson: z.int().min(1).max(1_000).default(10),
     })
     .prefault({}),
@@ -248,7 +251,11 @@ function settled(given: Parsed, home: string): Configuration {
     staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
     ...(directory ? { directory: { ...directory, ...filesOfDirectory(directory, absolute) } } : {}),
     // Who reads a Maildir on this very machine proves nothing more by a second device.
-    enrolment: { ...enrolment, second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device') },
+    enrolment: {
+      ...enrolment,
+      ...files(enrolment, ['deviceAuthoritiesFile'], absolute),
+      second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device'),
+    },
   };
 }
 
@@ -336,6 +343,7 @@ mail: { transport: maildir, directory: mail }
 # token: { module: /usr/lib/softhsm/libsofthsm2.so, label: ekms, pinFile: pin, profile: softhsm, workers: 2 }
 # database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }
 # enrolment: { minutes: 10 }                      # second: none | device | approval | directory; device, unless mail goes to a Maildir
+# enrolment: { device: registered, deviceAuthoritiesFile: mdm-ca.pem }   # only machines on the list, or certified by your device management
 # clients: { linux: { minimum: "1.4.0" } }         # older ones are told to update
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }

@@ -54,7 +54,7 @@ import {
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
 import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryCases } from './custody/index.js';
-import { Announcements, DeviceRegistry, EnrolmentDesk } from './devices/index.js';
+import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
@@ -111,6 +111,7 @@ export interface House {
   staff: StaffDoors;
   pages: Pages;
   registry: DeviceRegistry;
+  registered: RegisteredDevices;
   announcements: Announcements;
   desk: EnrolmentDesk;
   vault: KeyVault;
@@ -326,6 +327,11 @@ async function joinRooms(
     );
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
   const announcements = new Announcements(storage, audit, mail, registry, clock, base, () => origins.of('staff'));
+  const registered = new RegisteredDevices(storage, audit, seal, registry, clock, {
+    device: configuration.enrolment.device,
+    authorities: readDeviceAuthorities(configuration.enrolment.deviceAuthoritiesFile),
+    server: rootDigest,
+  });
   const desk = new EnrolmentDesk(
     {
       storage,
@@ -336,6 +342,7 @@ async function joinRooms(
       employees,
       issuance,
       registry,
+      registered,
       announcements,
       budgets,
       versions,
@@ -392,6 +399,7 @@ async function joinRooms(
     sessionGuard: new SessionGuard(sessions, administrators, log),
     staff: staffDoors(configuration, { ...log, clock, budgets, mailer: mail, seal, sessions, employees, origins, directory }),
     registry,
+    registered,
     announcements,
     desk,
     vault,

@@ -11,6 +11,7 @@ import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
+import { REGISTRATION_ACTS } from './registration-acts.js';
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
@@ -111,6 +112,7 @@ export const ACTS = {
     roles: ['operator'],
     perform: async (house, args, by) => house.replacement.setMode(await employeeOf(house, args.address), args.mode, by),
   }),
+  ...REGISTRATION_ACTS,
   ...DIRECTORY_ACTS,
   ...AUDIT_ACTS,
   ...BUDGET_ACTS,

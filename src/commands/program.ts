@@ -15,6 +15,7 @@ import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
 import { firewallCommands } from './firewall-commands.js';
 import { policyCommands } from './policy-commands.js';
+import { registrationCommands } from './registration-commands.js';
 import { intoFile, requestCommands } from './request-commands.js';
 import { tokenCommands } from './token-commands.js';
 
@@ -110,6 +111,8 @@ export function program(installation: Installation, version: string): Command {
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));
   device.command('revoke <id>').action((id: string) => does('device.revoke')({ id }));
+
+  registrationCommands(device, { act: (name, args) => act(name, args, installation), does, print });
 
   const key = ekms.command('key').description('people’s encryption keys');
   key

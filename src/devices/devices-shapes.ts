@@ -11,6 +11,17 @@ const name = z
   .regex(/^[^\p{Cc}\p{Cs}]*$/u);
 const time = z.string().meta({ format: 'date-time' });
 
+/** Which registered machine this is, where policy asks (docs/formats/enrolment.md §1). */
+const registration = z
+  .union([
+    z.strictObject({ identifier: z.string().max(64).meta({ description: 'As the organisation’s list names the machine.' }) }),
+    z.strictObject({
+      certificate: shapes.base64(8192).meta({ description: 'DER: of the machine, by the organisation’s device management.' }),
+      signature: shapes.base64(1024).meta({ description: 'By that certificate’s key, SHA-256, over the statement.' }),
+    }),
+  ])
+  .meta({ id: 'DeviceRegistration' });
+
 export const enrolmentRequest = z
   .strictObject({
     address: z.string().max(320),
@@ -19,6 +30,7 @@ export const enrolmentRequest = z
     platform,
     version: z.string().regex(VERSION).optional().meta({ description: 'Of the client, such as 1.4.0.' }),
     name: name.optional(),
+    registration: registration.optional(),
   })
   .meta({ id: 'EnrolmentRequest' });
 

@@ -1,5 +1,6 @@
 import type { Reader, Unit } from '../foundation/index.js';
 import type { EnrolmentRecord, Sealed } from '../tokens/index.js';
+import type { Registration } from './registered-devices.js';
 
 /** `open`: waits for the mailed half. `waiting`: answered, waits for a second proof. `approved`: may be finished. `spent`, `denied`: over. */
 export type EnrolmentState = 'open' | 'waiting' | 'approved' | 'denied' | 'spent';
@@ -18,6 +19,9 @@ export interface Enrolment {
   challenge: string;
   state: EnrolmentState;
   waitsFor: SecondProof | null;
+  /** Of the machine, where policy asked for one, and its seal. */
+  registration: Registration | null;
+  registrationMac: Buffer | null;
   /** Seal of a yes. */
   decision: Buffer | null;
   attempts: number;
@@ -44,6 +48,8 @@ interface EnrolmentRow {
   state: EnrolmentState;
   waits_for: SecondProof | null;
   decision: Buffer | null;
+  registration: string | null;
+  registration_mac: Buffer | null;
   attempts: number;
   expires: number;
   issue_by: number;
@@ -76,10 +82,17 @@ const enrolment = (row: EnrolmentRow): Enrolment => ({
   state: row.state,
   waitsFor: row.waits_for,
   decision: row.decision,
+  registration: row.registration === null ? null : registrationOf(row.registration),
+  registrationMac: row.registration_mac,
   attempts: row.attempts,
   answerBy: row.expires,
   requested: row.requested,
 });
+
+function registrationOf(text: string): Registration {
+  const [source, subject = ''] = text.split(' ');
+  return { source: source === 'mdm' ? 'mdm' : 'list', subject };
+}
 
 export async function findEnrolment(reader: Reader, id: string): Promise<Enrolment | undefined> {
   const row = await reader.one<EnrolmentRow>('SELECT * FROM enrolments WHERE id = ?', [id]);
@@ -105,8 +118,8 @@ export async function waitingEnrolments(
 export async function insertEnrolment(unit: Unit, entry: Enrolment): Promise<void> {
   const { record, mac } = entry.sealed;
   await unit.run(
-    `INSERT INTO enrolments (id, version, address, shown, answer, jkt, delivery, delivery_key, spki, nonce_digest, platform, name, app, challenge, state, waits_for, attempts, expires, issue_by, requested, mac)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO enrolments (id, version, address, shown, answer, jkt, delivery, delivery_key, spki, nonce_digest, platform, name, app, challenge, state, waits_for, attempts, expires, issue_by, requested, mac, registration, registration_mac)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     [
       record.id,
       record.version,
@@ -129,6 +142,8 @@ export async function insertEnrolment(unit: Unit, entry: Enrolment): Promise<voi
       record.expires,
       entry.requested,
       mac,
+      entry.registration && `${entry.registration.source} ${entry.registration.subject}`,
+      entry.registrationMac,
     ],
   );
 }

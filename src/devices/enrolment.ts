@@ -51,6 +51,7 @@ import {
   waitingEnrolments,
 } from './enrolment-store.js';
 import { OneAtATime } from './one-at-a-time.js';
+import type { RegisteredDevices, RegistrationClaim } from './registered-devices.js';
 
 export interface EnrolmentRequest {
   address: Address;
@@ -62,6 +63,8 @@ export interface EnrolmentRequest {
   /** Of the client, as it says itself. */
   version: string | undefined;
   name: string | null;
+  /** Which registered machine it says it is. */
+  registration: RegistrationClaim | undefined;
 }
 
 export interface EnrolmentAnswer {
@@ -122,6 +125,7 @@ export class EnrolmentDesk {
       employees: Employees;
       issuance: KeyIssuance;
       registry: DeviceRegistry;
+      registered: RegisteredDevices;
       announcements: Announcements;
       budgets: Budgets;
       versions: ClientVersions;
@@ -134,7 +138,7 @@ export class EnrolmentDesk {
 
   /** Known and unknown addresses go the same way and get the same answer. */
   async request(app: AppActor, ask: EnrolmentRequest): Promise<{ id: string; half: string; nonce: string; expiresAt: string }> {
-    const { clock, storage, audit, challenges, token, registry } = this.parts;
+    const { clock, storage, audit, challenges, token, registry, registered } = this.parts;
     const event = {
       action: 'enrolment.request',
       actor: auditActor(app),
@@ -151,6 +155,8 @@ export class EnrolmentDesk {
       const jkt = thumbprint(spki);
       const deliveryDigest = sha256(ask.delivery);
       await this.parts.budgets.take(this.parts.budgets.ofChallenge(app, ask.address.key));
+      const delivery = base64url(deliveryDigest);
+      const registration = await registered.require(app, ask.registration, { address: ask.address.key, jkt, delivery });
       await registry.requireFresh(jkt, deliveryDigest);
       const id = newId();
       const half2 = base64url(randomBytes(16));
@@ -158,7 +164,6 @@ export class EnrolmentDesk {
       // Two at once would find no live challenge and send two mails.
       return this.#asking.run(ask.address.key, async () => {
         const challenge = await challenges.prepare(ask.address, id);
-        const delivery = base64url(deliveryDigest);
         const answer = base64url(
           sha256(
             canonicalJson({
@@ -201,6 +206,8 @@ export class EnrolmentDesk {
             state: 'open',
             waitsFor: null,
             decision: null,
+            registration: registration ?? null,
+            registrationMac: registration ? registered.mac(id, registration) : null,
             attempts: 0,
             answerBy: challenge.expires,
             requested,
@@ -239,6 +246,8 @@ export class EnrolmentDesk {
       // One answer at a time per address: whether a device is a person's first is judged where no other can become it meanwhile.
       return this.#byAddress.run<AnswerOutcome>(asked.sealed.record.address, async () => {
         const enrolment = await this.#ofPresentOwner(asked, () => this.#require(app, id, given));
+        const { registration, registrationMac, sealed } = enrolment;
+        await this.parts.registered.requireStill(app, id, registration, registrationMac, sealed.record.address);
         const waitsFor =
           enrolment.state === 'open'
             ? await this.#secondProof(enrolment)
@@ -479,7 +488,7 @@ export class EnrolmentDesk {
     binding: Binding,
     done: BegunEnrolment & { certificate: Buffer; announcement: Announcement; prepared: PreparedKey | undefined },
   ): Promise<void> {
-    const { storage, audit, registry, issuance, announcements, challenges } = this.parts;
+    const { storage, audit, registry, registered, issuance, announcements, challenges } = this.parts;
     const { employee, address } = binding.sealed.record;
     const { device, serial, certificate, prepared } = done;
     const store = async (unit: Unit, key: PreparedKey | undefined) => {
@@ -495,6 +504,8 @@ export class EnrolmentDesk {
         name: enrolment.name,
         app: app.id,
       });
+      const { registration } = enrolment;
+      if (registration && registered.isAsked) await registered.take(unit, device, registration, address);
       await insertCertificate(unit, {
         serial,
         authority: 'devices',

@@ -41,13 +41,13 @@ export class EnrolmentsController {
         'delivery-key-malformed',
         'delivery-key-weak',
       ],
-      403: ['domain-not-served', 'enrolment-closed', 'client-too-old'],
+      403: ['domain-not-served', 'enrolment-closed', 'client-too-old', 'device-unregistered'],
       409: ['device-key-used'],
     },
   })
   async request(@Who() app: AppActor, @Body() body: unknown): Promise<z.input<typeof enrolment>> {
-    const { address, name = null, version, ...rest } = parsedJson(enrolmentRequest, body);
-    return this.desk.request(app, { ...rest, name, version, address: parseAddress(address) });
+    const { address, name = null, version, registration, ...rest } = parsedJson(enrolmentRequest, body);
+    return this.desk.request(app, { ...rest, name, version, registration, address: parseAddress(address) });
   }
 
   @ForApps()
@@ -78,6 +78,7 @@ export class EnrolmentsController {
         'not-the-owner',
         'blob-forged',
         'employee-blocked',
+        'device-unregistered',
       ],
       404: ['enrolment-unknown'],
       409: [

@@ -5,4 +5,11 @@ export { DeviceRegistry } from './device-registry.js';
 export { DevicesController } from './devices.controller.js';
 export { type AnswerOutcome, type BegunEnrolment, EnrolmentDesk, type EnrolmentSettings } from './enrolment.js';
 export { EnrolmentsController, FreezesController } from './enrolments.controller.js';
+export {
+  RegisteredDevices,
+  type RegistrationClaim,
+  type RegistrationEntry,
+  type RegistrationSettings,
+  readDeviceAuthorities,
+} from './registered-devices.js';
 export { StaffEnrolmentsController } from './staff-enrolments.controller.js';

@@ -61,6 +61,12 @@ export const ACTIONS = {
   'enrolment.confirm': { facts: { confirm: flag, method: word }, personal: ['address'] },
   'enrolment.approve': {},
   'enrolment.deny': {},
+  'registration.add': { personal: ['identifier', 'address'] },
+  'registration.remove': { facts: { devices: flag }, personal: ['identifier'] },
+  'registration.require': {
+    facts: { rule: oneOf('missing', 'unknown', 'other-person', 'in-use', 'forged', 'proof-wrong', 'foreign', 'expired', 'unfit') },
+    personal: ['address'],
+  },
   'device.admit': { facts: { certificate: digest } },
   'device.enrol': { facts: { serial, platform: word }, personal: ['address'] },
   'device.revoke': {},

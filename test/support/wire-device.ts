@@ -76,9 +76,10 @@ export function postSigned(door: Door, path: string, value: object | Buffer, fie
   return send({ port: door.port, root: door.root, method: 'POST', path, body, headers });
 }
 
-export async function begin(door: Door, address: string, keys?: DeviceKeys): Promise<Begun> {
+/** @param more further members of the request */
+export async function begin(door: Door, address: string, keys?: DeviceKeys, more: object = {}): Promise<Begun> {
   const own = keys ?? (await newDeviceKeys());
-  const reply = await postSigned(door, '/v1/enrolments', requestBody(address, own));
+  const reply = await postSigned(door, '/v1/enrolments', { ...requestBody(address, own), ...more });
   if (reply.status !== 201) throw new Error(`enrolment of ${address}: ${reply.status} ${reply.body}`);
   const { id, half, nonce, expiresAt } = reply.json as { id: string; half: string; nonce: string; expiresAt: string }; // docs/formats/enrolment.md §1
   const opened = privateDecrypt(

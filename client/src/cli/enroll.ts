@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +20,9 @@ export interface EnrollOptions extends StoreOptions {
   imapPasswordFile?: string;
   code?: string;
   name?: string;
+  deviceId?: string;
+  deviceCertificate?: string;
+  deviceKey?: string;
 }
 
 /** How long a first key may be pending. */
@@ -30,9 +34,10 @@ export async function enroll(terminal: Terminal, options: EnrollOptions): Promis
   const app = readAppCredential(await readText(options.app, '--app'));
   const root = pinnedRoot(await readText(options.ca, '--ca'), app);
   const half = await halfFrom(options, root.pem);
+  const registration = await registrationFrom(options);
   const server = options.server.replace(/\/$/, '');
   const device = await enrol(
-    { server, root, app, address, name: options.name ?? hostname().slice(0, 64), half },
+    { server, root, app, address, name: options.name ?? hostname().slice(0, 64), half, ...(registration && { registration }) },
     store,
     terminal.say,
     () => new Date(),
@@ -81,6 +86,28 @@ async function halfFrom(options: EnrollOptions, root: string): Promise<Enrolment
   if (options.imapPasswordFile === undefined) throw new Fault('malformed', 'usage', 'an IMAP mailbox needs --imap-password-file');
   const password = await firstLine(options.imapPasswordFile, 'IMAP password');
   return { mailbox: () => ImapMailbox.open({ url, password, root }) };
+}
+
+async function registrationFrom({ deviceId, deviceCertificate, deviceKey }: EnrollOptions): Promise<EnrolmentAsk['registration']> {
+  if (deviceId !== undefined && (deviceCertificate ?? deviceKey) !== undefined)
+    throw new Fault('malformed', 'usage', 'give either --device-id or --device-certificate with --device-key');
+  if (deviceId !== undefined) return { identifier: deviceId };
+  if (deviceCertificate === undefined && deviceKey === undefined) return undefined;
+  if (deviceCertificate === undefined || deviceKey === undefined)
+    throw new Fault('malformed', 'usage', '--device-certificate and --device-key go together');
+  const [certificatePem, keyPem] = [await readText(deviceCertificate, '--device-certificate'), await readText(deviceKey, '--device-key')];
+  try {
+    const certificate = new X509Certificate(certificatePem);
+    const key = createPrivateKey(keyPem);
+    if (certificate.checkPrivateKey(key)) return { certificate: certificate.raw, key };
+  } catch {
+    // Said below, without what OpenSSL says of the files.
+  }
+  throw new Fault(
+    'misconfigured',
+    'file-unreadable',
+    `${deviceCertificate} must hold a certificate and ${deviceKey} its private key, both PEM`,
+  );
 }
 
 async function readText(path: string, option: string): Promise<string> {

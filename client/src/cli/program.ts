@@ -47,6 +47,9 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
     .option('--mailbox <where>', 'maildir:DIR, imap://user@host:port/ or imaps://…: where the challenge mail arrives')
     .option('--imap-password-file <file>', 'its first line is the password of the IMAP account')
     .option('--code <half>', 'instead of --mailbox: what follows "ACME:" in the Subject of the mail')
+    .option('--device-id <identifier>', 'where only registered machines may enrol: this one, as the list names it')
+    .option('--device-certificate <file>', 'instead of --device-id: the certificate that your device management gave this machine, PEM')
+    .option('--device-key <file>', 'the private key of that certificate, PEM')
     .option('--name <text>', 'what your other devices are shown (default: the host name)')
     .action((options: EnrollOptions) => does(enroll(terminal, options)));
   command(root, 'keys', 'fetch, verify and list your keys')

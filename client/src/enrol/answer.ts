@@ -12,6 +12,8 @@ export interface EnrolmentAsk {
   address: string;
   /** Shown to the person's other devices. */
   name?: string;
+  /** Which registered machine this is, where the organisation asks: its name on the list, or what its device management gave it. */
+  registration?: { identifier: string } | { certificate: Buffer; key: KeyObject };
   /** Where the mailed half comes from: the mailbox itself, or somebody's hands. */
   half: { mailbox: () => Promise<Mailbox> } | { code: string };
 }

@@ -1,7 +1,8 @@
-import { constants, generateKeyPair, type KeyObject, privateDecrypt } from 'node:crypto';
+import { constants, generateKeyPair, type KeyObject, privateDecrypt, sign } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { base64url, Fault, isFault, parseAddress, sha256 } from '../../../src/foundation/index.js';
+import { thumbprint } from '../../../src/codec/jwk.js';
+import { base64url, canonicalJson, Fault, isFault, parseAddress, sha256 } from '../../../src/foundation/index.js';
 import type { Mailbox } from '../mailbox/index.js';
 import { type AppCredential, EkmsClient, type Enrolled, isProblem, parseServer } from '../sdk/index.js';
 import type { State, Store } from '../store/index.js';
@@ -66,8 +67,26 @@ async function begin(ask: EnrolmentAsk, client: EkmsClient): Promise<Begun> {
     delivery: spkiOf(delivery),
     platform: ask.app.platform,
     ...(ask.name && { name: ask.name }),
+    ...(ask.registration && { registration: registrationOf(ask, identity, delivery) }),
   });
   return { identity, delivery, id: asked.id, half2: asked.half, nonce: openNonce(delivery, asked.nonce) };
+}
+
+/** docs/formats/enrolment.md §1. */
+function registrationOf({ registration, address, app }: EnrolmentAsk, identity: KeyObject, delivery: KeyObject) {
+  if (!registration || 'identifier' in registration) return registration;
+  const statement = canonicalJson({
+    v: 1,
+    use: 'ekms-registered-device',
+    address: parseAddress(address).key,
+    jkt: thumbprint(spkiOf(identity)),
+    delivery: base64url(sha256(spkiOf(delivery))),
+    server: app.ca,
+  });
+  return {
+    certificate: registration.certificate.toString('base64'),
+    signature: sign('sha256', Buffer.from(statement), registration.key).toString('base64'),
+  };
 }
 
 function openNonce(delivery: KeyObject, nonce: string): string {

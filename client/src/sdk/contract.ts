@@ -145,6 +145,16 @@ export interface Device {
   current: boolean;
 }
 
+export type DeviceRegistration = {
+  /** As the organisation’s list names the machine. */
+  identifier: string;
+} | {
+  /** base64: DER: of the machine, by the organisation’s device management. */
+  certificate: string;
+  /** base64: By that certificate’s key, SHA-256, over the statement. */
+  signature: string;
+};
+
 export interface EnrolledDevice {
   device: string;
   employee: string;
@@ -183,6 +193,7 @@ export interface EnrolmentRequest {
   /** Of the client, such as 1.4.0. */
   version?: string;
   name?: string;
+  registration?: DeviceRegistration;
 }
 
 export interface Health {
@@ -489,6 +500,7 @@ export type ProblemCode =
   | 'device-key-used'
   | 'device-over-budget'
   | 'device-unknown'
+  | 'device-unregistered'
   | 'device-untrusted'
   | 'directory-proof-needed'
   | 'directory-unavailable'

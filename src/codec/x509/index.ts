@@ -17,5 +17,6 @@ export {
 export { readCertificationRequest } from './certification-request.js';
 export type { DeviceBinding } from './device-binding.js';
 export { readDeviceCertificate, type TrustedDevice } from './device-certificate.js';
+export { judgeManagedDevice, type UnfitCertificate } from './managed-device.js';
 export { POLICY, type Profile, USAGE } from './oids.js';
 export type { Signer, SignerAlgorithm } from './signer.js';

@@ -7,6 +7,7 @@ import { StaffSignIn1795531000000 } from './0031-staff-sign-in.js';
 import { Budgets1795540000000 } from './0040-budgets.js';
 import { AppReleases1795541000000 } from './0041-app-releases.js';
 import { DeviceTrust1795542000000 } from './0042-device-trust.js';
+import { RegisteredDevices1795543000000 } from './0043-registered-devices.js';
 import { AuditTree1795550000000 } from './0050-audit-tree.js';
 import { KeyUses1795551000000 } from './0051-key-uses.js';
 import { AuditSearch1795555000000 } from './0055-audit-search.js';
@@ -27,4 +28,5 @@ export const migrations = [
   KeyUses1795551000000,
   AuditSearch1795555000000,
   DeviceTrust1795542000000,
+  RegisteredDevices1795543000000,
 ] as const;

@@ -1,0 +1,48 @@
+import { X509Certificate as NodeCertificate, verify } from 'node:crypto';
+import { X509Certificate } from '@peculiar/x509';
+import { sameBytes } from '../../foundation/index.js';
+import { USAGE } from './oids.js';
+
+/** Critical extensions that are looked at here or say nothing against a device (RFC 5280 §4.2): key usage, names, basic constraints, policies, EKU. */
+const UNDERSTOOD = new Set(['2.5.29.15', '2.5.29.17', '2.5.29.19', '2.5.29.32', '2.5.29.37']);
+
+export type UnfitCertificate = 'foreign' | 'expired' | 'unfit';
+
+/**
+ * Judges a certificate that an organisation's device management (MDM) gave to a machine. It must be signed by one of `authorities` itself (CAs that the
+ * operator named; no chain is built, so nothing below them can be slipped in), be in time with its CA, be no CA, and, where it names extended key
+ * usages, be for client authentication. `address`: where the certificate names mailboxes, it must be one of them.
+ */
+export function judgeManagedDevice(
+  der: Buffer,
+  authorities: readonly Buffer[],
+  address: string,
+  now: Date,
+): { spki: Buffer; holds: (statement: Uint8Array, signature: Uint8Array) => boolean } | UnfitCertificate {
+  let leaf: NodeCertificate;
+  let extensions: X509Certificate['extensions'];
+  try {
+    leaf = new NodeCertificate(der);
+    ({ extensions } = new X509Certificate(der));
+  } catch {
+    return 'unfit';
+  }
+  if (!sameBytes(leaf.raw, der)) return 'unfit';
+  const issuer = authorities
+    .map((authority) => new NodeCertificate(authority))
+    .find((authority) => authority.ca && leaf.checkIssued(authority) && leaf.verify(authority.publicKey));
+  if (!issuer) return 'foreign';
+  if ([leaf, issuer].some(({ validFromDate, validToDate }) => now < validFromDate || now >= validToDate)) return 'expired';
+  if (leaf.ca || extensions.some(({ critical, type }) => critical && !UNDERSTOOD.has(type))) return 'unfit';
+  // Node calls the extended key usages so.
+  if (leaf.keyUsage && !leaf.keyUsage.includes(USAGE.clientAuth)) return 'unfit';
+  if (/(^|, )email:/.test(leaf.subjectAltName ?? '') && !leaf.checkEmail(address, { subject: 'never' })) return 'foreign';
+  const key = leaf.publicKey;
+  const fits =
+    key.asymmetricKeyType === 'ec' || (key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= 2048);
+  if (!fits) return 'unfit';
+  return {
+    spki: key.export({ type: 'spki', format: 'der' }),
+    holds: (statement, signature) => verify('sha256', statement, key, signature),
+  };
+}
