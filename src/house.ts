@@ -35,6 +35,7 @@ import {
   BoundedAuditLog,
   Checkpoints,
   DurableAuditLog,
+  EvidenceDesk,
   Forwarder,
   KeyUses,
   keepAuditKey,
@@ -56,7 +57,7 @@ import { type Configuration, configurationFile, policyOf } from './configuration
 import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryCases } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
-import { base64url, type Clock, type Storage, SystemClock, sha256 } from './foundation/index.js';
+import { base64url, type Clock, type Json, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
@@ -84,6 +85,7 @@ export interface House {
   searchIndex: SearchIndex;
   auditSearch: AuditSearch;
   auditReports: AuditReports;
+  evidence: EvidenceDesk;
   keyUses: KeyUses;
   forwarder: Forwarder;
   checkpoints: Checkpoints;
@@ -238,6 +240,7 @@ async function joinRooms(
   const log = { storage, audit };
   const searchIndex = new SearchIndex(storage);
   const sinks = sinksOf(configuration.forwarding, { log: origin, host: configuration.publicName });
+  const auditSearch = new AuditSearch(storage, audit, searchIndex);
   const forwarder = new Forwarder(storage, audit, clock, sinks);
   const certificates = await token.certificates();
   const { root, people, devices, infrastructure } = certificates;
@@ -372,8 +375,13 @@ async function joinRooms(
     logStanding,
     logBook,
     searchIndex,
-    auditSearch: new AuditSearch(storage, audit, searchIndex),
+    auditSearch,
     auditReports: new AuditReports(storage, audit, clock),
+    evidence: new EvidenceDesk({
+      ...{ storage, audit, clock, search: auditSearch, checkpoints, book: logBook },
+      policy: async () => policyInForce(configuration, networks),
+      key: () => readFileSync(join(configuration.home, 'audit.pub'), 'utf8').trim(),
+    }),
     keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token }),
     forwarder,
     checkpoints,
@@ -437,6 +445,15 @@ function documents(house: Omit<House, 'close' | 'pages' | 'pdf'>, installation: 
     recovery: recoveryCertificateFile ? foreignCertificate(readFileSync(recoveryCertificateFile), clock.now()) : undefined,
     groups,
   });
+}
+
+/** What decides who gets a key, as it stands; nothing of it is secret. */
+function policyInForce(configuration: Configuration, networks: NetworkPolicies): Json {
+  const { enrolment, clients, keys, budgets, approvals, durability, domains } = configuration;
+  const { version, policy } = networks;
+  return JSON.parse(
+    JSON.stringify({ network: { version, ...policy.document }, domains, enrolment, clients, keys, budgets, approvals, durability }),
+  );
 }
 
 function sessionLives({ sessions }: Configuration): Record<Audience, SessionLife> {

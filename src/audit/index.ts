@@ -7,6 +7,7 @@ export { checkLog, type LogCheck } from './check-log.js';
 export { Checkpoints } from './checkpoints.js';
 export { DurableAuditLog } from './durable-audit-log.js';
 export { type EntryBody, leafHash } from './entry.js';
+export { EvidenceDesk } from './evidence/evidence-desk.js';
 export { exportFolder, writeExportFile } from './export-files.js';
 export { KeyUsesController } from './key-uses.controller.js';
 export { KeyUses } from './key-uses.js';
@@ -21,7 +22,15 @@ export { SyslogSink, syslogMessage } from './out/syslog-sink.js';
 export { AuditReports, REPORTS, type ReportName } from './reports/audit-reports.js';
 export { AuditSearchController } from './search/audit-search.controller.js';
 export { AuditSearch } from './search/audit-search.js';
-export { REPORT_QUESTION, reportQuestion, SEARCH_QUESTION, searchQuestion, shownPage, shownReport } from './search/question.js';
+export {
+  FILTER_QUESTION,
+  REPORT_QUESTION,
+  reportQuestion,
+  SEARCH_QUESTION,
+  searchQuestion,
+  shownPage,
+  shownReport,
+} from './search/question.js';
 export { SearchIndex } from './search/search-index.js';
 export { LogStanding } from './standing.js';
 export { TileReader } from './tile-reader.js';

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { REPORT_QUESTION, REPORTS, reportQuestion, searchQuestion, shownPage, shownReport } from '../audit/index.js';
+import { FILTER_QUESTION, REPORT_QUESTION, REPORTS, reportQuestion, searchQuestion, shownPage, shownReport } from '../audit/index.js';
 import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
+import type { Json } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { act } from './act.js';
 
@@ -51,6 +52,16 @@ export const AUDIT_ACTS = {
     roles: ['auditor'],
     perform: async (house: House, { report, ...range }, by) =>
       shownReport(await house.auditReports.make(report, reportQuestion.parse(range), { actor: by })),
+  }),
+  'audit.evidence': act({
+    args: z.strictObject(FILTER_QUESTION),
+    roles: ['auditor'],
+    danger: 'two-persons',
+    collected: true,
+    perform: async (house: House, question, by) => {
+      const { zip, ...rest } = await house.evidence.pack(searchQuestion.parse(question).filter, question as Json, by); // it came as JSON
+      return { ...rest, zip: base64(zip) };
+    },
   }),
   'audit.search': act({
     args: searchQuestion,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { exportFolder, writeExportFile } from '../audit/index.js';
-import { type Verdict, verifyExport } from '../codec/audit-log/index.js';
+import { type Verdict, verifyEvidence, verifyExport } from '../codec/audit-log/index.js';
 import {
   bundlePath,
   type NoteKey,
@@ -35,16 +35,19 @@ export function auditCommands(audit: Command, { home, print, act }: Pick<Command
     .command('verify')
     .description('say whether a log is whole; exit status 0 only if it is')
     .option('--export <dir>', 'an exported log; without it, this appliance’s')
+    .option('--evidence <dir>', 'an evidence pack, unpacked')
     .option('--key <file>', 'the log’s key (audit.pub); never taken from the export')
     .option('--head <file...>', 'checkpoints remembered from before', [])
-    .action(async ({ export: dir, key, head }: { export?: string; key?: string; head: string[] }) => {
+    .action(async ({ export: dir, evidence, key, head }: { export?: string; evidence?: string; key?: string; head: string[] }) => {
       const parts = {
         sha256,
         verify: verifyByWebCrypto,
         key: readKey(key ?? join(home(), 'audit.pub')),
         heads: head.map((file) => readFileSync(file, 'utf8')),
       };
-      tell(dir === undefined ? await verifyInPlace(act, parts) : await verifyExport(exportFolder(existing(resolve(dir))), parts), print);
+      if (evidence !== undefined) tell(await verifyEvidence(exportFolder(existing(resolve(evidence))), parts), print);
+      else
+        tell(dir === undefined ? await verifyInPlace(act, parts) : await verifyExport(exportFolder(existing(resolve(dir))), parts), print);
     });
 }
 

@@ -1,21 +1,11 @@
 import { Argument, type Command } from 'commander';
 import { REPORTS } from '../audit/index.js';
 import type { CommandParts } from './command-parts.js';
+import { intoFile } from './request-commands.js';
 
-/** `ekms audit search` and `ekms audit report`. @param audit the group it goes into */
-export function auditSearchCommands(audit: Command, { does }: Pick<CommandParts, 'does'>): void {
-  audit
-    .command('search')
-    .description('entries by what they say, newest first; all that is given must hold')
-    .option('--person <who>', 'e-mail address, or an employee’s id')
-    .option('--key <id>')
-    .option('--device <id>')
-    .option('--subject <id>', 'what an act was about')
-    .option('--action <name>', 'such as key.deliver')
-    .option('--outcome <outcome>', 'done, refused or failed')
-    .option('--address <address>', 'network address that was asked from')
-    .option('--from <time>', 'not before, such as 2026-03-02T08:00:00Z')
-    .option('--to <time>', 'before')
+/** `ekms audit search`, `report` and `evidence`. @param audit the group they go into */
+export function auditSearchCommands(audit: Command, { does, act, print }: Pick<CommandParts, 'does' | 'act' | 'print'>): void {
+  criteria(audit.command('search').description('entries by what they say, newest first; all that is given must hold'))
     .option('--before <index>', '`next` of the page before')
     .option('--count <n>', 'entries wanted, at most 500')
     .action((question: Record<string, string>) => does('audit.search')(question));
@@ -26,4 +16,27 @@ export function auditSearchCommands(audit: Command, { does }: Pick<CommandParts,
     .option('--from <time>', 'not before; for dormant, since when')
     .option('--to <time>', 'before; now unless said')
     .action((report: string, range: Record<string, string>) => does('audit.report')({ report, ...range }));
+  criteria(
+    audit
+      .command('evidence')
+      .description('a ZIP of entries with what proves them, which anyone who has the log’s key can verify; takes two persons')
+      .requiredOption('-o, --output <file>')
+      .option('--request <id>', 'what you asked for, once it is approved'),
+  ).action(async ({ output, request, ...question }: { output: string; request?: string } & Record<string, string>) => {
+    const make = () => (request === undefined ? act('audit.evidence', question) : act('request.perform', { id: request }));
+    await intoFile(output, make, (made) => Buffer.from((made as { zip: string }).zip, 'base64')); // `audit.evidence` in audit-acts.ts
+    print(`${output}: the log’s key goes to whoever verifies it by another way`);
+  });
 }
+
+const criteria = (command: Command): Command =>
+  command
+    .option('--person <who>', 'e-mail address, or an employee’s id')
+    .option('--key <id>')
+    .option('--device <id>')
+    .option('--subject <id>', 'what an act was about')
+    .option('--action <name>', 'such as key.deliver')
+    .option('--outcome <outcome>', 'done, refused or failed')
+    .option('--address <address>', 'network address that was asked from')
+    .option('--from <time>', 'not before, such as 2026-03-02T08:00:00Z')
+    .option('--to <time>', 'before');

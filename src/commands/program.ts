@@ -128,7 +128,7 @@ export function program(installation: Installation, version: string): Command {
   requestCommands(ekms, does, (name, args) => act(name, args, installation));
   const audit = ekms.command('audit').description('the log');
   auditCommands(audit, { home, print, act: (name, args) => act(name, args, installation) });
-  auditSearchCommands(audit, { does });
+  auditSearchCommands(audit, { does, print, act: (name, args) => act(name, args, installation) });
   audit
     .command('tail')
     .option('-n, --count <n>', 'entries', (text) => whole(text), 20)

@@ -3,10 +3,10 @@ import type { Command } from 'commander';
 import type { ActName } from './acts.js';
 
 /** Writes a result into a file of its owner's alone. The file comes first: what cannot be written down must not come into being. */
-export async function intoFile(output: string, make: () => Promise<unknown>): Promise<void> {
+export async function intoFile(output: string, make: () => Promise<unknown>, bytesOf = asJson): Promise<void> {
   const file = openSync(output, 'wx', 0o600);
   try {
-    writeSync(file, `${JSON.stringify(await make(), null, 2)}\n`);
+    writeSync(file, bytesOf(await make()));
   } catch (error) {
     rmSync(output);
     throw error;
@@ -14,6 +14,8 @@ export async function intoFile(output: string, make: () => Promise<unknown>): Pr
     closeSync(file);
   }
 }
+
+const asJson = (value: unknown): Uint8Array => Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
 
 /** `ekms request`: what was asked for and takes others. */
 export function requestCommands(

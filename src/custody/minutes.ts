@@ -1,4 +1,4 @@
-import { PDFDocument, StandardFonts } from 'pdf-lib';
+import { type PrintedLine, printedPages } from '../codec/printed-pages.js';
 import { base64url, sha256 } from '../foundation/index.js';
 import type { CustodyPackage } from '../tokens/index.js';
 
@@ -26,41 +26,11 @@ export function minutesStatement({ appliance, token, custody }: MinutesFacts, pd
 }
 
 /** A4 pages to be read aloud, signed by those present, and kept with the shares. */
-export async function minutesPdf(facts: MinutesFacts): Promise<Uint8Array> {
-  const pdf = await PDFDocument.create();
-  pdf.setTitle('Minutes of the key ceremony');
-  pdf.setCreator('EKMS');
-  const [text, bold, code] = [
-    await pdf.embedFont(StandardFonts.Helvetica),
-    await pdf.embedFont(StandardFonts.HelveticaBold),
-    await pdf.embedFont(StandardFonts.Courier),
-  ];
-  let page = pdf.addPage([595, 842]);
-  let y = 780;
-  const put = (line: string, font = text, size = 10) => {
-    if (y < 60) {
-      page = pdf.addPage([595, 842]);
-      y = 780;
-    }
-    page.drawText(printable(line), { x: 56, y, font, size });
-    y -= size + 5;
-  };
-  for (const { line, style } of minutesLines(facts)) {
-    if (style === 'title') put(line, bold, 16);
-    else if (style === 'head') {
-      y -= 8;
-      put(line, bold, 11);
-    } else put(line, style === 'code' ? code : text, style === 'code' ? 8 : 10);
-  }
-  return pdf.save();
+export function minutesPdf(facts: MinutesFacts): Promise<Uint8Array> {
+  return printedPages('Minutes of the key ceremony', minutesLines(facts));
 }
 
-interface Line {
-  line: string;
-  style?: 'title' | 'head' | 'code';
-}
-
-function minutesLines({ appliance, token, present, custody, steps }: MinutesFacts): Line[] {
+function minutesLines({ appliance, token, present, custody, steps }: MinutesFacts): PrintedLine[] {
   const fingerprint = (bytes: Uint8Array) =>
     (
       sha256(bytes)
@@ -74,21 +44,24 @@ function minutesLines({ appliance, token, present, custody, steps }: MinutesFact
     { line: `Ceremony ${custody.ceremony.toString('hex')}`, style: 'code' },
     { line: 'Custodians', style: 'head' },
     { line: `Any ${custody.threshold} of ${custody.shares.length} shares open the backups and make the token again. Fewer say nothing.` },
-    ...custody.shares.flatMap(({ name, recipient, digest }, index): Line[] => [
+    ...custody.shares.flatMap(({ name, recipient, digest }, index): PrintedLine[] => [
       { line: `${index + 1}. ${name}${recipient === 'paper' ? ', on paper' : ''}` },
       { line: `   sealed to ${recipient}`, style: 'code' },
       { line: `   share ${digest.toString('hex')}`, style: 'code' },
     ]),
     { line: 'Keys made', style: 'head' },
-    ...custody.keys.map(({ label, kind }): Line => ({ line: `${label} (${kind})`, style: 'code' })),
+    ...custody.keys.map(({ label, kind }): PrintedLine => ({ line: `${label} (${kind})`, style: 'code' })),
     { line: 'Certificates, SHA-256', style: 'head' },
-    ...Object.entries(custody.certificates).flatMap(([name, der]): Line[] => [{ line: name }, { line: fingerprint(der), style: 'code' }]),
+    ...Object.entries(custody.certificates).flatMap(([name, der]): PrintedLine[] => [
+      { line: name },
+      { line: fingerprint(der), style: 'code' },
+    ]),
     { line: 'Steps', style: 'head' },
-    ...steps.map(({ time, done }): Line => ({ line: `${time}  ${done}` })),
+    ...steps.map(({ time, done }): PrintedLine => ({ line: `${time}  ${done}` })),
     { line: 'Present', style: 'head' },
-    ...(present.length > 0 ? present : ['']).flatMap((name): Line[] => [{ line: '' }, { line: `${name}  ______________________________` }]),
+    ...(present.length > 0 ? present : ['']).flatMap((name): PrintedLine[] => [
+      { line: '' },
+      { line: `${name}  ______________________________` },
+    ]),
   ];
 }
-
-/** The standard fonts know Windows-1252 only; what a name has beyond that is told as a question mark here, and as it is in the statement. */
-const printable = (line: string): string => line.replaceAll(/[^\x20-\x7e\u00a0-\u00ff]/g, '?');

@@ -115,6 +115,7 @@ export const ACTIONS = {
   'request.perform': { facts: { act: word, hash: digest } },
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
+  'audit.evidence': { facts: { manifest: digest, entries: count } },
   'audit.report': { facts: { report: word, rows: count } },
   'forward.fail': { facts: { sink: word } },
   'forward.resume': { facts: { sink: word } },

@@ -30,6 +30,10 @@ export const SEARCH_QUESTION = {
     .meta({ description: `Entries wanted; ${PAGE.usual} unless said, at most ${PAGE.most}.` }),
 } as const;
 
+const { before: _before, count: _count, ...FILTER } = SEARCH_QUESTION;
+/** The same without pages: all that fits. */
+export const FILTER_QUESTION = FILTER;
+
 export const searchQuestion = z.strictObject(SEARCH_QUESTION).transform(({ address, from, to, before, count, ...rest }) => ({
   filter: {
     ...rest,
