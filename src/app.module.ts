@@ -31,6 +31,7 @@ import {
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import { ActDesk } from './commands/act-desk.js';
 import { ActsController } from './commands/acts.controller.js';
+import { RecoveriesController, RecoveryCases } from './custody/index.js';
 import {
   Announcements,
   DeviceRegistry,
@@ -49,6 +50,7 @@ import { StaffController, StaffDoors } from './staff/index.js';
 /** Every door of the interface; the OpenAPI document is made of them. */
 export const CONTROLLERS: readonly Type[] = [
   KeysController,
+  RecoveriesController,
   EnrolmentsController,
   FreezesController,
   DevicesController,
@@ -76,6 +78,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
     controllers: [...CONTROLLERS],
     providers: [
       { provide: KeyVault, useValue: house.vault },
+      { provide: RecoveryCases, useValue: house.recoveries },
       { provide: EnrolmentDesk, useValue: house.desk },
       { provide: Announcements, useValue: house.announcements },
       { provide: DeviceRegistry, useValue: house.registry },

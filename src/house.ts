@@ -54,7 +54,7 @@ import {
   RevocationLists,
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
-import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryCases } from './custody/index.js';
+import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryAgentRegister, RecoveryCases } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { base64url, type Clock, type Json, type Storage, SystemClock, sha256 } from './foundation/index.js';
@@ -94,6 +94,7 @@ export interface House {
   backups: Backups;
   second: SecondPlace;
   recoveries: RecoveryCases;
+  recoveryAgents: RecoveryAgentRegister;
   rotation: KekRotation;
   apps: AppCredentials;
   employees: Employees;
@@ -366,6 +367,7 @@ async function joinRooms(
   const networks = new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver()));
   networks.follow(() => sites.follow(networks.policy.document.networks));
   const isolation = new IsolationGuard(surroundings ?? new ThisMachine(), () => networks.policy, log);
+  const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   return {
     configuration,
     clock,
@@ -389,7 +391,8 @@ async function joinRooms(
     authorities,
     second,
     rotation: new KekRotation({ storage, audit, token, clock, second, backups, root }),
-    recoveries: new RecoveryCases({ ...log, token, employees, mail, clock }),
+    recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
+    recoveryAgents,
     backups,
     apps,
     employees,

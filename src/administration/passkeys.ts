@@ -1,10 +1,11 @@
-import { randomBytes } from 'node:crypto';
+import { createPublicKey, randomBytes } from 'node:crypto';
 import {
   generateAuthenticationOptions,
   generateRegistrationOptions,
   verifyAuthenticationResponse,
   verifyRegistrationResponse,
 } from '@simplewebauthn/server';
+import { cose, decodeCredentialPublicKey } from '@simplewebauthn/server/helpers';
 import { z } from 'zod';
 import { type Origins, type Request, type RowSeal } from '../access/index.js';
 import { base64url, type Clock, Fault, fromBase64, type Reader, type Storage, sha256, type Unit } from '../foundation/index.js';
@@ -282,6 +283,14 @@ export class Passkeys {
     return rows.filter((row) => this.#genuine(row)).map(passkeyOf);
   }
 
+  /** SubjectPublicKeyInfo, DER, of what is stored as COSE. */
+  publicKeyOf({ publicKey }: Passkey): Buffer {
+    const key = decodeCredentialPublicKey(new Uint8Array(publicKey));
+    const jwk = jwkOf(key);
+    if (!jwk) throw new Fault('malformed', 'passkey-refused', 'the key of this passkey is of no kind that is known here');
+    return createPublicKey({ key: jwk, format: 'jwk' }).export({ format: 'der', type: 'spki' });
+  }
+
   async remove(unit: Unit, id: string): Promise<void> {
     await unit.run('DELETE FROM passkeys WHERE id = ?', [id]);
   }
@@ -370,3 +379,13 @@ const passkeyOf = (row: PasskeyRow): Passkey => ({
   counter: row.counter,
   used: row.used,
 });
+
+/** RFC 9053 §7 in the words of RFC 7518 and RFC 8037, for the algorithms that are taken here. */
+function jwkOf(key: cose.COSEPublicKey): Record<string, string> | undefined {
+  const text = (bytes: Uint8Array | undefined) => base64url(bytes ?? new Uint8Array());
+  if (cose.isCOSEPublicKeyEC2(key))
+    return { kty: 'EC', crv: 'P-256', x: text(key.get(cose.COSEKEYS.x)), y: text(key.get(cose.COSEKEYS.y)) };
+  if (cose.isCOSEPublicKeyOKP(key)) return { kty: 'OKP', crv: 'Ed25519', x: text(key.get(cose.COSEKEYS.x)) };
+  if (cose.isCOSEPublicKeyRSA(key)) return { kty: 'RSA', n: text(key.get(cose.COSEKEYS.n)), e: text(key.get(cose.COSEKEYS.e)) };
+  return undefined;
+}

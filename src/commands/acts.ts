@@ -1,7 +1,5 @@
 import { z } from 'zod';
-import { Fault, parseAddress } from '../foundation/index.js';
-import type { House } from '../house.js';
-import { RECOVERY_REASONS } from '../tokens/index.js';
+import { parseAddress } from '../foundation/index.js';
 import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
 import { AUDIT_ACTS } from './audit-acts.js';
@@ -9,20 +7,16 @@ import { BREAK_GLASS_ACTS } from './break-glass-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
+import { employeeOf } from './employee-of.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
 import { REGISTRATION_ACTS } from './registration-acts.js';
+import { RECOVERY_ACTS } from './recovery-acts.js';
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
 const id = z.string().max(64);
 const nothing = z.strictObject({});
-
-async function employeeOf(house: House, text: string): Promise<string> {
-  const binding = await house.employees.bindingOf(parseAddress(text).key);
-  if (!binding) throw new Fault('not-found', 'binding-unknown', `${text} is not bound to anybody here`);
-  return binding.sealed.record.employee;
-}
 
 /** The one table of operator acts. The control socket, the command line and the administration listener all go by it. */
 export const ACTS = {
@@ -139,42 +133,7 @@ export const ACTS = {
   'kek.rotate': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.rotate(by) }),
   'kek.status': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: (house) => house.rotation.status() }),
   'kek.retire': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.retire(by) }),
-  'recovery.file': act({
-    args: z.strictObject({
-      address,
-      device: id,
-      reason: z.enum(RECOVERY_REASONS),
-      reference: z.string().max(80),
-      days: z.int(),
-      keys: z.array(id).max(200).optional(),
-      message: z.string().max(50).optional(),
-    }),
-    roles: ['recovery-agent'],
-    perform: async (house, { address: whose, ...ask }, by) =>
-      house.recoveries.file({ ...ask, employee: await employeeOf(house, whose) }, by),
-  }),
-  // Not 'two-persons' by itself: the token process demands the agents' own signatures, whoever asks.
-  'recovery.approve': act({
-    args: z.strictObject({ case: id, agent: z.string().max(80), signature: z.string().max(2_000) }),
-    roles: ['recovery-agent'],
-    perform: (house, { case: of, agent, signature }, by) => house.recoveries.approve(of, agent, Buffer.from(signature, 'base64'), by),
-  }),
-  'recovery.release': act({
-    args: z.strictObject({
-      case: id,
-      mail: z
-        .strictObject({
-          scheme: z.enum(['rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256']),
-          encryptedKey: z.string().max(2_000),
-          length: z.union([z.literal(16), z.literal(24), z.literal(32)]),
-        })
-        .optional(),
-    }),
-    roles: ['recovery-agent'],
-    perform: (house, { case: of, mail }, by) =>
-      house.recoveries.release(of, mail && { ...mail, encryptedKey: Buffer.from(mail.encryptedKey, 'base64') }, by),
-  }),
-  'recovery.list': act({ args: nothing, roles: ['recovery-agent', 'auditor'], perform: (house) => house.recoveries.list() }),
+  ...RECOVERY_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

@@ -48,6 +48,9 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'raise-binding':
       await house.employees.settleRaise(id);
       break;
+    case 'raise-agents':
+      await house.recoveryAgents.settleRaise();
+      break;
     case 'change-key':
       await house.vault.settleChange(id);
       break;

@@ -1,39 +1,58 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-
+import { RECOVERY_REASONS } from '../tokens/index.js';
+import { parseAgent } from './ceremony.js';
 import type { CommandParts } from './command-parts.js';
 
-/** Recovery of a person's keys, by the agents whom the ceremony named. */
+interface FileOptions {
+  device: string;
+  reason: string;
+  reference: string;
+  days: number;
+  from?: number;
+  to?: number;
+  message?: string;
+  quietUntil?: number;
+  output: string;
+}
+
+/** Recovery of a person's keys, by the recovery agents; and who those are. */
 export function recoveryCommands(ekms: Command, { print, act, does }: Pick<CommandParts, 'print' | 'act' | 'does'>): void {
-  const recovery = ekms.command('recovery').description('recovery of a person’s keys, approved by several agents with their own keys');
+  const recovery = ekms
+    .command('recovery')
+    .description('recovery of a person’s keys, approved by several agents with their own keys or passkeys');
   recovery
-    .command('file <address>')
-    .description('ask for the keys of the person with this address; writes what the agents sign')
+    .command('file <who>')
+    .description('ask for the keys of the person with this address or employee id; writes what the agents sign')
     .requiredOption('--device <id>', 'enrolled device that the keys are sealed to')
-    .addOption(new Option('--reason <code>').choices(['departed', 'deceased', 'lost-devices', 'continuity', 'legal']).makeOptionMandatory())
+    .addOption(new Option('--reason <code>').choices([...RECOVERY_REASONS]).makeOptionMandatory())
     .option('--reference <text>', 'file number or the like', '')
-    .option('--days <n>', 'how long the case stays open', (text) => whole(text), 7)
-    .option('--message <digest>', 'one message only: SHA-256, base64url, of its encrypted key')
+    .option('--days <n>', 'how long the case stays open', whole, 7)
+    .option('--from <date>', 'only keys with a certificate that was valid on or after this day (YYYY-MM-DD)', day)
+    .option('--to <date>', 'only keys with a certificate that was valid before the end of this day', day)
+    .option('--message <file>', 'one mail only: the file that "mesign recover message MAIL" prints')
+    .option('--quiet-until <date>', 'the person is told on this day, not at once; the agents sign this too', day)
     .requiredOption('-o, --output <file>', 'what each agent signs')
-    .action(
-      async (
-        address: string,
-        { output, ...ask }: { output: string; device: string; reason: string; reference: string; days: number; message?: string },
-      ) => {
-        const filed = (await act('recovery.file', { address, ...ask })) as { case: string; sign: string; quorum: number; request: object }; // FiledCase
-        writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
-        print({ case: filed.case, quorum: filed.quorum, request: filed.request });
-        console.error(`each agent reads ${output} and signs it: openssl dgst -sha256 -sign KEY.pem -out SIGNATURE ${output}`);
-      },
-    );
+    .action(async (who: string, { output, from, to, message, ...ask }: FileOptions) => {
+      const period = from === undefined && to === undefined ? {} : { period: { from: from ?? 0, to: (to ?? Date.now()) + DAY } };
+      const one = message === undefined ? {} : { message: JSON.parse(readFileSync(message, 'utf8')) as unknown };
+      const filed = (await act('recovery.file', { address: who, ...ask, ...period, ...one })) as {
+        case: string;
+        sign: string;
+        quorum: number;
+        request: object;
+      }; // FiledCase
+      writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
+      print({ case: filed.case, quorum: filed.quorum, request: filed.request });
+      console.error(howToSign(output));
+    });
   recovery
     .command('approve <case>')
+    .description('bring an agent’s signature by a key of their own; with a passkey they approve at the administration pages')
     .requiredOption('--agent <name>')
     .requiredOption('--signature <file>')
-    .action((of: string, { agent, signature }: { agent: string; signature: string }) =>
-      does('recovery.approve')({ case: of, agent, signature: readFileSync(signature).toString('base64') }),
-    );
+    .action((of: string, given: { agent: string; signature: string }) => does('recovery.approve')({ case: of, by: signatureOf(given) }));
   recovery
     .command('release <case>')
     .description('have the token seal the keys to the device of the case: CMS for its delivery key, one file a key')
@@ -44,10 +63,60 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
         writeFileSync(join(output, `${key}.p7m`), Buffer.from(delivery, 'base64'), { flag: 'wx', mode: 0o600 });
       print(`${released.length} keys are in ${output}, each for that device only`);
     });
-  recovery.command('list').action(() => does('recovery.list')({}));
+  recovery
+    .command('list')
+    .description('agents, cases and what waits for signatures')
+    .action(() => does('recovery.list')({}));
+  const agents = recovery.command('agents').description('who approves recoveries');
+  agents
+    .command('file')
+    .description('draw up another list of agents, which a quorum of those in force must sign')
+    .requiredOption(
+      '--agent <who...>',
+      'NAME=PUBLIC-KEY-FILE (PEM), or NAME=passkey:ADDRESS for the passkeys of an administrator; each name may have several',
+    )
+    .requiredOption('--quorum <n>', 'how many of them must agree', whole)
+    .requiredOption('-o, --output <file>', 'what each agent in force signs')
+    .action(async ({ agent, quorum, output }: { agent: string[]; quorum: number; output: string }) => {
+      const filed = (await act('agents.file', { quorum, agents: agent.map(namedAgent) })) as {
+        appointment: string;
+        sign: string;
+        quorum: number;
+      }; // FiledAppointment
+      writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
+      print({ list: filed.appointment, quorum: filed.quorum });
+      console.error(howToSign(output));
+    });
+  agents
+    .command('approve <list>')
+    .description('bring an agent’s signature over a list of agents; with the last that is needed it is in force')
+    .requiredOption('--agent <name>')
+    .requiredOption('--signature <file>')
+    .action((list: string, given: { agent: string; signature: string }) => does('agents.approve')({ list, by: signatureOf(given) }));
+}
+
+const DAY = 86_400_000;
+
+const howToSign = (file: string) =>
+  `each agent reads ${file} and signs it: openssl dgst -sha256 -sign KEY.pem -out SIGNATURE ${file}\nor, with a passkey, approves it at the administration pages`;
+const signatureOf = ({ agent, signature }: { agent: string; signature: string }) => ({
+  agent,
+  signature: readFileSync(signature).toString('base64'),
+});
+
+function namedAgent(text: string): object {
+  const [, name = '', address = ''] = /^([^=]+)=passkey:(.+)$/s.exec(text) ?? [];
+  return name === '' ? parseAgent(text) : { name, administrator: address };
 }
 
 function whole(text: string): number {
   if (!/^\d{1,2}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.');
   return Number(text);
+}
+
+/** Milliseconds since 1970 at the beginning of a day, UTC. */
+function day(text: string): number {
+  const time = /^\d{4}-\d\d-\d\d$/.test(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
+  if (Number.isNaN(time)) throw new InvalidArgumentError('It is not a day (YYYY-MM-DD).');
+  return time;
 }

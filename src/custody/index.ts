@@ -9,5 +9,7 @@ export { type FromTail, takeFromTail } from './from-tail.js';
 export { KekRotation, type RotationStatus } from './kek-rotation.js';
 export { holdAgainst, type KnownLog, readKnownLog } from './known-log.js';
 export { type MinutesFacts, minutesPdf, minutesStatement } from './minutes.js';
+export { RecoveriesController } from './recoveries.controller.js';
+export { type NamedAgent, RecoveryAgentRegister } from './recovery-agents.js';
 export { type RecoveryAsk, RecoveryCases } from './recovery-cases.js';
 export { verifyStatement } from './statement.js';

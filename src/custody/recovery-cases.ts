@@ -1,4 +1,4 @@
-import type { Employees } from '../access/index.js';
+import type { DeviceActor, Employees } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -8,23 +8,28 @@ import {
   newId,
   orRefused,
   type Reader,
+  type Receipt,
   type Storage,
 } from '../foundation/index.js';
-import { KeyStore } from '../keys/index.js';
+import { type KeyCertificates, KeyStore, type RemoteDecryption } from '../keys/index.js';
 import type { Mailer } from '../mail/index.js';
 import {
   isApproval,
-  parsePackage,
+  type OaepHash,
   RECOVERY_DAYS,
+  type RecoveryApproval,
   type RecoveryRequest,
   recoveryBytes,
   recoveryDigest,
   recoveryRequest,
   type Token,
-  type TransportScheme,
 } from '../tokens/index.js';
+import type { RecoveryAgentRegister } from './recovery-agents.js';
+import { sign, signaturesOf } from './recovery-signatures.js';
 
 const DAY = 86_400_000;
+/** Longest time in days that the person may be left unaware, if a quorum signs that. */
+const QUIET_DAYS = 366;
 
 export interface RecoveryAsk {
   /** Whose keys. */
@@ -37,8 +42,12 @@ export interface RecoveryAsk {
   days: number;
   /** Of which keys; without it, of all that are not destroyed. */
   keys?: readonly string[] | undefined;
-  /** SHA-256 (base64url) of the encrypted key of the one mail that is to be opened. */
-  message?: string | undefined;
+  /** Only keys with a certificate that was valid at some time in here; ms since 1970. */
+  period?: { from: number; to: number } | undefined;
+  /** The one mail that is to be opened: its recipients by certificate serial (hexadecimal), each with SHA-256 (base64url) of their encrypted key. */
+  message?: readonly { serial: string; digest: string }[] | undefined;
+  /** Milliseconds since 1970: the person hears of it then, not at once. */
+  quietUntil?: number | undefined;
 }
 
 export interface FiledCase {
@@ -49,50 +58,69 @@ export interface FiledCase {
   quorum: number;
 }
 
+/** A case as the device that its keys are sealed to sees it. */
+export interface OpenCase {
+  case: string;
+  expires: number;
+  /** SHA-256 of the encrypted key of the one mail that it is about. */
+  message: string | null;
+  approvals: number;
+  quorum: number;
+  /** Certificates: PEM leaves, newest first, then the issuing authority. */
+  keys: { id: string; suite: string; state: string; certificates: string[] }[];
+}
+
+/** What one release gives: a person's key as CMS for the device, or the content key of one mail under RSA-OAEP. */
+export type Recovered = { delivery: Buffer } | { wrapped: Buffer; hash: OaepHash };
+
 interface CaseRow {
   id: string;
   request: string;
 }
 
+interface Parts {
+  storage: Storage;
+  audit: AuditLog;
+  token: Token;
+  employees: Employees;
+  certificates: KeyCertificates;
+  agents: RecoveryAgentRegister;
+  mail: Mailer;
+  clock: Clock;
+}
+
 /**
- * Recovery of a person's keys by several people (docs/formats/recovery.md): filed with reason and scope, approved by signatures of the agents whom the
- * ceremony named, released by the token to one device, which verifies every signature itself. Each step is an entry, and the person is told.
+ * Recovery of a person's keys by several people (docs/formats/recovery.md): filed with reason and scope, approved by signatures of the recovery agents,
+ * released by the token to one device, which verifies every signature itself. Each step is an entry, and the person is told.
  */
 export class RecoveryCases {
   readonly #keys = new KeyStore();
 
-  constructor(
-    private readonly parts: { storage: Storage; audit: AuditLog; token: Token; employees: Employees; mail: Mailer; clock: Clock },
-  ) {}
+  constructor(private readonly parts: Parts) {}
 
   async file(ask: RecoveryAsk, by: AuditActor): Promise<FiledCase> {
-    const { storage, audit, clock } = this.parts;
+    const { storage, audit, clock, agents } = this.parts;
     const event = { action: 'recovery.file', actor: by, employee: ask.employee, device: ask.device } as const;
     return orRefused({ storage, audit }, event, async () => {
-      const { quorum } = await this.#agents();
+      const { quorum } = (await agents.inForce()).agents;
+      const now = clock.now().getTime();
       if (ask.days < 1 || ask.days > RECOVERY_DAYS)
         throw new Fault('malformed', 'recovery-malformed', `a recovery case lasts 1 to ${RECOVERY_DAYS} days`);
+      if (ask.quietUntil !== undefined && !(ask.quietUntil > now && ask.quietUntil <= now + QUIET_DAYS * DAY))
+        throw new Fault('malformed', 'recovery-malformed', `the person is told within ${QUIET_DAYS} days, and not before now`);
       const device = await storage.one<{ state: string }>('SELECT state FROM devices WHERE id = ?', [ask.device]);
       if (device?.state !== 'active')
         throw new Fault('not-found', 'device-unknown', 'keys are sealed to an enrolled device that is active; there is none of this id');
-      const all = await storage.all<{ id: string }>(
-        "SELECT id FROM keys WHERE employee = ? AND state <> 'destroyed' ORDER BY created, id",
-        [ask.employee],
-      );
-      const keys = ask.keys ?? all.map(({ id }) => id);
-      if (keys.length === 0 || keys.some((key) => !all.some(({ id }) => id === key)))
-        throw new Fault('not-found', 'key-unknown', 'this person has no such key');
-      const now = clock.now().getTime();
       const known = recoveryRequest.safeParse({
         v: 1,
         case: newId(),
         employee: ask.employee,
-        keys,
+        ...(await this.#scope(ask)),
         device: ask.device,
         reason: ask.reason,
         reference: ask.reference,
         expires: now + ask.days * DAY,
-        ...(ask.message === undefined ? {} : { message: ask.message }),
+        ...(ask.quietUntil === undefined ? {} : { quietUntil: ask.quietUntil }),
       });
       if (!known.success)
         throw new Fault('malformed', 'recovery-malformed', `${known.error.issues[0]?.path.join('.')}: ${known.error.issues[0]?.message}`);
@@ -110,7 +138,10 @@ export class RecoveryCases {
           ...event,
           outcome: 'done',
           subject: request.case,
-          facts: { request: digestOf(request), reason: request.reason, keys: keys.length, message: request.message !== undefined },
+          facts: {
+            ...{ request: digestOf(request), reason: request.reason, keys: request.keys.length },
+            ...{ message: request.message !== undefined, quiet: request.quietUntil !== undefined },
+          },
         });
       });
       return { case: request.case, sign: recoveryBytes(request).toString('base64'), request, quorum };
@@ -118,23 +149,18 @@ export class RecoveryCases {
   }
 
   /** Takes one agent's signature. Throws `approval-invalid`, `recovery-expired`. The token looks at it again when it releases. */
-  async approve(id: string, agent: string, signature: Buffer, by: AuditActor): Promise<{ approvals: number; quorum: number }> {
+  async approve(id: string, approval: RecoveryApproval, by: AuditActor): Promise<{ approvals: number; quorum: number }> {
     const { storage, audit, clock } = this.parts;
     const event = { action: 'recovery.approve', actor: by, subject: id } as const;
     return orRefused({ storage, audit }, event, async () => {
       const request = await this.#case(storage, id);
-      const agents = await this.#agents();
+      const { agents } = await this.parts.agents.inForce();
       if (request.expires <= clock.now().getTime())
         throw new Fault('gone', 'recovery-expired', 'the time of this recovery case is over: file it anew');
-      if (!isApproval(request, { agent, signature }, agents))
+      if (!isApproval(recoveryBytes(request), approval, agents))
         throw new Fault('forbidden', 'approval-invalid', 'this is not the signature of that recovery agent over this request');
       const approvals = await storage.write(async (unit) => {
-        await unit.run(
-          'INSERT INTO recovery_approvals (recovery, agent, signature, time) VALUES (?, ?, ?, ?) ON CONFLICT (recovery, agent) DO UPDATE SET signature = excluded.signature',
-          [id, agent, signature, clock.now().getTime()],
-        );
-        const row = await unit.one<{ n: number }>('SELECT COUNT(*) AS "n" FROM recovery_approvals WHERE recovery = ?', [id]);
-        const count = Number(row?.n ?? 0);
+        const count = await sign(unit, id, approval, clock.now().getTime());
         await audit.append(unit, {
           ...event,
           outcome: 'done',
@@ -148,73 +174,152 @@ export class RecoveryCases {
     });
   }
 
-  /** Has the token seal what the case names to its device. The person is told by mail, in the unit that keeps the entries. */
-  async release(
-    id: string,
-    mail: { scheme: TransportScheme; encryptedKey: Buffer; length: 16 | 24 | 32 } | undefined,
-    by: AuditActor,
-  ): Promise<{ key: string; delivery: string }[]> {
-    const { storage, audit, token } = this.parts;
+  /** Has the token seal all that the case names to its device. */
+  async release(id: string, mail: RemoteDecryption | undefined, by: AuditActor): Promise<({ key: string } & Recovered)[]> {
+    const { storage, audit } = this.parts;
     return orRefused({ storage, audit }, { action: 'recovery.release', actor: by, subject: id }, async () => {
       const request = await this.#case(storage, id);
-      const approvals = await storage.all<{ agent: string; signature: Buffer }>(
-        'SELECT agent, signature FROM recovery_approvals WHERE recovery = ? ORDER BY agent',
-        [id],
-      );
-      const device = await this.#device(request.device);
-      const released: { key: string; delivery: string }[] = [];
-      for (const keyId of request.keys) {
-        const key = await this.#keys.find(storage, keyId);
-        if (!key) throw new Fault('not-found', 'key-unknown', 'a key of this case is gone');
-        const blob = { wrapped: key.wrapped, publicKey: key.publicKey };
-        const sealed = await token.recover({ request, approvals, key: key.sealed, blob, device, ...(mail ? { mail } : {}) });
-        released.push({ key: keyId, delivery: ('delivery' in sealed ? sealed.delivery : sealed.encryptedKey).toString('base64') });
-      }
-      const notices = await this.#notices(request);
-      await storage.write(async (unit) => {
-        for (const { key } of released)
-          await audit.append(unit, {
-            action: 'recovery.release',
-            outcome: 'done',
-            actor: by,
-            employee: request.employee,
-            device: request.device,
-            key,
-            subject: id,
-            facts: { request: digestOf(request), message: request.message !== undefined },
-          });
-        for (const notice of notices) await this.parts.mail.enqueue(unit, notice);
-      });
-      return released;
+      return (await this.#release(request, request.keys, mail, { actor: by })).map(({ receipt: _, ...one }) => one);
     });
   }
 
-  async list(): Promise<{ case: string; request: RecoveryRequest; approvals: string[] }[]> {
-    const { storage } = this.parts;
-    const rows = await storage.all<CaseRow>('SELECT id, request FROM recovery_cases ORDER BY created DESC, id LIMIT 200');
-    const signed = await storage.all<{ recovery: string; agent: string }>('SELECT recovery, agent FROM recovery_approvals ORDER BY agent');
-    return rows.map((row) => ({
-      case: row.id,
-      request: requestOf(row),
-      approvals: signed.filter(({ recovery }) => recovery === row.id).map(({ agent }) => agent),
-    }));
+  /** One key of a case, or its one mail's content key, for the device that the case names and that asks. Throws `recovery-unknown` for any other. */
+  async open(actor: DeviceActor, id: string, key: string, mail: RemoteDecryption | undefined): Promise<Recovered & { receipt: Receipt }> {
+    const { storage, audit } = this.parts;
+    const { request: asked } = actor;
+    const from = { actor: { kind: 'device', id: actor.id }, request: asked.id, personal: { network: asked.network } } as const;
+    return orRefused({ storage, audit }, { action: 'recovery.release', ...from, device: actor.id, subject: id }, async () => {
+      const request = await this.#case(storage, id);
+      if (request.device !== actor.id || !request.keys.includes(key)) throw unknown();
+      const [one] = await this.#release(request, [key], mail, from);
+      if (!one) throw unknown();
+      return one;
+    });
   }
 
-  async #agents() {
-    const text = await this.parts.token.custody();
-    const recovery = text === null ? undefined : parsePackage(text).package.recovery;
-    if (!recovery)
-      throw new Fault(
-        'forbidden',
-        'no-recovery-agents',
-        'no recovery agents were named at the ceremony of this token: nobody can approve a recovery',
-      );
-    return recovery;
+  /** Cases for this device whose time is not over, newest first. */
+  async ofDevice(actor: DeviceActor): Promise<OpenCase[]> {
+    const { storage, clock, certificates } = this.parts;
+    const rows = await storage.all<CaseRow>(
+      'SELECT id, request FROM recovery_cases WHERE device = ? AND expires > ? ORDER BY created DESC, id LIMIT 50',
+      [actor.id, clock.now().getTime()],
+    );
+    if (rows.length === 0) return [];
+    const { agents } = await this.parts.agents.inForce();
+    return Promise.all(
+      rows.map(async (row) => {
+        const request = requestOf(row);
+        const chains = await certificates.ofEmployee(request.employee);
+        const keys = await Promise.all(request.keys.map((key) => this.#keys.find(storage, key)));
+        return {
+          ...{ case: row.id, expires: request.expires, message: request.message ?? null, quorum: agents.quorum },
+          approvals: (await signaturesOf(storage, row.id)).length,
+          keys: keys.flatMap((key) => {
+            if (!key) return [];
+            const { id, suite, state } = key.sealed.record;
+            return [{ id, suite, state, certificates: chains.get(id) ?? [] }];
+          }),
+        };
+      }),
+    );
+  }
+
+  async list(): Promise<{ case: string; request: RecoveryRequest; challenge: string; approvals: string[] }[]> {
+    const { storage } = this.parts;
+    const rows = await storage.all<CaseRow>('SELECT id, request FROM recovery_cases ORDER BY created DESC, id LIMIT 200');
+    return Promise.all(
+      rows.map(async (row) => ({
+        case: row.id,
+        request: requestOf(row),
+        challenge: digestOf(requestOf(row)),
+        approvals: (await signaturesOf(storage, row.id)).map(({ agent }) => agent),
+      })),
+    );
+  }
+
+  /** The keys that are asked for, and the digest of the one mail. */
+  async #scope(ask: RecoveryAsk): Promise<{ keys: string[]; message?: string }> {
+    const { storage } = this.parts;
+    const all = await storage.all<{ id: string }>("SELECT id FROM keys WHERE employee = ? AND state <> 'destroyed' ORDER BY created, id", [
+      ask.employee,
+    ]);
+    if (ask.message) {
+      for (const { serial, digest } of ask.message) {
+        const row = await storage.one<{ key: string }>(
+          'SELECT subject_key AS "key" FROM certificates WHERE serial = ? AND employee = ? AND subject_key IS NOT NULL',
+          [serial, ask.employee],
+        );
+        if (row && all.some(({ id }) => id === row.key)) return { keys: [row.key], message: digest };
+      }
+      throw new Fault('not-found', 'key-unknown', 'none of the recipients that this mail names is a certificate of this person');
+    }
+    const within = ask.period && new Set(await this.#keysWithin(ask.employee, ask.period));
+    const keys = ask.keys ?? all.map(({ id }) => id).filter((id) => !within || within.has(id));
+    if (keys.length === 0 || keys.some((key) => !all.some(({ id }) => id === key)))
+      throw new Fault('not-found', 'key-unknown', 'this person has no such key');
+    return { keys: [...keys] };
+  }
+
+  async #keysWithin(employee: string, { from, to }: { from: number; to: number }): Promise<string[]> {
+    const rows = await this.parts.storage.all<{ key: string }>(
+      `SELECT DISTINCT subject_key AS "key" FROM certificates WHERE employee = ? AND subject_key IS NOT NULL AND not_before <= ? AND not_after >= ?
+       AND (revoked_at IS NULL OR revoked_at >= ?)`,
+      [employee, to, from, from],
+    );
+    return rows.map(({ key }) => key);
+  }
+
+  /** The person is told by mail in the unit that keeps the entries of the first release, or at the time that the agents signed. */
+  async #release(
+    request: RecoveryRequest,
+    keys: readonly string[],
+    mail: RemoteDecryption | undefined,
+    from: { actor: AuditActor; request?: string; personal?: { network: string } },
+  ): Promise<({ key: string; receipt: Receipt } & Recovered)[]> {
+    const { storage, audit, token, clock } = this.parts;
+    const approvals = await signaturesOf(storage, request.case);
+    const { sealed: agents } = await this.parts.agents.inForce();
+    const device = await this.#device(request.device);
+    const released: ({ key: string } & Recovered)[] = [];
+    for (const keyId of keys) {
+      const key = await this.#keys.find(storage, keyId);
+      if (!key) throw new Fault('not-found', 'key-unknown', 'a key of this case is gone');
+      const blob = { wrapped: key.wrapped, publicKey: key.publicKey };
+      const ask = { request, approvals, key: key.sealed, blob, device, ...(agents ? { agents } : {}), ...(mail ? { mail } : {}) };
+      const given = await token.recover(ask);
+      released.push({
+        key: keyId,
+        ...('delivery' in given ? { delivery: given.delivery } : { wrapped: given.encryptedKey, hash: given.oaepHash }),
+      });
+    }
+    const notices = await this.#notices(request);
+    return storage.write(async (unit) => {
+      const out = [];
+      for (const one of released) {
+        const receipt = await audit.append(unit, {
+          action: 'recovery.release',
+          outcome: 'done',
+          ...from,
+          employee: request.employee,
+          device: request.device,
+          key: one.key,
+          subject: request.case,
+          facts: { request: digestOf(request), message: request.message !== undefined },
+        });
+        out.push({ ...one, receipt });
+      }
+      const isFirst = await unit.run('UPDATE recovery_cases SET told = ? WHERE id = ? AND told IS NULL', [
+        clock.now().getTime(),
+        request.case,
+      ]);
+      if (isFirst) for (const notice of notices) await this.parts.mail.enqueue(unit, notice, request.quietUntil);
+      return out;
+    });
   }
 
   async #case(reader: Reader, id: string): Promise<RecoveryRequest> {
     const row = await reader.one<CaseRow>('SELECT id, request FROM recovery_cases WHERE id = ?', [id]);
-    if (!row) throw new Fault('not-found', 'recovery-unknown', 'there is no recovery case of this id');
+    if (!row) throw unknown();
     return requestOf(row);
   }
 
@@ -238,12 +343,13 @@ export class RecoveryCases {
           to: shown,
           subject: 'Your organisation recovered encryption keys of yours',
           text: `${what} recovered by the recovery agents of your organisation.\n\n  Case: ${request.case}\n  Reason: ${request.reason}\n  Time: ${clock.now().toISOString()}\n\nIf you do not know why, ask your data protection officer and name the case.\n`,
-          expires: clock.now().getTime() + 30 * DAY,
+          expires: Math.max(request.quietUntil ?? 0, clock.now().getTime()) + 30 * DAY,
         }),
       ),
     );
   }
 }
 
+const unknown = () => new Fault('not-found', 'recovery-unknown', 'there is no recovery case of this id');
 const requestOf = (row: CaseRow): RecoveryRequest => JSON.parse(row.request) as RecoveryRequest; // the token parses and verifies it; a changed one has no signatures
 const digestOf = (request: RecoveryRequest): string => base64url(recoveryDigest(request));

@@ -48,6 +48,9 @@ const BUDGET = {
 const NETWORK = { version: count, digest, origin: oneOf('file', 'act', 'rollback'), trial: flag } as const;
 const AUDIENCE = oneOf('administration', 'staff');
 
+/** A list of recovery agents: its digest, how many there are, how many are needed. */
+const AGENTS = { request: digest, version: count, agents: count, quorum: count } as const;
+
 export const ACTIONS = {
   'appliance.init': {},
   'appliance.start': {},
@@ -133,10 +136,19 @@ export const ACTIONS = {
   'kek.rotated': { facts: { kek: word } },
   'kek.destroy': { facts: { kek: word } },
   'recovery.file': {
-    facts: { request: digest, reason: oneOf('departed', 'deceased', 'lost-devices', 'continuity', 'legal'), keys: count, message: flag },
+    facts: {
+      request: digest,
+      reason: oneOf('departed', 'deceased', 'lost-devices', 'continuity', 'legal'),
+      keys: count,
+      message: flag,
+      quiet: flag,
+    },
   },
   'recovery.approve': { facts: { request: digest, approvals: count } },
   'recovery.release': { facts: { request: digest, message: flag } },
+  'agents.file': { facts: AGENTS },
+  'agents.approve': { facts: { request: digest, approvals: count } },
+  'agents.appoint': { facts: AGENTS },
   'backup.create': { facts: { bytes: count, digest, entries: count } },
   'appliance.restore': {
     facts: {

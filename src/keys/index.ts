@@ -3,5 +3,6 @@
 export { KeyStore, type StoredKey } from './key-store.js';
 export { type DeliveredKey, KeyCertificates, KeyVault, type RemoteDecryption } from './key-vault.js';
 export { KeysController } from './keys.controller.js';
+export { decryptionRequest, receipt } from './keys-shapes.js';
 export { type PoolSettings, ReadyPool } from './ready-pool.js';
 export { type GivenKey, OnePlace, SecondPlace } from './second-place.js';

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { shapes } from '../foundation/index.js';
 
 /** docs/formats/delivery.md as shapes: what is parsed, and what is promised. */
-const receipt = z
+export const receipt = z
   .object({ index: z.int().min(0), leaf: z.string().meta({ contentEncoding: 'base64url' }) })
   .meta({ id: 'Receipt', description: "Index and leaf hash of this very release in the appliance's log." });
 

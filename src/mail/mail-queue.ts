@@ -59,8 +59,8 @@ export class MailQueue extends Mailer {
     return { id, recipient: checked.to, kind: checked.kind, expires: checked.expires, sealed };
   }
 
-  override async enqueue(unit: Unit, mail: PreparedMail): Promise<void> {
-    await insertMail(unit, mail, this.#now());
+  override async enqueue(unit: Unit, mail: PreparedMail, notBefore = 0): Promise<void> {
+    await insertMail(unit, mail, this.#now(), notBefore);
     // The claim is a unit of its own behind the caller's in the one writer, so it finds the mail exactly if that was committed.
     if (this.#timer) void this.#work();
   }

@@ -24,10 +24,10 @@ export interface Due {
  * The table `mails`. `next_try` is when somebody has to look at a queued mail again: the next attempt, or the end of the claim that it is
  * under. The body of a settled mail is wiped.
  */
-export async function insertMail(unit: Unit, mail: PreparedMail, now: number): Promise<void> {
+export async function insertMail(unit: Unit, mail: PreparedMail, now: number, notBefore: number): Promise<void> {
   await unit.run(
     `INSERT INTO mails (id, recipient, kind, sealed, state, attempts, next_try, expires, created, error, claimed_until) VALUES (?, ?, ?, ?, 'queued', 0, ?, ?, ?, NULL, NULL)`,
-    [mail.id, mail.recipient, mail.kind, mail.sealed, now, mail.expires, now],
+    [mail.id, mail.recipient, mail.kind, mail.sealed, Math.max(now, notBefore), mail.expires, now],
   );
 }
 

@@ -1,7 +1,15 @@
 import type { Clock, Reader, Unit } from '../foundation/index.js';
 
 /** Kinds of acts that span database and token, and so can be cut in half by a crash. */
-export type IntentKind = 'raise-binding' | 'block-employee' | 'block-device' | 'enrol' | 'give-key' | 'change-key' | 'certify';
+export type IntentKind =
+  | 'raise-binding'
+  | 'raise-agents'
+  | 'block-employee'
+  | 'block-device'
+  | 'enrol'
+  | 'give-key'
+  | 'change-key'
+  | 'certify';
 
 export interface Intent {
   id: string;

@@ -10,6 +10,8 @@ export { pinPlace } from './pin-place.js';
 export { tokenSocket } from './process/settings-file.js';
 export { unseal } from './process/unseal.js';
 export {
+  AGENTS_ID,
+  type AgentsRecord,
   type BindingRecord,
   type EnrolmentRecord,
   type KeyMode,
@@ -21,9 +23,18 @@ export {
   type Sealed,
 } from './records.js';
 export {
+  type AgentList,
+  type Appointment,
+  agentList,
+  agentsOf,
+  applianceName,
+  appointment,
+  appointmentBytes,
   isApproval,
   RECOVERY_DAYS,
   RECOVERY_REASONS,
+  type RecoveryAgents,
+  type RecoveryApproval,
   type RecoveryRequest,
   recoveryBytes,
   recoveryDigest,

@@ -1,5 +1,6 @@
 import { canonicalJson, type Json } from '../foundation/index.js';
 import type { KeyKind } from './hsm.js';
+import type { AgentList } from './recovery.js';
 
 /**
  * What the token process seals with a MAC of its own (docs/formats/sealed-records.md), so that whoever writes the database gets nothing.
@@ -60,7 +61,18 @@ export interface EnrolmentRecord {
   expires: number;
 }
 
-export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord;
+/** Who may approve recoveries, since a quorum of those before appointed them; version 1 are those of the ceremony, who have no record. */
+export interface AgentsRecord {
+  type: 'agents';
+  id: typeof AGENTS_ID;
+  version: number;
+  list: AgentList;
+}
+
+/** There is one such list, so its name is its id. */
+export const AGENTS_ID = 'recovery-agents';
+
+export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord;
 
 export interface Sealed<R extends SealedRecord> {
   record: R;

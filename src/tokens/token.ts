@@ -1,7 +1,7 @@
 import type { Json } from '../foundation/index.js';
 import type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, TransportScheme } from './hsm.js';
-import type { BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
-import type { RecoveryRequest } from './recovery.js';
+import type { AgentsRecord, BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
+import type { Appointment, RecoveryApproval, RecoveryRequest } from './recovery.js';
 
 /** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
 export interface DeviceEvidence {
@@ -82,7 +82,7 @@ export abstract class Token {
   /** Seals an enrolment or an address binding. Version 1 needs nothing; a later one needs its predecessor. */
   abstract seal<R extends EnrolmentRecord | BindingRecord>(record: R, predecessor?: Sealed<R>): Promise<Sealed<R>>;
   /** From now on only this version or a later one is accepted, whatever database is put back. Call once the new version is committed. */
-  abstract raise(record: Sealed<KeyRecord | BindingRecord | EnrolmentRecord>): Promise<void>;
+  abstract raise(record: Sealed<KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord>): Promise<void>;
   /** Refuses every release to this device or employee (by id) from now on; kept outside the database. */
   abstract block(id: string): Promise<void>;
   abstract unblock(id: string): Promise<void>;
@@ -144,13 +144,23 @@ export abstract class Token {
   /** Destroys a former KEK. Code `kek-in-service` for the one in service, `kek-unknown`. */
   abstract destroyKek(kek: string): Promise<void>;
   /**
+   * Seals another list of recovery agents. Demands signatures of a quorum of those in force: of `before`, or without it of the ceremony. The list
+   * before counts until `raise`. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-foreign`, `record-stale`.
+   */
+  abstract appoint(ask: {
+    appointment: Appointment;
+    approvals: readonly RecoveryApproval[];
+    before?: Sealed<AgentsRecord>;
+  }): Promise<Sealed<AgentsRecord>>;
+  /**
    * A person's key for the device that an approved recovery case names, or with `mail` the content key of that one message. Demands signatures of
-   * a quorum of the ceremony's recovery agents over this very request. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-expired`,
+   * a quorum of the recovery agents in force over this very request: of `agents`, or without it of the ceremony. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-expired`,
    * `recovery-foreign`, and those of `release`.
    */
   abstract recover(ask: {
     request: RecoveryRequest;
-    approvals: readonly { agent: string; signature: Uint8Array }[];
+    approvals: readonly RecoveryApproval[];
+    agents?: Sealed<AgentsRecord>;
     key: Sealed<KeyRecord>;
     blob: { wrapped: Buffer; publicKey: Buffer };
     device: DeviceEvidence;

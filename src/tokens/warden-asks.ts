@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Fault, isId } from '../foundation/index.js';
-import { recoveryApproval, recoveryRequest } from './recovery.js';
+import { AGENTS_ID } from './records.js';
+import { agentList, appointment, recoveryApproval, recoveryRequest } from './recovery.js';
 import { STATEMENTS } from './token.js';
 
 /** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
@@ -52,6 +53,7 @@ const enrolment = z.strictObject({
   delivery: digest,
   expires: time,
 });
+const agents = z.strictObject({ type: z.literal('agents'), id: z.literal(AGENTS_ID), version, list: agentList });
 const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac: bytes });
 const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
@@ -73,7 +75,7 @@ const SHAPES = {
     record: z.discriminatedUnion('type', [binding, enrolment]),
     predecessor: sealed(z.discriminatedUnion('type', [binding, enrolment])).optional(),
   }),
-  raise: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, binding, enrolment])) }),
+  raise: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, binding, enrolment, agents])) }),
   release: z.strictObject({ key: sealed(key), blob, device }),
   decrypt: z.strictObject({
     key: sealed(key),
@@ -119,9 +121,15 @@ const SHAPES = {
     days,
   }),
   renew: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, pool])), blob }),
+  appoint: z.strictObject({
+    appointment,
+    approvals: z.array(recoveryApproval).max(48),
+    before: sealed(agents).optional(),
+  }),
   recover: z.strictObject({
     request: recoveryRequest,
-    approvals: z.array(recoveryApproval).max(16),
+    approvals: z.array(recoveryApproval).max(48),
+    agents: sealed(agents).optional(),
     key: sealed(key),
     blob,
     device,

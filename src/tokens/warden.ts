@@ -37,8 +37,17 @@ import {
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import type { Hsm, StoredPair } from './hsm.js';
 import { auditNoteKey } from './note-key.js';
-import { type KeyRecord, macInput, NEXT_KEY_STATE, READABLE, type Sealed, type SealedRecord } from './records.js';
-import { type RecoveryAgents, requireApproved } from './recovery.js';
+import {
+  AGENTS_ID,
+  type AgentsRecord,
+  type KeyRecord,
+  macInput,
+  NEXT_KEY_STATE,
+  READABLE,
+  type Sealed,
+  type SealedRecord,
+} from './records.js';
+import { agentsOf, applianceName, appointmentBytes, type RecoveryAgents, requireApproved, requireQuorum } from './recovery.js';
 import type { AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence, StatementKind } from './token.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
@@ -78,7 +87,8 @@ export class Warden {
     private readonly hsm: Hsm,
     private readonly authorities: AuthorityCertificates,
     private readonly clock: Clock,
-    private readonly agents?: RecoveryAgents | undefined,
+    /** Whom the ceremony named. */
+    private readonly ceremonyAgents?: RecoveryAgents | undefined,
   ) {
     this.#chain = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
     this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c: this.#chain })));
@@ -111,6 +121,8 @@ export class Warden {
         return verdict(await this.#issueCrl(ask.args));
       case 'renew':
         return this.#renew(ask.args);
+      case 'appoint':
+        return this.#appoint(ask.args);
       case 'recover':
         return this.#recover(ask.args);
       case 'attest':
@@ -239,13 +251,34 @@ export class Warden {
     return { claims, value: { delivery, signature } };
   }
 
+  /** The list in force: the latest that was appointed, which the journal knows, or the ceremony's where there was none. */
+  #agents(sealed?: Sealed<AgentsRecord>): { agents: RecoveryAgents | undefined; claim: Claim } {
+    const record = sealed && this.#genuine(sealed);
+    return {
+      agents: record ? agentsOf(record.list) : this.ceremonyAgents,
+      claim: { kind: 'version', id: AGENTS_ID, version: record?.version ?? 1 },
+    };
+  }
+
+  /** Other agents, or other keys of theirs: what a quorum of those in force signed, for this appliance and as the next version. */
+  #appoint({ appointment, approvals, before }: Asks['appoint']): Verdict {
+    const { agents, claim } = this.#agents(before);
+    requireQuorum(appointmentBytes(appointment), approvals, agents);
+    const { appliance, version, list } = appointment;
+    if (appliance !== applianceName(this.authorities.root)) throw forbidden('recovery-foreign', 'this list is for another appliance');
+    if (version !== (before?.record.version ?? 1) + 1)
+      throw new Fault('conflict', 'record-stale', 'this list does not follow the one in force: draw it up anew');
+    return verdict(this.#stamp({ type: 'agents', id: AGENTS_ID, version, list }), claim);
+  }
+
   /**
    * A person's key, or one mail's content key, for another's device: only with the signatures of a quorum of the agents whom the ceremony named,
    * over the very request that names key, device and end. What the API believes of the case counts for nothing here.
    */
   #recover(ask: Asks['recover']): Verdict {
     const { request, approvals, mail } = ask;
-    requireApproved(request, approvals, this.agents, this.clock.now());
+    const { agents, claim } = this.#agents(ask.agents);
+    requireApproved(request, approvals, agents, this.clock.now());
     const record = this.#genuine(ask.key);
     const device = this.#trusted(ask.device);
     if (device.device !== request.device) throw forbidden('recovery-foreign', 'this case was approved for another device');
@@ -256,6 +289,7 @@ export class Warden {
     if (record.state === 'destroyed') throw forbidden('key-not-deliverable', 'a destroyed key is not released');
     const pair = { ...ask.blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } };
     const claims: Claim[] = [
+      claim,
       { kind: 'version', id: record.id, version: record.version },
       { kind: 'open', id: device.device, code: 'device-blocked' },
       { kind: 'open', id: device.employee, code: 'employee-blocked' },

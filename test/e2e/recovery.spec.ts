@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import { constants, privateDecrypt } from 'node:crypto';
+import { constants, privateDecrypt, X509Certificate } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { at } from '../../src/codec/cms/der.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
 import { CustodyAppliance } from '../support/ceremony.js';
+import { TestAdministrator } from '../support/officers.js';
 import { openDelivery } from '../support/open-delivery.js';
 import { enrolDevice, type WireDevice } from '../support/wire-device.js';
 
@@ -16,6 +17,9 @@ const MAIL = resolve(__dirname, '../vectors/eml/nested.eml');
 describe('recovery by several people', () => {
   let ekms: CustodyAppliance;
   let bob: WireDevice;
+  /** A device of Rita's, by the reference client. */
+  let rita: string;
+  const agents: TestAdministrator[] = [];
   const openssl = (...words: string[]) =>
     execFileSync('openssl', words, { cwd: ekms.folder, stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 64 << 20 });
   const sign = (agent: string, file: string) => {
@@ -29,20 +33,21 @@ describe('recovery by several people', () => {
     writeFileSync(ekms.beside(filed.case), Buffer.from(filed.sign, 'base64'));
     return filed.case;
   };
-  const approve = (of: string, agent: string, signature = sign(agent, of)) => ekms.act('recovery.approve', { case: of, agent, signature });
+  const approve = (of: string, agent: string, signature = sign(agent, of)) =>
+    ekms.act('recovery.approve', { case: of, by: { agent, signature } });
   const release = (of: string, more: object = {}) =>
     ekms.act('recovery.release', { case: of, ...more }) as Promise<{ key: string; delivery: string }[]>;
 
   beforeAll(async () => {
-    const agents = ['Mona', 'Nils', 'Oscar'];
+    const names = ['Mona', 'Nils', 'Oscar'];
     ekms = await CustodyAppliance.hold({}, async (home) => {
       const make = (...words: string[]) => execFileSync('openssl', ['genpkey', ...words], { cwd: home.folder, stdio: 'ignore' });
       make('-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', 'Mona.key');
       make('-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048', '-out', 'Nils.key');
       make('-algorithm', 'ED25519', '-out', 'Oscar.key');
-      for (const agent of agents)
+      for (const agent of names)
         execFileSync('openssl', ['pkey', '-in', `${agent}.key`, '-pubout', '-out', `${agent}.pem`], { cwd: home.folder });
-      home.ceremonyOptions = ['--recovery-agent', ...agents.map((agent) => `${agent}=${home.beside(agent)}.pem`), '--recovery-quorum', '2'];
+      home.ceremonyOptions = ['--recovery-agent', ...names.map((agent) => `${agent}=${home.beside(agent)}.pem`), '--recovery-quorum', '2'];
     });
     expect(await ekms.enroll('alice-1', 'alice')).toMatchObject({ status: 0 });
     const [key] = await ekms.listKeys('alice-1');
@@ -51,6 +56,8 @@ describe('recovery by several people', () => {
       openssl('cms', '-encrypt', '-binary', '-aes256', '-outform', 'DER', '-in', MAIL, '-out', name, 'alice.pem');
     await ekms.act('employee.stop', { address: 'alice@corp.example' });
     bob = await enrolDevice(ekms, 'bob@corp.example');
+    expect(await ekms.enroll('rita-1', 'rita')).toMatchObject({ status: 0 });
+    rita = ((await ekms.act('device.list', { address: 'rita@corp.example' })) as { id: string }[])[0]?.id ?? '';
   });
   afterAll(() => ekms?.close());
 
@@ -102,6 +109,32 @@ describe('recovery by several people', () => {
     );
   });
 
+  test('one mail, by the client: the case opens exactly that one on the device that asked; the person hears of it on the day that the agents signed', async () => {
+    const described = await ekms.mesign('rita-1', 'recover', 'message', ekms.beside('m2'));
+    expect(described).toMatchObject({ status: 0 });
+    writeFileSync(ekms.beside('m2.json'), described.stdout);
+    const quietUntil = Date.now() + 40 * 86_400_000;
+    const of = await file({ device: rita, message: JSON.parse(described.stdout), quietUntil });
+    await approve(of, 'Mona');
+    const tooFew = await ekms.mesign('rita-1', 'recover', 'open', of, ekms.beside('m2'));
+    expect(tooFew.status).toBe(1);
+    expect(tooFew.stderr).toContain('recovery-not-approved');
+    await approve(of, 'Oscar');
+    const opened = await ekms.mesign('rita-1', 'recover', 'open', of, ekms.beside('m2'), '-o', ekms.beside('m2.eml'));
+    expect(opened).toMatchObject({ status: 0 });
+    expect(readFileSync(ekms.beside('m2.eml')).equals(readFileSync(MAIL))).toBe(true);
+    const other = await ekms.mesign('rita-1', 'recover', 'open', of, ekms.beside('m1'));
+    expect(other.status).toBe(1);
+    expect(other.stderr).toContain('recovery-foreign');
+    // Nothing of it is among her keys, and the notice waits for its day.
+    expect((await ekms.listKeys('rita-1')).length).toBe(1);
+    expect(ekms.mails('alice@corp.example').filter((mail) => mail.includes(of))).toEqual([]);
+    const waiting = await ekms.db.all<{ next_try: number }>(
+      "SELECT next_try FROM mails WHERE recipient = 'alice@corp.example' AND state = 'queued'",
+    );
+    expect(waiting.map(({ next_try }) => Number(next_try))).toEqual([quietUntil]);
+  });
+
   test('one message: the device gets that content key and no other; the very same approvals do not open another message', async () => {
     const parts = (name: string) => {
       const envelope = at(readFileSync(ekms.beside(name)), 0, 1, 0)?.content ?? Buffer.alloc(0);
@@ -115,7 +148,8 @@ describe('recovery by several people', () => {
     const ask = (mail: { encryptedKey: Buffer }) => ({
       mail: { scheme: 'rsa-pkcs1', encryptedKey: mail.encryptedKey.toString('base64'), length: 32 },
     });
-    const of = await file({ message: base64url(sha256(m1.encryptedKey)) });
+    const serial = new X509Certificate(readFileSync(ekms.beside('alice.pem'))).serialNumber.toLowerCase();
+    const of = await file({ message: [{ serial, digest: base64url(sha256(m1.encryptedKey)) }] });
     await approve(of, 'Nils');
     await approve(of, 'Oscar');
     await expect(release(of)).rejects.toMatchObject({ code: 'recovery-foreign' });
@@ -158,5 +192,46 @@ describe('recovery by several people', () => {
     expect(await attempt((request) => request)).toBe('device-unknown');
     await ekms.db.write((unit) => unit.run("UPDATE devices SET state = 'active' WHERE id = ?", [bob.id]));
     expect(await attempt((request) => request)).toBe('device-blocked');
+  });
+
+  test('agents sign with passkeys once a quorum of the former ones has signed that list; the former ones then approve nothing', async () => {
+    for (const name of ['mona', 'nils', 'oscar']) agents.push(await TestAdministrator.register(ekms, name, 'recovery-agent'));
+    const [mona, nils] = agents as [TestAdministrator, TestAdministrator, TestAdministrator];
+    const listed = ['Mona', 'Nils', 'Oscar'].map((name) => ({ name, administrator: `${name.toLowerCase()}@corp.example` }));
+    const filed = (await ekms.act('agents.file', { quorum: 2, agents: listed })) as { appointment: string; sign: string };
+    writeFileSync(ekms.beside('list'), Buffer.from(filed.sign, 'base64'));
+    const appoint = (agent: string) =>
+      ekms.act('agents.approve', { list: filed.appointment, by: { agent, signature: sign(agent, 'list') } });
+    expect(await appoint('Oscar')).toMatchObject({ inForce: false });
+    expect(await appoint('Mona')).toMatchObject({ inForce: true });
+
+    const of = await file({ device: rita });
+    await expect(approve(of, 'Mona')).rejects.toMatchObject({ code: 'approval-invalid' });
+    const challengeOf = async (agent: TestAdministrator) => {
+      const seen = (await agent.act('recovery.list', {})).json as { value: { cases: { case: string; challenge: string }[] } };
+      return seen.value.cases.find((one) => one.case === of)?.challenge;
+    };
+    const byPasskey = async (agent: TestAdministrator, challenge: string | undefined) =>
+      agent.act('recovery.approve', { case: of, by: { response: agent.passkey.get({ challenge }) } });
+    expect((await byPasskey(mona, 'A'.repeat(43))).json).toMatchObject({ code: 'approval-invalid' });
+    expect((await byPasskey(mona, await challengeOf(mona))).status).toBe(200);
+    expect((await ekms.mesign('rita-1', 'recover', 'open', of, ekms.beside('m1'))).stderr).toContain('recovery-not-approved');
+    expect((await byPasskey(nils, await challengeOf(nils))).status).toBe(200);
+    for (const name of ['m1', 'm2']) {
+      const opened = await ekms.mesign('rita-1', 'recover', 'open', of, ekms.beside(name), '-o', ekms.beside('opened'));
+      expect(opened).toMatchObject({ status: 0 });
+      expect(readFileSync(ekms.beside('opened')).equals(readFileSync(MAIL))).toBe(true);
+    }
+    // Who writes the database puts the ceremony's agents back: the token process remembers that there is a later list.
+    const rows = await ekms.db.all<{ version: number; list: string; mac: Buffer; created: number }>('SELECT * FROM recovery_agents');
+    await ekms.db.write((unit) => unit.run('DELETE FROM recovery_agents', []));
+    const old = await file({ device: rita });
+    await approve(old, 'Mona');
+    await approve(old, 'Nils');
+    expect((await ekms.mesign('rita-1', 'recover', 'open', old, ekms.beside('m1'))).stderr).toContain('record-stale');
+    for (const { version, list, mac, created } of rows)
+      await ekms.db.write((unit) =>
+        unit.run('INSERT INTO recovery_agents (version, list, mac, created) VALUES (?, ?, ?, ?)', [version, list, mac, created]),
+      );
   });
 });

@@ -1,8 +1,9 @@
 import 'reflect-metadata';
-import { publicEncrypt, randomBytes, X509Certificate } from 'node:crypto';
+import { generateKeyPairSync, publicEncrypt, randomBytes, sign, X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, expect, jest, test } from '@jest/globals';
-import { newId } from '../../src/foundation/index.js';
+import { base64url, newId, sha256 } from '../../src/foundation/index.js';
+import { AGENTS_ID, macInput } from '../../src/tokens/records.js';
 import { refusal } from '../support/wire.js';
 import {
   answerBody,
@@ -13,6 +14,7 @@ import {
   mailedHalf,
   newDeviceKeys,
   requestBody,
+  type WireDevice,
   type WireKey,
 } from '../support/wire-device.js';
 import { ContractCheck } from './contract-check.js';
@@ -31,6 +33,35 @@ const doorsWith = async (settings: Record<string, unknown>) => {
 };
 afterAll(() => Promise.all(open.map((doors) => doors.close())));
 
+/** Alice's device is given her own key, and the content key of one mail, by agents whose list the token sealed as if others had signed it. */
+async function recoveries(doors: Doors, alice: WireDevice, key: WireKey | undefined, mail: { encryptedKey: string }) {
+  const { house, token } = doors.house;
+  const pairs = ['Mona', 'Nils'].map((name) => ({ name, ...generateKeyPairSync('ed25519') }));
+  const agents = pairs.map(({ name, publicKey }) => ({ name, publicKey: base64url(publicKey.export({ format: 'der', type: 'spki' })) }));
+  const list = { quorum: 2, agents };
+  const mac = token.hsm.mac(macInput({ type: 'agents', id: AGENTS_ID, version: 2, list }));
+  await house.storage.write((unit) =>
+    unit.run('INSERT INTO recovery_agents (version, list, mac, created) VALUES (2, ?, ?, 0)', [JSON.stringify(list), mac]),
+  );
+  const ask = { address: 'alice@corp.example', device: alice.id, reason: 'legal', reference: '', days: 1 };
+  const [serial = ''] = key?.certificates.map((pem) => new X509Certificate(pem).serialNumber.toLowerCase()) ?? [];
+  const digest = base64url(sha256(Buffer.from(mail.encryptedKey, 'base64')));
+  const open = async (scope: object, more: object) => {
+    const filed = (await doors.house.act('recovery.file', { ...ask, ...scope })) as { case: string; sign: string };
+    const opening = () => doors.device(alice, 'POST', `/v1/recoveries/${filed.case}/openings`, { key: key?.id, ...more });
+    expect(refusal(await opening())).toBe('403 recovery-not-approved');
+    for (const { name, privateKey } of pairs) {
+      const signature = sign(null, Buffer.from(filed.sign, 'base64'), privateKey).toString('base64');
+      await doors.house.act('recovery.approve', { case: filed.case, by: { agent: name, signature } });
+    }
+    return opening();
+  };
+  expect((await open({}, {})).json).toMatchObject({ wrapped: null, delivery: expect.any(String) });
+  expect((await open({ message: [{ serial, digest }] }, { mail })).json).toMatchObject({ wrapped: expect.any(String), delivery: null });
+  expect((await doors.device(alice, 'GET', '/v1/recoveries')).json).toMatchObject([{ message: digest }, { message: null }]);
+  expect(refusal(await doors.device(alice, 'POST', `/v1/recoveries/${newId()}/openings`, { key: key?.id }))).toBe('404 recovery-unknown');
+}
+
 test('a device in remote mode gets what is promised, and is refused as promised', async () => {
   const doors = await doorsWith({ keys: { bits: 2048, mode: 'remote', pool: { target: 1 } } });
   const { house } = doors;
@@ -45,6 +76,8 @@ test('a device in remote mode gets what is promised, and is refused as promised'
   expect(refusal(await doors.device(alice, 'POST', `/v1/keys/${newId()}/decryptions`, ask))).toBe('404 key-unknown');
   expect(refusal(await doors.device(alice, 'POST', '/v1/keys/none/decryptions', ask))).toBe('400 body-malformed');
   expect(refusal(await doors.device(alice, 'POST', `/v1/keys/${key?.id}/decryptions`, { ...ask, length: 17 }))).toBe('400 body-malformed');
+
+  await recoveries(doors, alice, key, ask);
 
   expect((await doors.device(alice, 'GET', '/v1/certificates?email=Alice@corp.example')).json).toHaveLength(1);
   expect((await doors.device(alice, 'GET', '/v1/certificates?email=nobody@corp.example')).json).toEqual([]);
@@ -133,6 +166,6 @@ test('enrolment, its second proof and its refusals are as promised', async () =>
 
 test('every answer that the document promises was seen in this file, or is looked for in another one', () => {
   // administration-answers.spec.ts, staff-answers.spec.ts, document-and-log-answers.spec.ts; the document itself: openapi.spec.ts.
-  const elsewhere = /^\/v1\/(admin|staff|pdf|audit)\/|openapi\.json/;
+  const elsewhere = /^\/v1\/(admin|staff|pdf|audit|me)\/|openapi\.json/;
   expect(check.unseen((path) => !elsewhere.test(path))).toEqual([]);
 });

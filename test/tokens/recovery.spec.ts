@@ -1,7 +1,21 @@
-import { generateKeyPairSync, sign } from 'node:crypto';
+import 'reflect-metadata'; // what @peculiar/x509 injects with
+import { createHash, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
 import { expect, test } from '@jest/globals';
-import { newId } from '../../src/foundation/index.js';
-import { recoveryBytes, requireApproved } from '../../src/tokens/recovery.js';
+import { base64url, newId, SystemClock, sha256 } from '../../src/foundation/index.js';
+import { makeAuthorities } from '../../src/tokens/authorities.js';
+import { MemoryHsm } from '../../src/tokens/memory-hsm.js';
+import {
+  type AgentList,
+  type Appointment,
+  agentsOf,
+  appointmentBytes,
+  isApproval,
+  type RecoveryApproval,
+  recoveryBytes,
+  requireApproved,
+} from '../../src/tokens/recovery.js';
+import { Warden } from '../../src/tokens/warden.js';
+import { tokenHome } from './process-house.js';
 
 const now = new Date();
 const pairs = ['Mona', 'Nils', 'Oscar'].map((name) => ({ name, ...generateKeyPairSync('ed25519') }));
@@ -37,4 +51,100 @@ test('a quorum of different agents over this very request, in its time; nothing 
   const long = { ...request, expires: now.getTime() + 31 * 86_400_000 };
   expect(outcome([by(0, long), by(1, long)], long)).toBe('recovery-not-approved');
   expect(() => requireApproved(request, [by(0), by(1)], undefined, now)).toThrow(expect.objectContaining({ code: 'no-recovery-agents' }));
+});
+
+const ORIGIN = 'https://ekms.corp.example:8444';
+const PAGE = { rp: 'ekms.corp.example', origin: ORIGIN };
+const passkeys = ['Mona', 'Nils', 'Oscar'].map((name) => ({ name, ...generateKeyPairSync('ec', { namedCurve: 'P-256' }) }));
+const list: AgentList = {
+  quorum: 2,
+  agents: passkeys.map(({ name, publicKey }) => ({
+    name,
+    publicKey: base64url(publicKey.export({ format: 'der', type: 'spki' })),
+    passkey: { id: base64url(Buffer.from(name)), ...PAGE },
+  })),
+};
+
+/** What an authenticator answers; each part can be bent. */
+function asserted(
+  n: number,
+  bytes: Buffer,
+  bend: { type?: string; origin?: string; rp?: string; flags?: number; cross?: boolean } = {},
+): RecoveryApproval {
+  const { type = 'webauthn.get', origin = ORIGIN, rp = PAGE.rp, flags = 0x05, cross = false } = bend;
+  const clientData = Buffer.from(JSON.stringify({ type, challenge: base64url(sha256(bytes)), origin, crossOrigin: cross }));
+  const authenticatorData = Buffer.concat([sha256(Buffer.from(rp)), Buffer.of(flags, 0, 0, 0, 7)]);
+  const signed = Buffer.concat([authenticatorData, createHash('sha256').update(clientData).digest()]);
+  const { name, privateKey } = passkeys[n] as (typeof passkeys)[0];
+  return { agent: name, signature: sign('sha256', signed, privateKey), passkey: { clientData, authenticatorData } };
+}
+
+test('a passkey approves by a challenge made of the request: of that page, of that site, with its person present and verified; nothing else passes', () => {
+  const bytes = recoveryBytes(request);
+  const agentsByPasskey = agentsOf(list);
+  const holds = (approval: RecoveryApproval) => isApproval(bytes, approval, agentsByPasskey);
+  expect(holds(asserted(0, bytes))).toBe(true);
+  expect(holds({ ...asserted(0, bytes), agent: 'Nils' })).toBe(false);
+  expect(holds(asserted(0, recoveryBytes({ ...request, device: newId() })))).toBe(false);
+  for (const bend of [
+    { type: 'webauthn.create' },
+    { origin: 'https://ekms.corp.example' },
+    { rp: 'corp.example' },
+    { flags: 0x01 },
+    { flags: 0x04 },
+    { cross: true },
+  ])
+    expect([bend, holds(asserted(0, bytes, bend))]).toEqual([bend, false]);
+  const good = asserted(1, bytes);
+  for (const part of ['clientData', 'authenticatorData'] as const)
+    for (const cut of [Buffer.alloc(0), Buffer.from('[]'), Buffer.alloc(36), (good.passkey?.[part] ?? Buffer.alloc(0)).slice(0, -1)])
+      expect(holds({ ...good, passkey: { ...(good.passkey as { clientData: Buffer; authenticatorData: Buffer }), [part]: cut } })).toBe(
+        false,
+      );
+  // A passkey's owner does not approve by a bare signature, nor a key's by the form of a passkey.
+  const { agent, signature } = good;
+  expect(holds({ agent, signature })).toBe(false);
+  expect(holds({ agent, signature: sign('sha256', bytes, passkeys[1]?.privateKey as never) })).toBe(false);
+  expect(isApproval(bytes, { ...by(0), passkey: good.passkey as never }, agents)).toBe(false);
+});
+
+test('another list of agents takes a quorum of those in force, the next version, this appliance; the ceremony’s agents count only until then', async () => {
+  const hsm = new MemoryHsm();
+  const { organisation, domains, publicName, urls } = tokenHome().init;
+  const authorities = await makeAuthorities(hsm, { organisation, domains, publicName, urls }, now);
+  const warden = new Warden(hsm, authorities, new SystemClock(), agents);
+  const wanted: Appointment = { v: 1, appliance: base64url(sha256(authorities.root)), version: 2, list };
+  const signed = (n: number, of = wanted) => ({
+    agent: pairs[n]?.name ?? '',
+    signature: sign(null, appointmentBytes(of), pairs[n]?.privateKey as never),
+  });
+  const ask = (appointment: Appointment, approvals: RecoveryApproval[], before?: unknown) =>
+    warden.run('appoint', { appointment, approvals, ...(before ? { before } : {}) }).then(
+      (verdict) => verdict,
+      (error: { code: string }) => error.code,
+    );
+  expect(await ask(wanted, [signed(0)])).toBe('recovery-not-approved');
+  expect(await ask(wanted, [signed(0), signed(0)])).toBe('recovery-not-approved');
+  const foreign = { ...wanted, appliance: base64url(sha256(Buffer.of(1))) };
+  expect(await ask(foreign, [signed(0, foreign), signed(1, foreign)])).toBe('recovery-foreign');
+  const later = { ...wanted, version: 3 };
+  expect(await ask(later, [signed(0, later), signed(1, later)])).toBe('record-stale');
+  for (const bad of [
+    { ...list, quorum: 1 },
+    { ...list, quorum: 4 },
+    { ...list, agents: [...list.agents, { ...list.agents[0], name: 'Eve' }] },
+    { ...list, agents: [{ name: 'Eve', publicKey: 'AAAA' }, ...list.agents] },
+  ])
+    expect(await ask({ ...wanted, list: bad as AgentList }, [])).toBe('token-ask-malformed');
+
+  const second = await ask(wanted, [signed(0), signed(2)]);
+  expect(second).toMatchObject({ claims: [{ kind: 'version', id: 'recovery-agents', version: 1 }], value: { record: { version: 2 } } });
+  const { value: sealed } = second as { value: { record: { list: AgentList }; mac: Buffer } };
+  const third = { ...wanted, version: 3, list: { ...list, agents: list.agents.slice(1) } };
+  expect(await ask(third, [signed(0, third), signed(1, third)], sealed)).toBe('recovery-not-approved');
+  const bytes = appointmentBytes(third);
+  expect(await ask(third, [asserted(0, bytes), asserted(1, bytes)], sealed)).toMatchObject({ claims: [{ version: 2 }] });
+  const forged = { ...sealed, record: { ...sealed.record, list: { ...list, agents: list.agents.slice(0, 2) } } };
+  expect(await ask(third, [asserted(0, bytes), asserted(1, bytes)], forged)).toBe('record-forged');
+  expect(createPublicKey({ key: agentsOf(list).agents[0]?.publicKey as Buffer, format: 'der', type: 'spki' }).asymmetricKeyType).toBe('ec');
 });

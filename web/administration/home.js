@@ -34,12 +34,57 @@ async function showInside(me) {
   );
   at('requests').replaceChildren(...(await ask('GET', 'requests')).map((request) => requestCard(request, me, names)));
   if (at('requests').childElementCount === 0) at('requests').append(element('p', { class: 'soft' }, 'There are none.'));
+  at('recovery').hidden = me.role !== 'recovery-agent';
+  if (me.role === 'recovery-agent') await showRecovery();
   at('sessions').replaceChildren(
     ...(await ask('GET', 'sessions')).map(({ id, administrator, network, beganAt, usedAt, current }) =>
       cells(names.get(administrator) ?? administrator, network, when(beganAt), when(usedAt), current ? 'this one' : button('End', () => endSession(id))),
     ),
   );
 }
+
+/** Cases and lists of agents that wait for signatures. Where no agents were named there is nothing to see. */
+async function showRecovery() {
+  const { agents, cases, lists } = await act('recovery.list', {}).catch((error) => {
+    if (error.code !== 'no-recovery-agents') throw error;
+    return { agents: undefined, cases: [], lists: [] };
+  });
+  const open = cases.filter(({ request }) => request.expires > Date.now());
+  at('papers').replaceChildren(
+    ...open.map(({ case: id, request, challenge, approvals }) =>
+      paper('recovery.approve', { case: id }, request, challenge, approvals, agents, `Keys of a person, until ${when(request.expires)}`),
+    ),
+    ...lists.map(({ appointment, list, challenge, approvals }) =>
+      paper('agents.approve', { list: appointment }, list, challenge, approvals, agents, `Recovery agents, list ${list.version}`),
+    ),
+  );
+  if (at('papers').childElementCount === 0) at('papers').append(element('p', { class: 'soft' }, 'There are none.'));
+}
+
+function paper(name, which, text, challenge, approvals, agents, title) {
+  const options = {
+    challenge,
+    rpId: agents.passkeys[0]?.rp,
+    allowCredentials: agents.passkeys.map(({ id }) => ({ id, type: 'public-key' })),
+    userVerification: 'required',
+    timeout: 300_000,
+  };
+  const sign = async () => {
+    await act(name, { ...which, by: { response: await usePasskey(options) } });
+    await show();
+  };
+  return element(
+    'article',
+    { 'data-paper': Object.values(which)[0] },
+    element('h3', {}, title),
+    element('pre', {}, JSON.stringify(text, undefined, 2)),
+    element('p', { class: 'state' }, `${approvals.length} of ${agents.quorum} agents have signed${approvals.length > 0 ? `: ${approvals.join(', ')}` : ''}`),
+    element('p', { class: 'soft' }, 'Hash: ', element('code', {}, challenge)),
+    ...(agents.passkeys.length > 0 ? [element('button', { type: 'button', class: 'approve', onclick: () => attempt(sign) }, 'Approve with your passkey')] : []),
+  );
+}
+
+const act = async (name, args) => (await askProved('POST', `acts/${name}`, { args })).value;
 
 const waits = (state) => state === 'open' || state === 'approved';
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { Fault } from '../../../src/foundation/index.js';
 import { cipherOf, type Signature } from '../cms/index.js';
 import { heldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
-import { type Layer, parseEntity, unwrap } from '../mime/index.js';
+import { type Layer, parseEntity, type Unwrapped, unwrap } from '../mime/index.js';
 import { deviceOf, reason } from '../store/index.js';
 import { type Certificate, chainToRoot, nameText, USAGE } from '../x509/index.js';
 import { writeOutput } from './output.js';
@@ -13,9 +13,7 @@ export interface DecryptOptions extends StoreOptions {
 }
 
 export async function decrypt(terminal: Terminal, path: string, options: DecryptOptions): Promise<number> {
-  const mail = await readFile(path === '-' ? '/dev/stdin' : path).catch((error: unknown) => {
-    throw new Fault('misconfigured', 'file-unreadable', `${path} cannot be read: ${reason(error)}`);
-  });
+  const mail = await readMail(path);
   const store = await openStore(terminal, options);
   const state = await store.read();
   const device = deviceOf(state);
@@ -24,10 +22,27 @@ export async function decrypt(terminal: Terminal, path: string, options: Decrypt
     if (answer.receipt) await store.keepReceipt({ key: key.id, act: 'decrypt', ...answer.receipt }, new Date());
     return openWrapped(device.deliveryKey, Buffer.from(answer.wrapped, 'base64'), answer.hash);
   };
-  const { content, layers, from } = await unwrap(mail, openerFor(state.keys.map(heldKey), remotely));
+  return show(terminal, path, await unwrap(mail, openerFor(state.keys.map(heldKey), remotely)), device.root, options);
+}
+
+/** @param path `-` for stdin */
+export function readMail(path: string): Promise<Buffer> {
+  return readFile(path === '-' ? '/dev/stdin' : path).catch((error: unknown) => {
+    throw new Fault('misconfigured', 'file-unreadable', `${path} cannot be read: ${reason(error)}`);
+  });
+}
+
+/** Says what was taken off a mail and by whom it was signed, and writes what was inside. */
+export async function show(
+  terminal: Terminal,
+  path: string,
+  { content, layers, from }: Unwrapped,
+  root: Certificate,
+  options: Pick<DecryptOptions, 'output'>,
+): Promise<number> {
   if (!layers.some((layer) => layer.kind === 'encrypted'))
     throw new Fault('malformed', 'not-encrypted', `nothing in ${path} is encrypted by S/MIME`);
-  for (const layer of layers) tell(terminal, layer, device.root, from);
+  for (const layer of layers) tell(terminal, layer, root, from);
   // CBC has no tag: one wrong key in 256 gives gibberish whose padding happens to fit.
   const isUnproven =
     layers.at(-1)?.kind === 'encrypted' && layers.every((layer) => layer.kind !== 'encrypted' || !layer.enveloped.authenticated);

@@ -9,6 +9,7 @@ import { type ExportOptions, exportKey } from './export.js';
 import { type KeysOptions, keys } from './keys.js';
 import { type LogOptions, log } from './log.js';
 import { pdfCommands } from './pdf-commands.js';
+import { recoverCommands } from './recover-commands.js';
 import type { StoreOptions, Terminal } from './session.js';
 
 /** Exit statuses: scripts rely on them. */
@@ -73,6 +74,7 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
     .action((options: ExportOptions) => does(exportKey(terminal, options)));
 
   pdfCommands(root, command, terminal, does);
+  recoverCommands(root, command, terminal, does);
 
   const devices = command(root, 'devices', 'list your devices')
     .option('--json', 'as JSON')

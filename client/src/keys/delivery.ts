@@ -45,6 +45,19 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
   }
 }
 
+/**
+ * Somebody else's key that recovery agents had sealed to this device: it opens, and is the key of the certificates that came with it, which end in the
+ * pinned root. Throws `delivery-forged`.
+ */
+export function acceptRecovered(der: Buffer, pems: readonly string[], receiver: Pick<Receiver, 'root' | 'deliveryKey'>): KeyObject {
+  const { leaves, authorities } = readChain(pems);
+  for (const leaf of leaves) chainToRoot({ leaf, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at: undefined });
+  const privateKey = openEnvelope(der, receiver.deliveryKey);
+  if (leaves.length === 0 || leaves.some((leaf) => !belongTogether(privateKey, leaf.publicKey)))
+    throw forged('what was recovered is not the key of its certificates');
+  return privateKey;
+}
+
 function readChain(pems: readonly string[]): { leaves: Certificate[]; authorities: Certificate[] } {
   const certificates = pems.map((pem) => readCertificate(pem));
   const leaves = certificates.filter((certificate) => !certificate.isAuthority);

@@ -18,6 +18,10 @@ import {
   keyUses,
   type PendingEnrolment,
   pendingEnrolment,
+  type Recovered,
+  type RecoveryCase,
+  recovered,
+  recoveryCase,
   type ServedKey,
   waiting,
 } from './shapes.js';
@@ -84,6 +88,23 @@ export class EkmsClient {
   /** Entries about one's keys from index `from` of the log on; `since` is the size of the checkpoint that is remembered, `nonce` 32 bytes, base64url. */
   async uses({ from, since, nonce }: { from: number; since: number; nonce: string }): Promise<KeyUses> {
     return shaped(keyUses, await this.#transport.send('GET', `/v1/me/uses?from=${from}&since=${since}&nonce=${nonce}`));
+  }
+
+  /** Recovery cases whose keys are sealed to this device, newest first. */
+  async recoveries(): Promise<RecoveryCase[]> {
+    return shaped(z.array(recoveryCase), await this.#transport.send('GET', '/v1/recoveries'));
+  }
+
+  async openRecovery(
+    id: string,
+    key: string,
+    mail?: { scheme: Body<'POST /v1/keys/{id}/decryptions'>['scheme']; encryptedKey: Buffer; length: 16 | 24 | 32 },
+  ): Promise<Recovered> {
+    const body: Body<'POST /v1/recoveries/{id}/openings'> = {
+      key,
+      ...(mail ? { mail: { ...mail, encryptedKey: mail.encryptedKey.toString('base64') } } : {}),
+    };
+    return shaped(recovered, await this.#transport.send('POST', `/v1/recoveries/${encodeURIComponent(id)}/openings`, json(body)));
   }
 
   /** Valid encrypting certificates of an address, newest first. */

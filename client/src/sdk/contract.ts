@@ -353,6 +353,37 @@ export interface RecipientsAsk {
   recipients: string[];
 }
 
+export interface Recovered {
+  /** base64: CMS EnvelopedData for this device; null for one mail. */
+  delivery: string | null;
+  /** base64: RSA-OAEP of the mail’s content-encryption key under the delivery key; null for a whole key. */
+  wrapped: string | null;
+  hash: 'sha1' | 'sha256' | null;
+  receipt: Receipt;
+}
+
+export interface RecoveryCase {
+  id: string;
+  expiresAt: string;
+  /** SHA-256, base64url, of the encrypted key of the one mail that it is about. */
+  message: string | null;
+  approvals: number;
+  quorum: number;
+  keys: {
+    id: string;
+    suite: string;
+    state: string;
+    /** PEM: every leaf of this key, newest first, then the issuing authority. */
+    certificates: string[];
+  }[];
+}
+
+export interface RecoveryOpening {
+  key: string;
+  /** Of the one mail that the case is about. */
+  mail?: DecryptionRequest;
+}
+
 export interface ServedKey {
   id: string;
   suite: string;
@@ -526,6 +557,7 @@ export type ProblemCode =
   | 'key-state'
   | 'key-unknown'
   | 'media-type'
+  | 'no-recovery-agents'
   | 'not-the-owner'
   | 'pair-spent'
   | 'passkey-cloned'
@@ -553,6 +585,10 @@ export type ProblemCode =
   | 'recipients-unresolved'
   | 'record-forged'
   | 'record-stale'
+  | 'recovery-expired'
+  | 'recovery-foreign'
+  | 'recovery-not-approved'
+  | 'recovery-unknown'
   | 'request-changed'
   | 'request-closed'
   | 'request-expired'
@@ -677,6 +713,10 @@ export interface Routes {
   'POST /v1/pdf/readers': { body: undefined; answers: { 200: PdfReaders } };
   /** How recipients stand, before anything is encrypted to them */
   'POST /v1/pdf/recipients': { body: RecipientsAsk; answers: { 200: RecipientStanding[] } };
+  /** Recovery cases for this device whose time is not over */
+  'GET /v1/recoveries': { body: undefined; answers: { 200: RecoveryCase[] } };
+  /** Has the token seal one key of an approved case, or the content key of its one mail, to this device; an entry each time */
+  'POST /v1/recoveries/{id}/openings': { body: RecoveryOpening; answers: { 200: Recovered } };
   /** Mails a code; the answer is the same for every address */
   'POST /v1/staff/codes': { body: StaffCodeRequest; answers: { 202: StaffCodeSent } };
   /** Signs in by the mailed code, in the browser that asked for it */

@@ -52,6 +52,22 @@ export const keyUses = z.object({
   next: z.int().nonnegative().nullable(),
 });
 export type KeyUses = Read<typeof keyUses, Answers<'GET /v1/me/uses'>[200]>;
+export const recoveryCase = z.object({
+  id: z.string().regex(/^[0-9a-f-]{36}$/),
+  expiresAt: z.string(),
+  message: z.string().nullable(),
+  approvals: z.int(),
+  quorum: z.int(),
+  keys: z.array(z.object({ id: z.string(), suite: z.string(), state: z.string(), certificates: z.array(z.string()) })),
+});
+export type RecoveryCase = Read<typeof recoveryCase, Answers<'GET /v1/recoveries'>[200][number]>;
+
+export const recovered = z.object({
+  delivery: z.base64().nullable(),
+  wrapped: z.base64().nullable(),
+  hash: z.enum(['sha1', 'sha256']).nullable(),
+});
+export type Recovered = Read<typeof recovered, Answers<'POST /v1/recoveries/{id}/openings'>[200]>;
 
 export const device = z.object({
   id: z.string(),

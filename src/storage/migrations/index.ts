@@ -12,6 +12,7 @@ import { AuditTree1795550000000 } from './0050-audit-tree.js';
 import { KeyUses1795551000000 } from './0051-key-uses.js';
 import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
+import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -29,4 +30,5 @@ export const migrations = [
   AuditSearch1795555000000,
   DeviceTrust1795542000000,
   RegisteredDevices1795543000000,
+  RecoveryAgents1795575000000,
 ] as const;

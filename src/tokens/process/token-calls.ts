@@ -91,6 +91,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'destroyKek'>('destroyKek', { kek }, MAKE_PAIR_MS);
   }
 
+  override appoint(...[ask]: Parameters<Token['appoint']>) {
+    return this.answer<'appoint'>('appoint', ask);
+  }
+
   override recover(...[ask]: Parameters<Token['recover']>) {
     return this.answer<'recover'>('recover', ask);
   }

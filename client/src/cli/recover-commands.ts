@@ -1,0 +1,26 @@
+import type { Command } from 'commander';
+import type { ListOptions } from './devices.js';
+import type { RecoverOptions } from './recover.js';
+import type { StoreOptions, Terminal } from './session.js';
+
+type Make = (parent: Command, name: string, description: string) => Command;
+
+/** `mesign recover …`, for the device that a recovery case names. */
+export function recoverCommands(root: Command, make: Make, terminal: Terminal, does: (work: Promise<number>) => Promise<void>): void {
+  const recover = root.command('recover').description('open what the recovery agents of your organisation had sealed to this device');
+  make(recover, 'list', 'recovery cases for this device, and how many agents have approved them')
+    .option('--json', 'as JSON')
+    .action((options: ListOptions) => does(import('./recover.js').then(({ listRecoveries }) => listRecoveries(terminal, options))));
+  make(recover, 'message', 'what a case about this one mail is filed with (ekms recovery file --message)')
+    .argument('<mail>', 'the file; - for stdin')
+    .action((mail: string, _options: StoreOptions) =>
+      does(import('./recover.js').then(({ describeMessage }) => describeMessage(terminal, mail))),
+    );
+  make(recover, 'open', 'open a mail with what a case recovers; no key is kept, and each use is in the log')
+    .argument('<case>', 'its id')
+    .argument('<mail>', 'the file; - for stdin')
+    .option('-o, --output <file>', 'where the content goes (default: stdout)')
+    .action((of: string, mail: string, options: RecoverOptions) =>
+      does(import('./recover.js').then(({ openRecovered }) => openRecovered(terminal, of, mail, options))),
+    );
+}

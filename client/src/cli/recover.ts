@@ -1,0 +1,88 @@
+import { base64url, Fault, sha256 } from '../../../src/foundation/index.js';
+import { type Enveloped, openTransport, type Transport } from '../cms/index.js';
+import { acceptRecovered, type HeldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
+import { unwrap } from '../mime/index.js';
+import type { RecoveryCase } from '../sdk/index.js';
+import { deviceOf } from '../store/index.js';
+import { readCertificate } from '../x509/index.js';
+import { readMail, show } from './decrypt.js';
+import type { ListOptions } from './devices.js';
+import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
+
+export interface RecoverOptions extends StoreOptions {
+  output?: string;
+}
+
+export async function listRecoveries(terminal: Terminal, options: ListOptions): Promise<number> {
+  const store = await openStore(terminal, options);
+  const cases = await asDevice(store, (client) => client.recoveries());
+  if (options.json) terminal.print(`${JSON.stringify(cases, undefined, 2)}\n`);
+  else
+    for (const { id, expiresAt, approvals, quorum, message, keys } of cases)
+      terminal.print(
+        `${id}  ${approvals} of ${quorum} agents  ${message === null ? `${keys.length} key(s)` : 'one message'}  until ${expiresAt}\n`,
+      );
+  if (cases.length === 0) terminal.say('there is no recovery case for this device');
+  return 0;
+}
+
+/** The outermost envelope of a mail, by recipient: serial of the certificate and digest of the encrypted key. */
+export async function describeMessage(terminal: Terminal, path: string): Promise<number> {
+  let found: Enveloped | undefined;
+  const stop = new Error('found');
+  await unwrap(await readMail(path), async (enveloped) => {
+    found = enveloped;
+    throw stop;
+  }).catch((error: unknown) => {
+    if (error !== stop) throw error;
+  });
+  if (!found) throw new Fault('malformed', 'not-encrypted', `nothing in ${path} is encrypted by S/MIME`);
+  const recipients = found.recipients.flatMap(({ id, encryptedKey }) =>
+    'serial' in id ? [{ serial: id.serial.toString('hex'), digest: base64url(sha256(encryptedKey)) }] : [],
+  );
+  terminal.print(`${JSON.stringify(recipients, undefined, 2)}\n`);
+  return 0;
+}
+
+/** Opens a mail with a key, or with the content key of just this mail, that the token seals to this device for an approved case. */
+export async function openRecovered(terminal: Terminal, of: string, path: string, options: RecoverOptions): Promise<number> {
+  const mail = await readMail(path);
+  const store = await openStore(terminal, options);
+  const { deliveryKey, root } = deviceOf(await store.read());
+  return asDevice(store, async (client) => {
+    const found = (await client.recoveries()).find(({ id }) => id === of);
+    if (!found)
+      throw new Fault('not-found', 'recovery-unknown', 'there is no recovery case of this id for this device, or its time is over');
+    const recovered: RemoteDecryption = async (key, ask) => {
+      if (found.message !== null) {
+        const { wrapped, hash } = await client.openRecovery(of, key.id, ask);
+        if (wrapped === null || hash === null) throw unasked();
+        return openWrapped(deliveryKey, Buffer.from(wrapped, 'base64'), hash);
+      }
+      const { delivery } = await client.openRecovery(of, key.id);
+      if (delivery === null) throw unasked();
+      const certificates = found.keys.find(({ id }) => id === key.id)?.certificates ?? [];
+      const privateKey = acceptRecovered(Buffer.from(delivery, 'base64'), certificates, { root, deliveryKey });
+      return openTransport(privateKey, TRANSPORT[ask.scheme], ask.encryptedKey) ?? Buffer.alloc(ask.length);
+    };
+    const opened = await unwrap(mail, openerFor(heldBy(found), recovered));
+    return show(terminal, path, opened, root, options);
+  });
+}
+
+/** The keys of a case as if they stayed in the appliance: each is asked for when a mail names it. */
+function heldBy({ keys }: RecoveryCase): HeldKey[] {
+  return keys.map(({ id, suite, state, certificates }) => {
+    const read = certificates.map((pem) => readCertificate(pem));
+    return {
+      ...{ id, suite, state, mode: 'remote' as const, privateKey: undefined },
+      leaves: read.filter(({ isAuthority }) => !isAuthority),
+      authorities: read.filter(({ isAuthority }) => isAuthority),
+    };
+  });
+}
+
+const oaep = (hash: string): Transport => ({ scheme: 'oaep', hash, mgfHash: hash, label: Buffer.alloc(0) });
+/** As the appliance's interface names them (keys/opener.ts). */
+const TRANSPORT = { 'rsa-pkcs1': { scheme: 'pkcs1' }, 'rsa-oaep-sha1': oaep('sha1'), 'rsa-oaep-sha256': oaep('sha256') } as const;
+const unasked = () => new Fault('unavailable', 'answer-malformed', 'the appliance answered with something that was not asked for');
