@@ -10,8 +10,8 @@ import { examine } from './doctor.js';
 import { employeeOf } from './employee-of.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
-import { REGISTRATION_ACTS } from './registration-acts.js';
 import { RECOVERY_ACTS } from './recovery-acts.js';
+import { REGISTRATION_ACTS } from './registration-acts.js';
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
