@@ -35,6 +35,11 @@ test('every mistake in a profile is named at once, by its place', () => {
   expect(load).toThrow(/changed\.yaml: .*mechanisms\.kwp: .*mechanisms\.ecdsa: .*quirks\.software: .*shiny/s);
 });
 
+test('Ed25519 is named whole or not at all', () => {
+  expect(loadChanged((text) => text.replace(/ +eddsa: .*\n/, ''))).toThrow(/mechanisms\.eddsa: edwardsKeyPairGen and eddsa are there both/);
+  expect(loadChanged((text) => text.replace(/ +(eddsa|edwardsKeyPairGen): .*\n/g, ''))()).toMatchObject({ mechanisms: { ecdsa: 0x1041 } });
+});
+
 test('a release hash that the profile has no numbers for is refused', () => {
   expect(loadChanged((text) => text.replace('release: sha1', 'release: sha256'))).toThrow(/oaep\.release: is not among oaep\.hashes/);
 });

@@ -1,9 +1,14 @@
+import 'reflect-metadata';
 import { execFileSync } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
+import { createPublicKey, verify, X509Certificate } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { runMain, type TokenHome, tokenHome } from './process-house.js';
+import { openCheckpoint, toBase64, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
+import { sha256 } from '../../src/foundation/index.js';
+import { auditNoteKey } from '../../src/tokens/index.js';
+import { TokenProcess } from '../../src/tokens/token-client.js';
+import { ENTRY, runMain, type TokenHome, tokenHome } from './process-house.js';
 
 const everything = (folder: string) => (readdirSync(folder, { recursive: true }) as string[]).sort();
 
@@ -57,4 +62,31 @@ describe('init of the token', () => {
     expect(runMain('init', home.init).status).toBe(0);
     expect(runMain('serve', { ...home.settings, label: 'another' })).toMatchObject({ status: 69 });
   });
+
+  test('with a token that knows no Ed25519 the log’s heads are signed by ECDSA P-256, note type 2', async () => {
+    const profiles = join(home.home, 'profiles');
+    mkdirSync(profiles);
+    const whole = readFileSync(join(home.settings.profiles, 'softhsm.yaml'), 'utf8');
+    writeFileSync(join(profiles, 'plain.yaml'), whole.replace(/^ +(edwardsKeyPairGen|eddsa):.*\n/gm, ''));
+    const settings = { ...home.settings, profiles, profile: 'plain' };
+    expect(runMain('init', { ...home.init, token: settings })).toMatchObject({ status: 0 });
+    const token = new TokenProcess({ entry: ENTRY, settings });
+    await token.start();
+    try {
+      const origin = 'ekms.corp.example/v1/audit';
+      const root = toBase64(Buffer.alloc(32, 7));
+      const note = await token.signHead({ from: { origin, size: 0, root: '' }, to: { origin, size: 3, root }, proof: [] });
+      const { algorithm, publicKey } = await token.signingKey('audit');
+      expect(algorithm).toBe('ecdsa-p256-sha256');
+      const key = auditNoteKey(origin, { algorithm, publicKey });
+      expect(await openCheckpoint((bytes) => sha256(bytes), verifyByWebCrypto, note, key)).toMatchObject({ size: 3 });
+      // By c2sp.org/signed-note: origin, key id, signature in base64; the judge is OpenSSL under Node.
+      const [text = '', line = ''] = note.split('\n\n');
+      const signature = Buffer.from(line.trim().split(' ').at(-1) ?? '', 'base64').subarray(4);
+      const spki = createPublicKey({ key: publicKey, format: 'der', type: 'spki' });
+      expect(verify('sha256', Buffer.from(`${text}\n`), spki, signature)).toBe(true);
+    } finally {
+      await token.stop();
+    }
+  }, 60_000);
 });

@@ -5,7 +5,7 @@ import { HsmError, SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } fr
 import { type AuthorityKind, signingAlgorithms } from '../signing-keys.js';
 import { CustodyOpening, CustodySeal, makeCustodyKey, oaepOf, publicObject } from './custody-keys.js';
 import { type Handle, KEY, type Pkcs11Module, type Template, type TokenSession } from './module.js';
-import type { TokenProfile } from './profile.js';
+import { edwardsOf, type TokenProfile } from './profile.js';
 import { CURVES, type Curve, readCurveSpki, readRsaSpki } from './public-keys.js';
 import { LABEL } from './token-keys.js';
 
@@ -170,7 +170,7 @@ class KeyMaking {
     const { mechanisms } = this.ceremony.profile;
     this.#secret('generic', { number: mechanisms.genericSecretKeyGen }, KEY.genericSecret, RECORDS);
     this.#secret('aes', { number: mechanisms.aesKeyGen }, KEY.aes, SEAL);
-    const algorithms = signingAlgorithms(this.ceremony.authorities);
+    const algorithms = signingAlgorithms(this.ceremony.authorities, mechanisms.eddsa === undefined ? 'p256' : 'ed25519');
     for (const name of SIGNING_KEYS) this.#signing(name, algorithms[name]);
   }
 
@@ -300,10 +300,10 @@ function makeCanary(session: TokenSession, profile: TokenProfile, kek: Handle): 
   }
 }
 
-function generateCurvePair(session: TokenSession, { mechanisms }: TokenProfile, curve: Curve, publicKey: Template, privateKey: Template) {
+function generateCurvePair(session: TokenSession, profile: TokenProfile, curve: Curve, publicKey: Template, privateKey: Template) {
   const edwards = curve === 'Ed25519';
   return session.generateKeyPair(
-    { number: edwards ? mechanisms.edwardsKeyPairGen : mechanisms.ecKeyPairGen },
+    { number: edwards ? edwardsOf(profile).keyPairGen : profile.mechanisms.ecKeyPairGen },
     { ...(edwards ? KEY.edwardsPublic : KEY.ecPublic), ...publicKey, ecParameters: CURVES[curve] },
     { ...(edwards ? KEY.edwardsPrivate : KEY.ecPrivate), ...privateKey },
   );

@@ -17,12 +17,13 @@ const profileShape = z
       genericSecretKeyGen: number,
       rsaKeyPairGen: number,
       ecKeyPairGen: number,
-      edwardsKeyPairGen: number,
+      /** Both absent where the token knows no Ed25519: then the log's heads are signed by ECDSA P-256. */
+      edwardsKeyPairGen: number.optional(),
       rsaPkcs: number,
       rsaOaep: number,
       rsaPkcsSha384: number,
       ecdsa: number,
-      eddsa: number,
+      eddsa: number.optional(),
       hmacSha256: number,
       aesGcm: number,
     }),
@@ -32,10 +33,25 @@ const profileShape = z
     }),
     quirks: z.strictObject({ unwrapTemplate: z.boolean(), software: z.boolean() }),
   })
-  .refine((profile) => profile.oaep.hashes[profile.oaep.release], { path: ['oaep', 'release'], message: 'is not among oaep.hashes' });
+  .refine((profile) => profile.oaep.hashes[profile.oaep.release], { path: ['oaep', 'release'], message: 'is not among oaep.hashes' })
+  .refine(({ mechanisms: { edwardsKeyPairGen, eddsa } }) => (edwardsKeyPairGen === undefined) === (eddsa === undefined), {
+    path: ['mechanisms', 'eddsa'],
+    message: 'edwardsKeyPairGen and eddsa are there both or not at all',
+  });
 
 /** What differs between tokens: mechanism numbers, OAEP hashes, quirks. Code asks here and never names a number. */
 export type TokenProfile = z.infer<typeof profileShape>;
+
+/** The mechanisms of Ed25519; only for a key that such a token made. */
+export function edwardsOf({ name, mechanisms: { edwardsKeyPairGen, eddsa } }: TokenProfile): { keyPairGen: number; sign: number } {
+  if (edwardsKeyPairGen === undefined || eddsa === undefined)
+    throw new Fault(
+      'misconfigured',
+      'token-profile',
+      `the token holds an Ed25519 key, and the profile of ${name} names no edwardsKeyPairGen and eddsa`,
+    );
+  return { keyPairGen: edwardsKeyPairGen, sign: eddsa };
+}
 
 /** Reads `<folder>/<name>.yaml`; a Fault `token-profile` names the path and every reason. */
 export function loadProfile(folder: string, name: string): TokenProfile {

@@ -1,6 +1,6 @@
 import { HsmError, SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
 import { type Handle, KEY, type Mechanism, type TokenSession } from './module.js';
-import type { TokenProfile } from './profile.js';
+import { edwardsOf, type TokenProfile } from './profile.js';
 import { CURVES, readCurveSpki, readRsaSpki } from './public-keys.js';
 
 /** Labels of the objects that EKMS keeps in its token. KEKs are plural: `ekms/kek/1`, `ekms/kek/2`, … */
@@ -78,11 +78,12 @@ function findSigningKey(session: TokenSession, name: SigningKeyName): TokenSigni
 /** The mechanism of each signing algorithm, and the digest that the host makes before it. */
 export function signingMechanism(
   algorithm: SigningAlgorithm,
-  { mechanisms }: TokenProfile,
+  profile: TokenProfile,
 ): { mechanism: Mechanism; hostDigest?: 'sha256' | 'sha384' } {
+  const { mechanisms } = profile;
   switch (algorithm) {
     case 'ed25519':
-      return { mechanism: { number: mechanisms.eddsa } };
+      return { mechanism: { number: edwardsOf(profile).sign } };
     case 'rsa-pkcs1-sha384':
       return { mechanism: { number: mechanisms.rsaPkcsSha384 } };
     case 'ecdsa-p256-sha256':
