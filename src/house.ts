@@ -35,6 +35,7 @@ import {
   BoundedAuditLog,
   Checkpoints,
   DurableAuditLog,
+  Erasure,
   EvidenceDesk,
   Forwarder,
   KeyUses,
@@ -86,6 +87,7 @@ export interface House {
   auditSearch: AuditSearch;
   auditReports: AuditReports;
   evidence: EvidenceDesk;
+  erasure: Erasure;
   keyUses: KeyUses;
   forwarder: Forwarder;
   checkpoints: Checkpoints;
@@ -379,6 +381,7 @@ async function joinRooms(
     searchIndex,
     auditSearch,
     auditReports: new AuditReports(storage, audit, clock),
+    erasure: new Erasure({ storage, audit, index: searchIndex }),
     evidence: new EvidenceDesk({
       ...{ storage, audit, clock, search: auditSearch, checkpoints, book: logBook },
       policy: async () => policyInForce(configuration, networks),

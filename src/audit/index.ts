@@ -7,6 +7,7 @@ export { checkLog, type LogCheck } from './check-log.js';
 export { Checkpoints } from './checkpoints.js';
 export { DurableAuditLog } from './durable-audit-log.js';
 export { type EntryBody, leafHash } from './entry.js';
+export { type Erased, Erasure } from './erasure.js';
 export { EvidenceDesk } from './evidence/evidence-desk.js';
 export { exportFolder, writeExportFile } from './export-files.js';
 export { KeyUsesController } from './key-uses.controller.js';

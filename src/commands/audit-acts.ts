@@ -63,6 +63,12 @@ export const AUDIT_ACTS = {
       return { ...rest, zip: base64(zip) };
     },
   }),
+  'audit.erase-person': act({
+    args: z.strictObject({ person: z.string().min(1).max(254) }),
+    roles: ['security-officer'],
+    danger: 'two-persons',
+    perform: (house: House, { person }, by) => house.erasure.erase(person, by),
+  }),
   'audit.search': act({
     args: searchQuestion,
     roles: ['auditor'],

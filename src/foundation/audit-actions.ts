@@ -118,6 +118,7 @@ export const ACTIONS = {
   'request.perform': { facts: { act: word, hash: digest } },
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
+  'audit.erase': { facts: { values: count } },
   'audit.evidence': { facts: { manifest: digest, entries: count } },
   'audit.report': { facts: { report: word, rows: count } },
   'forward.fail': { facts: { sink: word } },
