@@ -1,0 +1,300 @@
+import 'reflect-metadata';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { NetworkPolicy, Origins, RowSeal, Sessions } from '../../src/access/index.js';
+import type { Approvals } from '../../src/administration/index.js';
+import { assertion, attestation, Passkeys } from '../../src/administration/passkeys.js';
+import { DurableAuditLog } from '../../src/audit/index.js';
+import { Fault, isFault, SystemClock } from '../../src/foundation/index.js';
+import { openStorage, type SqlStorage } from '../../src/storage/index.js';
+import { TokenServer } from '../../src/tokens/process/server.js';
+import { type Guard, guardOff } from '../support/guard-off.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { TestAdministrator } from '../support/officers.js';
+import { SoftPasskey } from '../support/soft-passkey.js';
+
+jest.setTimeout(60_000);
+
+const ending: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end();
+});
+
+const clock = new SystemClock();
+const seal = new RowSeal(Buffer.alloc(32, 7));
+const origins = new Origins('keys.corp.example', { administration: 8444, staff: 8445 });
+const desk = { id: 'r1', network: '10.2.0.7' };
+const elsewhere = { id: 'r2', network: '10.2.0.8' };
+
+async function database(): Promise<SqlStorage> {
+  const home = mkdtempSync(join(tmpdir(), 'ekms-guard-'));
+  const storage = await openStorage({ url: 'sqlite:ekms.db', home });
+  ending.push(
+    () => rmSync(home, { recursive: true, force: true }),
+    () => storage.close(),
+  );
+  return storage;
+}
+
+/** What the attack got: `in`, or the code of the refusal. */
+async function outcome(attack: () => unknown): Promise<string> {
+  try {
+    await attack();
+    return 'in';
+  } catch (error) {
+    if (isFault(error)) return error.code;
+    throw error;
+  }
+}
+
+/** The attack with the guard on its place, and with it taken out: only then it gets in. */
+function eachWay<M>(name: string, guard: Guard, real: M, refusal: string, attack: (module: M) => Promise<() => unknown>): void {
+  test(`${name}: ${refusal}; guard off: in`, async () => {
+    expect(await outcome(await attack(real))).toBe(refusal);
+    expect(await outcome(await attack(guardOff<M>(guard)))).toBe('in');
+  });
+}
+
+describe('sessions', () => {
+  const file = 'src/access/sessions.ts';
+  const lives = { administration: { idle: 60_000, absolute: 60_000 }, staff: { idle: 60_000, absolute: 60_000 } };
+  /** A signed-in browser's cookie. */
+  const signedIn = async ({ Sessions: Made }: { Sessions: typeof Sessions }, audience: 'administration' | 'staff' = 'administration') => {
+    const storage = await database();
+    const sessions = new Made(storage, new DurableAuditLog(clock), seal, clock, lives);
+    const how = { audience, subject: 'anna', method: 'passkey' };
+    const { cookie } = await storage.write((unit) => sessions.begin(unit, how, { kind: 'administrator', id: 'anna' }, desk));
+    return { storage, sessions, cookie: cookie.split(';')[0] ?? '' };
+  };
+
+  eachWay(
+    'a cookie from another address',
+    { file, guard: 'if (row.network !== request.network) {', instead: 'if (false as boolean) {' },
+    { Sessions },
+    'session-elsewhere',
+    async (module) => {
+      const { sessions, cookie } = await signedIn(module);
+      return () => sessions.admit('administration', cookie, elsewhere);
+    },
+  );
+  eachWay(
+    'a cookie of the staff listener under the name of the other',
+    { file, guard: 'row?.audience !== audience || ', instead: '!row || ' },
+    { Sessions },
+    'session-ended',
+    async (module) => {
+      const { sessions, cookie } = await signedIn(module, 'staff');
+      return () => sessions.admit('administration', cookie.replace('staff', 'administration'), desk);
+    },
+  );
+  eachWay(
+    'a session that was written into the database',
+    { file, guard: " || !this.seal.holds('sessions', sealed(row, digest), row.mac)", instead: '' },
+    { Sessions },
+    'session-ended',
+    async (module) => {
+      const { storage, sessions, cookie } = await signedIn(module);
+      await storage.write((unit) => unit.run("UPDATE sessions SET subject = 'mallory'"));
+      return () => sessions.admit('administration', cookie, desk);
+    },
+  );
+  eachWay(
+    'a token that was planted in the browser before its owner signed in (fixation)',
+    // Taking up what somebody else knows, instead of drawing anew.
+    { file, guard: 'const token = randomBytes(TOKEN_BYTES);', instead: 'void randomBytes; const token = Buffer.alloc(TOKEN_BYTES, 5);' },
+    { Sessions },
+    'session-ended',
+    async (module) => {
+      const { sessions } = await signedIn(module);
+      const planted = `__Host-ekms-administration=${Buffer.alloc(32, 5).toString('base64url')}`;
+      return () => sessions.admit('administration', planted, desk);
+    },
+  );
+});
+
+eachWay(
+  'what another site sends with the right cookie (cross-site request forgery)',
+  {
+    file: 'src/access/origins.ts',
+    guard: 'if (!fits) throw',
+    instead: 'void fits; if (false as boolean) throw',
+  },
+  { Origins },
+  'cross-site',
+  async ({ Origins: Made }) => {
+    const pages = new Made('keys.corp.example', { administration: 8444, staff: 8445 });
+    return () => pages.requireOwn('administration', 'POST', { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' });
+  },
+);
+
+describe('passkeys', () => {
+  const file = 'src/administration/passkeys.ts';
+  /** An administrator's passkey, and what their browser sent to sign in. */
+  const assertedOnce = async ({ Passkeys: Made }: { Passkeys: typeof Passkeys }) => {
+    const storage = await database();
+    const passkeys = new Made(storage, seal, clock, origins);
+    const soft = new SoftPasskey(origins.publicName, origins.of('administration'));
+    const made = soft.create(await passkeys.creationOptions({ id: 'anna', name: 'Anna', shown: 'anna@corp.example' }, 'anna', desk));
+    const fresh = await passkeys.attested(attestation.parse(made), desk);
+    await storage.write(async (unit) => {
+      const anna =
+        "INSERT INTO administrators (id, name, address, role, state, created, mac) VALUES ('anna', 'Anna', 'anna', NULL, 'active', 0, ?)";
+      await unit.run(anna, [Buffer.alloc(32)]);
+      await passkeys.insert(unit, fresh, 'anna', 'soft');
+    });
+    const sent = assertion.parse(soft.get(await passkeys.requestOptions('sign-in', '', desk)));
+    return { storage, passkeys, sent };
+  };
+
+  eachWay(
+    'an assertion that is sent a second time',
+    { file, guard: "await unit.run('DELETE FROM ceremonies WHERE challenge = ?', [challenge]);", instead: '' },
+    { Passkeys },
+    'challenge-unknown',
+    async (module) => {
+      const { passkeys, sent } = await assertedOnce(module);
+      // Before its counter is written: else the next guard stops it.
+      await passkeys.asserted('sign-in', sent, desk);
+      return () => passkeys.asserted('sign-in', sent, desk);
+    },
+  );
+  eachWay(
+    'the same after its counter was written, as a copied authenticator would',
+    { file, guard: '(counter > 0 || passkey.counter > 0) && counter <= passkey.counter', instead: 'false as boolean' },
+    { Passkeys },
+    'passkey-cloned',
+    async (module) => {
+      const { storage, passkeys, sent } = await assertedOnce(module);
+      await storage.write((unit) => unit.run('UPDATE passkeys SET counter = 1000'));
+      return () => passkeys.asserted('sign-in', sent, desk);
+    },
+  );
+  eachWay(
+    'an assertion for signing in, where one to approve is asked for',
+    { file, guard: 'row?.purpose === purpose &&', instead: 'row !== undefined &&' },
+    { Passkeys },
+    'challenge-unknown',
+    async (module) => {
+      const { passkeys, sent } = await assertedOnce(module);
+      return () => passkeys.asserted('approve', sent, desk);
+    },
+  );
+});
+
+describe('the network', () => {
+  const file = 'src/access/network-policy.ts';
+  const judge = async ({ NetworkPolicy: Made }: { NetworkPolicy: typeof NetworkPolicy }) => {
+    const network = { internal: ['127.0.0.0/8', '10.0.0.0/8'], proxies: {}, connectionsPerAddress: 500 };
+    const networks = { employees: { addresses: ['10.1.0.0/16', '192.0.2.0/24'], reach: ['client'] } };
+    return new Made({ network, networks } as never); // what judging reads of a document
+  };
+  const asks = (address: string) => async (module: { NetworkPolicy: typeof NetworkPolicy }) => {
+    const policy = await judge(module);
+    return () => {
+      const rule = policy.refusal('client', address);
+      if (rule) throw new Fault('forbidden', rule, rule);
+    };
+  };
+  eachWay(
+    'an address that no network names',
+    { file, guard: "return this.#allowed[kind].has(address) ? undefined : 'network-not-listed';", instead: 'return undefined;' },
+    { NetworkPolicy },
+    'network-not-listed',
+    asks('10.9.0.1'),
+  );
+  eachWay(
+    'an outside address that somebody listed',
+    // Both places that keep a list within network.internal.
+    {
+      file,
+      guard:
+        "if (!this.internal.has(address)) return 'network-outside';\n    return this.#allowed[kind].has(address) ? undefined : 'network-not-listed';",
+      instead: 'return undefined;',
+    },
+    { NetworkPolicy },
+    'network-outside',
+    asks('192.0.2.5'),
+  );
+});
+
+describe('the token process’s socket', () => {
+  const file = 'src/tokens/process/server.ts';
+  const isRoot = process.getuid?.() === 0;
+  /** What a user of no group of ours hears who opens the socket; without root, who of its mode may. */
+  const stranger = async ({ TokenServer: Made }: { TokenServer: typeof TokenServer }) => {
+    const folder = mkdtempSync(join(tmpdir(), 'ekms-door-'));
+    const socket = join(folder, 'token.sock');
+    const server = new Made(socket, async () => 'null');
+    await server.listen();
+    ending.push(
+      () => rmSync(folder, { recursive: true, force: true }),
+      () => server.close(),
+    );
+    chmodSync(folder, 0o711);
+    if (!isRoot) return (statSync(socket).mode & 0o077) === 0 ? 'Permission denied' : 'connected';
+    const script = 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); print connect(S, pack_sockaddr_un($ARGV[0])) ? "connected" : "$!"';
+    const as = ['--reuid', '65534', '--regid', '65534', '--clear-groups', 'perl', '-e', script, socket];
+    return execFileSync('setpriv', as, { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
+  };
+
+  test('opens for its own user alone; guard off: for whoever is on the machine', async () => {
+    const before = process.umask(0);
+    ending.push(() => process.umask(before));
+    expect(await stranger({ TokenServer })).toBe('Permission denied');
+    const guard = 'chmodSync(this.path, this.shared ? 0o660 : 0o600);';
+    expect(await stranger(guardOff({ file, guard, instead: 'void chmodSync;' }))).toBe('connected');
+  });
+});
+
+describe('two persons', () => {
+  const file = 'src/administration/approvals.ts';
+  const GUARDS = {
+    requester: { file, guard: 'if (isRequester(row, actor))', instead: 'if (false as boolean)' },
+    recount: { guard: "!isRequester(row, { kind: 'administrator', id: approval.administrator }) &&", instead: '' },
+    expiry: { file, guard: 'if (this.#now() >= row.expires) throw', instead: 'if (false as boolean) throw' },
+    shown: { guard: "const waits = this.#now() >= expires ? 'expired' : ", instead: 'const waits = ' },
+  };
+  let house: HouseInProcess;
+  let anna: TestAdministrator;
+  let boris: TestAdministrator;
+  let otto: TestAdministrator;
+  beforeAll(async () => {
+    house = await HouseInProcess.open();
+    otto = await TestAdministrator.register(house, 'otto', 'auditor');
+    anna = await TestAdministrator.register(house, 'anna');
+    boris = await TestAdministrator.register(house, 'boris');
+  });
+  afterAll(() => house?.close());
+
+  /** The appliance goes on with approvals of this class, until the test is over. */
+  const following = (Made: typeof Approvals) => {
+    const real = house.house.approvals;
+    const { parts } = real as unknown as { parts: ConstructorParameters<typeof Approvals>[0] };
+    house.house.approvals = new Made(parts, 72);
+    ending.push(() => {
+      house.house.approvals = real;
+    });
+  };
+  const asked = async (role: string) => ((await anna.act('admin.role', { id: otto.id, role })).json as { id: string }).id;
+
+  test('the requester approves their own request: refused; guards off, both: it is done by one person alone', async () => {
+    expect(await anna.approve(await asked('operator'))).toMatchObject({ code: 'requester-approves' });
+    following(guardOff<{ Approvals: typeof Approvals }>(GUARDS.requester).Approvals);
+    // The second guard still counts no approval of the requester's own.
+    expect(await anna.approve(await asked('operator'))).toMatchObject({ json: { state: 'open' } });
+    following(guardOff<{ Approvals: typeof Approvals }>(GUARDS.requester, GUARDS.recount).Approvals);
+    expect(await anna.approve(await asked('operator'))).toMatchObject({ status: 200, json: { state: 'done' } });
+  });
+
+  test('a request that has expired: refused; guard off: it is done', async () => {
+    const [first, second] = [await asked('auditor'), await asked('auditor')];
+    house.pass(73 * 3_600_000);
+    await boris.signIn();
+    expect(await boris.approve(first)).toMatchObject({ code: 'request-expired' });
+    following(guardOff<{ Approvals: typeof Approvals }>(GUARDS.expiry, GUARDS.shown).Approvals);
+    expect(await boris.approve(second)).toMatchObject({ status: 200, json: { state: 'done' } });
+  });
+});
