@@ -9,7 +9,7 @@ need_packages pg_virtualenv=postgresql-common /usr/lib/postgresql=postgresql pkc
 cd "$root" || exit 1
 bin="$root/node_modules/.bin"
 need_packages systemd-analyze=systemd || exit $?
-need_packages ip=iproute2 nft=nftables slowhttptest=slowhttptest openssl=openssl || exit $?
+need_packages ip=iproute2 nft=nftables openssl=openssl || exit $?
 passed=0 failed=0
 
 check() { # name, command…

@@ -51,9 +51,9 @@ export async function preparedHome({ people, bits = 3072, folder = join(tmpdir()
 }
 
 /** Ports of 0 would change at each start: an appliance under test says where it listens only in its configuration. */
-export function configure(home, { bits = 3072, client = 0, operation = 0, pool = 0, workers = 2 }) {
+export function configure(home, { bits = 3072, client = 0, open = 0, operation = 0, pool = 0, workers = 2 }) {
   const at = (port) => `"127.0.0.1:${port}"`;
-  const listen = `{ client: ${at(client)}, administration: ${at(0)}, staff: ${at(0)}, public: ${at(0)}, operation: ${at(operation)} }`;
+  const listen = `{ client: ${at(client)}, administration: ${at(0)}, staff: ${at(0)}, public: ${at(open)}, operation: ${at(operation)} }`;
   // One machine plays a whole site here: each budget is lifted, none is switched off.
   process.stderr.write('budgets are lifted for this bench\n');
   const keys = `{ bits: ${bits}, pool: { target: ${pool} } }`;

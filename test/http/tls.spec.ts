@@ -90,71 +90,44 @@ describe('with 1.2 by policy', () => {
 });
 
 describe('slow clients', () => {
-  /** Milliseconds of each of so many requests, one after another, of somebody else. */
-  async function good(count: number): Promise<number[]> {
-    const times: number[] = [];
-    for (let n = 0; n < count; n++) {
-      const began = performance.now();
-      await new Promise((resolve, reject) => {
-        const asked = request(
-          { host: '127.0.0.1', port: doors.ports.public, path: '/api/openapi.json', localAddress: '127.0.0.2', agent: false },
-          (response) => response.resume().once('end', resolve),
-        );
-        asked.once('error', reject).end();
-      });
-      times.push(performance.now() - began);
-    }
-    return times;
-  }
-  const p99 = (times: number[]) => times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? 0;
+  /** Somebody else, from another address, over a connection of their own. Resolves with the status. */
+  const good = () =>
+    new Promise<number | undefined>((resolve, reject) => {
+      const asked = request(
+        { host: '127.0.0.1', port: doors.ports.public, path: '/api/openapi.json', localAddress: '127.0.0.2', agent: false },
+        (response) => response.resume().once('end', () => resolve(response.statusCode)),
+      );
+      asked.once('error', reject).end();
+    });
 
-  test('are cut off, over HTTP and before a TLS handshake', async () => {
+  // How much longer the others wait is bench/slow-clients.mjs.
+  test('are cut off, all of them, over HTTP and before a TLS handshake; whoever else asks meanwhile is answered', async () => {
     const began = Date.now();
-    const ends = await Promise.all(
-      (['public', 'client'] as const).map(async (listener) => {
-        const socket = connect(doors.ports[listener], '127.0.0.1');
-        socket.on('error', () => undefined);
-        const closed = new Promise((resolve) => socket.once('close', resolve));
-        const drip = setInterval(() => socket.write(listener === 'public' ? 'x' : '\u0016'), 1_000);
-        if (listener === 'public') socket.write('GET / HTTP/1.1\r\nx-slow: ');
-        socket.resume();
-        await closed;
-        clearInterval(drip);
-        return Date.now() - began;
-      }),
-    );
-    for (const end of ends) expect(end).toBeLessThan(30_000);
-  });
-
-  test('slowhttptest: whoever else asks waits less than twice as long', async () => {
-    if ((await run('slowhttptest', ['-h'])).stdout === '') {
-      process.stderr.write('\n*** slowhttptest is not installed: its test is SKIPPED ***\n');
-      return;
+    let open = 0;
+    const slow = (listener: 'public' | 'client') => {
+      const socket = connect(doors.ports[listener], '127.0.0.1');
+      socket.on('error', () => undefined);
+      open++;
+      const closed = new Promise<number>((resolve) =>
+        socket.once('close', () => {
+          open--;
+          resolve(Date.now() - began);
+        }),
+      );
+      const drip = setInterval(() => socket.write(listener === 'public' ? 'x' : '\u0016'), 1_000);
+      void closed.then(() => clearInterval(drip));
+      if (listener === 'public') socket.write('GET / HTTP/1.1\r\nx-slow: ');
+      socket.resume();
+      return closed;
+    };
+    const all = Promise.all([...Array(200).keys()].map((n) => slow(n % 2 ? 'public' : 'client')));
+    const answers: (number | undefined)[] = [];
+    while (open > 0) {
+      answers.push(await good());
+      await sleep(20);
     }
-    await good(50);
-    const rates: number[] = [];
-    // A busy machine slows one of the two as it likes: the best of three is what the attack costs.
-    while (rates.length < 3 && !(Math.min(...rates) < 2)) {
-      const quiet = p99(await good(200));
-      const attack = run('slowhttptest', [
-        '-c',
-        '1000',
-        '-H',
-        '-i',
-        '1',
-        '-r',
-        '500',
-        '-l',
-        '6',
-        '-u',
-        `http://127.0.0.1:${doors.ports.public}/api/openapi.json`,
-      ]);
-      await sleep(2_500);
-      const under = p99(await good(200));
-      await attack;
-      rates.push(under / quiet);
-    }
-    process.stdout.write(`slowhttptest: p99 of others ${rates.map((rate) => rate.toFixed(2)).join(', ')} times\n`);
-    expect(Math.min(...rates)).toBeLessThan(2);
+    for (const end of await all) expect(end).toBeLessThan(40_000);
+    expect(answers.length).toBeGreaterThan(10);
+    expect(answers.filter((status) => status !== 200)).toEqual([]);
   });
 });
