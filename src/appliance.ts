@@ -96,6 +96,7 @@ export async function startAppliance(
     () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
     HALF_MINUTE,
   );
+  await house.witnesses.begin();
   await house.checkpoints.begin();
   house.forwarder.begin();
   house.searchIndex.begin((error) => defect(error, 'search index'));

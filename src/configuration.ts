@@ -8,6 +8,7 @@ import { type DirectoryConfiguration, directoryShape } from './directory-configu
 import { forwardingShape, settledSinks } from './forwarding-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
 import { staffShape } from './staff-configuration.js';
+import { settledWitnesses, witnessShape } from './witness-configuration.js';
 
 /** Where a listener listens. */
 export interface Listen {
@@ -176,6 +177,7 @@ const schema = z.strictObject({
       groups: z.record(z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'must be a name in lower case'), z.array(z.string()).max(200)).default({}),
     })
     .prefault({}),
+  witnesses: witnessShape.prefault({}),
   backup: z
     .strictObject({
       directory: path.default('backups'),
@@ -247,6 +249,7 @@ function settled(given: Parsed, home: string): Configuration {
     documents: { ...given.documents, ...files(given.documents, ['recoveryCertificateFile'], absolute) },
     forwarding: settledSinks(given.forwarding, absolute),
     backup: { ...given.backup, directory: absolute(given.backup.directory) },
+    witnesses: settledWitnesses(given.witnesses, absolute),
     database: { ...database, ...files(database, ['passwordFile'], absolute) },
     staff: staff.oidc ? { ...staff, oidc: { ...staff.oidc, ...files(staff.oidc, ['clientSecretFile', 'caFile'], absolute) } } : staff,
     ...(directory ? { directory: { ...directory, ...filesOfDirectory(directory, absolute) } } : {}),
@@ -357,5 +360,6 @@ mail: { transport: maildir, directory: mail }
 # authorities: p384                               # or rsa4096; counts at init
 # durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
+# witnesses: { readable: [{ name: vault, folder: /mnt/worm/ekms }], unreachable: serve }   # who remembers the log; wait: no keys until one is reached
 # certificates: { personDays: 730, deviceDays: 365 }
 `;

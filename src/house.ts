@@ -33,6 +33,7 @@ import {
   AuditReports,
   AuditSearch,
   BoundedAuditLog,
+  type Breach,
   Checkpoints,
   DurableAuditLog,
   Erasure,
@@ -40,10 +41,13 @@ import {
   Forwarder,
   KeyUses,
   keepAuditKey,
+  LogAcceptances,
   LogBook,
   LogStanding,
   LogTree,
+  renameAuditKey,
   SearchIndex,
+  type Witnesses,
 } from './audit/index.js';
 import {
   AddressCertificates,
@@ -55,10 +59,10 @@ import {
   RevocationLists,
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
-import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryAgentRegister, RecoveryCases } from './custody/index.js';
+import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryAgentRegister, RecoveryCases, settleRestored } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
-import { base64url, type Clock, type Json, type Storage, SystemClock, sha256 } from './foundation/index.js';
+import { base64url, type Clock, isFault, type Json, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
@@ -68,6 +72,7 @@ import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
+import { witnessesOf } from './witness-wiring.js';
 
 /** Where this installation's own files lie. */
 export interface Installation {
@@ -90,6 +95,8 @@ export interface House {
   erasure: Erasure;
   keyUses: KeyUses;
   forwarder: Forwarder;
+  witnesses: Witnesses;
+  logAcceptances: LogAcceptances;
   checkpoints: Checkpoints;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
@@ -209,6 +216,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
         await house.rotation.stop();
         await house.pool.stop();
         await house.mail.stop();
+        await house.witnesses.stop();
         await house.checkpoints.stop();
         await process?.stop();
         await storage.close();
@@ -233,14 +241,18 @@ async function joinRooms(
   }: Parts & { clock: Clock; storage: Storage; token: Token },
 ): Promise<Omit<House, 'close' | 'pages' | 'pdf'>> {
   const storage = new SpendingStorage(database);
-  const logStanding = new LogStanding();
+  const logStanding = new LogStanding((breach) => void sayBreach(log, breach));
   const audit = new BoundedAuditLog(new DurableAuditLog(clock, logStanding), clock, configuration.budgets.refusals.source);
   const tree = new LogTree(storage);
   const logBook = new LogBook(storage, audit, tree);
   const origin = `${configuration.publicName}/v1/audit`;
   await keepAuditKey(join(configuration.home, 'audit.pub'), token, origin);
-  const checkpoints = new Checkpoints({ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin });
   const log = { storage, audit };
+  const witnesses = witnessesOf(configuration, { ...log, tree, tiles: logBook.tiles, standing: logStanding, token }, origin);
+  const checkpoints = new Checkpoints({
+    ...{ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },
+    first: () => witnesses.first(),
+  });
   const searchIndex = new SearchIndex(storage);
   const sinks = sinksOf(configuration.forwarding, { log: origin, host: configuration.publicName });
   const auditSearch = new AuditSearch(storage, audit, searchIndex);
@@ -390,6 +402,13 @@ async function joinRooms(
     keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token }),
     forwarder,
     checkpoints,
+    witnesses,
+    logAcceptances: new LogAcceptances({
+      ...{ storage, audit, tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },
+      afterLoss: (kept) => settleRestored({ storage, audit, token, employees, registry, pool }, { backup: 'accepted', lost: 0, ...kept }),
+      agents: async () => (await recoveryAgents.inForce()).sealed,
+      named: (name) => renameAuditKey(join(configuration.home, 'audit.pub'), token, name),
+    }),
     token,
     authorities,
     second,
@@ -437,8 +456,19 @@ async function joinRooms(
       logStanding,
       second,
       forwarder,
+      witnesses,
     ),
   };
+}
+
+/** That the log is not the one that was signed is an entry of it too. */
+async function sayBreach({ storage, audit }: Pick<House, 'storage' | 'audit'>, { code, known }: Breach): Promise<void> {
+  const facts = { code, from: known.origin, size: known.size };
+  await storage
+    .write((unit) => audit.append(unit, { action: 'audit.breach', outcome: 'done', actor: { kind: 'system' }, facts }))
+    .catch((error: unknown) => {
+      if (!isFault(error)) throw error;
+    });
 }
 
 function documents(house: Omit<House, 'close' | 'pages' | 'pdf'>, installation: Installation): PdfDesk {

@@ -82,8 +82,8 @@ export const REFUSALS = {
   isolation: { 503: ['isolation-broken'] },
   storage: { 503: ['storage-unavailable', 'storage-busy'] },
   audit: { 503: ['audit-unavailable'] },
-  /** Of what releases keys: the log is not the one that its token signed. */
-  log: { 503: ['audit-rolled-back', 'audit-forked', 'audit-token-older'] },
+  /** Of what releases keys: the log is not the one that was signed, or no witness was reached to say so. */
+  log: { 503: ['audit-rolled-back', 'audit-forked', 'audit-token-older', 'audit-unwitnessed'] },
   /** The token process is away, full, locked out, or has a defect. */
   token: { 503: ['token-unavailable', 'token-busy', 'token-refused', 'token-defect'] },
 } as const satisfies Record<string, Record<number, readonly string[]>>;

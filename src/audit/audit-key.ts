@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { encodeNoteKey } from '../codec/merkle/index.js';
 import { auditNoteKey, type Token } from '../tokens/index.js';
 import { sha256 } from './log-tree.js';
@@ -6,6 +6,15 @@ import { sha256 } from './log-tree.js';
 /** Writes the key that checkpoints are verified by, as C2SP has it, where none lies yet: the first one is remembered, a later one must be given by hand. */
 export async function keepAuditKey(file: string, token: Pick<Token, 'auditHead' | 'signingKey'>, origin: string): Promise<void> {
   if (existsSync(file)) return;
-  const name = (await token.auditHead())?.origin ?? origin;
+  await writeAuditKey(file, token, (await token.auditHead())?.origin ?? origin);
+}
+
+/** The log goes on under another name: the key under the former one is kept beside it. */
+export async function renameAuditKey(file: string, token: Pick<Token, 'signingKey'>, name: string): Promise<void> {
+  if (existsSync(file)) renameSync(file, `${file}.${Date.now()}`);
+  await writeAuditKey(file, token, name);
+}
+
+async function writeAuditKey(file: string, token: Pick<Token, 'signingKey'>, name: string): Promise<void> {
   writeFileSync(file, `${encodeNoteKey(sha256, auditNoteKey(name, await token.signingKey('audit')))}\n`, { mode: 0o644, flag: 'wx' });
 }

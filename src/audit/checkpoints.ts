@@ -13,6 +13,8 @@ export interface CheckpointParts {
   clock: Clock;
   /** The log's name until the token remembers one. */
   origin: string;
+  /** Resolves when the log has been held against its witnesses: nothing is signed before. */
+  first?: () => Promise<void>;
 }
 
 /** Milliseconds between checkpoints while there are entries. */
@@ -64,10 +66,14 @@ export class Checkpoints {
   }
 
   async #sign(): Promise<void> {
-    const { token, tiles, standing, clock } = this.parts;
+    const { token, tiles, standing, clock, first } = this.parts;
+    await first?.();
+    if (standing.isWaiting) return;
     // In this order: what was kept before the token was asked, it must remember; what it remembers was committed before it was asked.
     const { signed } = await this.parts.tree.state();
     const last = (await token.auditHead()) ?? { origin: this.parts.origin, size: 0, root: '' };
+    // Persons accepted it, at another node.
+    if (standing.breach && standing.breach.known.origin !== last.origin) standing.mend();
     const tree = await this.parts.tree.grow();
     if (this.#isBroken(last, signed, tree) || tree.size === 0) return;
     const to = { origin: last.origin, size: tree.size, root: toBase64(tree.root) };

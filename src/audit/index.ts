@@ -1,5 +1,5 @@
 /** Audit: fills foundation's `AuditLog` and reads the log back. No room enters here but to read; they append through the port. */
-export { keepAuditKey } from './audit-key.js';
+export { keepAuditKey, renameAuditKey } from './audit-key.js';
 export { AuditLogController } from './audit-log.controller.js';
 export { AuditReader, type LogEntry } from './audit-reader.js';
 export { BoundedAuditLog } from './bounded-audit-log.js';
@@ -12,6 +12,7 @@ export { EvidenceDesk } from './evidence/evidence-desk.js';
 export { exportFolder, writeExportFile } from './export-files.js';
 export { KeyUsesController } from './key-uses.controller.js';
 export { KeyUses } from './key-uses.js';
+export { LogAcceptances } from './log-acceptances.js';
 export { LogBook, type ReadingBy } from './log-book.js';
 export { LogTree } from './log-tree.js';
 export { FileSink } from './out/file-sink.js';
@@ -33,5 +34,9 @@ export {
   shownReport,
 } from './search/question.js';
 export { SearchIndex } from './search/search-index.js';
-export { LogStanding } from './standing.js';
+export { type Breach, LogStanding } from './standing.js';
 export { TileReader } from './tile-reader.js';
+export { C2spWitness } from './witness/c2sp-witness.js';
+export { FolderWitness } from './witness/folder-witness.js';
+export { type ShownHead, type Testimony, Witness } from './witness/witness.js';
+export { Witnesses, type WitnessState } from './witness/witnesses.js';

@@ -29,8 +29,13 @@ export class LogBook {
   }
 
   /** Former checkpoints that were kept, oldest first. */
-  formerCheckpoints(): Promise<{ size: number; note: string }[]> {
-    return this.storage.all('SELECT size, note FROM audit_checkpoints ORDER BY size');
+  async formerCheckpoints(): Promise<{ size: number; note: string }[]> {
+    const { note } = await this.tree.state();
+    const name = note?.slice(0, note.indexOf('\n') + 1) ?? '';
+    // Those of a former name are another log's.
+    return (await this.storage.all<{ size: number; note: string }>('SELECT size, note FROM audit_checkpoints ORDER BY size')).filter(
+      (one) => one.note.startsWith(name),
+    );
   }
 
   /** Throws `tile-unknown` for what no checkpoint covers yet. */

@@ -3,6 +3,7 @@ import { FILTER_QUESTION, REPORT_QUESTION, REPORTS, reportQuestion, searchQuesti
 import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
 import type { Json } from '../foundation/index.js';
 import type { House } from '../house.js';
+import { logAcceptance } from '../tokens/index.js';
 import { act } from './act.js';
 
 /** Tiles or bundles in one answer: some 5 MB of entries. */
@@ -74,5 +75,24 @@ export const AUDIT_ACTS = {
     roles: ['auditor'],
     perform: async (house: House, { filter, before, count }, by) =>
       shownPage(await house.auditSearch.find(filter, { before, count }, { actor: by })),
+  }),
+  'audit.loss': act({
+    args: z.strictObject({}),
+    roles: ['auditor', 'security-officer'],
+    perform: (house: House) => house.logAcceptances.ask(),
+  }),
+  // Not 'two-persons' by itself: the token process demands signatures of two persons at least, whoever asks.
+  'audit.accept-rollback': act({
+    args: z.strictObject({
+      acceptance: logAcceptance,
+      approvals: z.array(z.strictObject({ agent: z.string().max(80), signature: z.string().max(2_000) })).max(16),
+    }),
+    roles: ['security-officer'],
+    perform: (house: House, { acceptance, approvals }, by) =>
+      house.logAcceptances.accept(
+        acceptance,
+        approvals.map(({ agent, signature }) => ({ agent, signature: Buffer.from(signature, 'base64') })),
+        by,
+      ),
   }),
 } as const;

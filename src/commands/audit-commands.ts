@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -48,6 +48,31 @@ export function auditCommands(audit: Command, { home, print, act }: Pick<Command
       if (evidence !== undefined) tell(await verifyEvidence(exportFolder(existing(resolve(evidence))), parts), print);
       else
         tell(dir === undefined ? await verifyInPlace(act, parts) : await verifyExport(exportFolder(existing(resolve(dir))), parts), print);
+    });
+  audit
+    .command('loss')
+    .description('where the log was put back: write what two persons sign to have it go on under another name')
+    .requiredOption('-o, --output <file>', 'what each of them reads and signs')
+    .action(async ({ output }: { output: string }) => {
+      const { sign, acceptance } = (await act('audit.loss', {})) as { sign: string; acceptance: object }; // LogAcceptances.ask
+      writeFileSync(output, Buffer.from(sign, 'base64'), { flag: 'wx' });
+      print({ acceptance });
+      console.error(
+        `two recovery agents of the ceremony read ${output} and sign it: openssl dgst -sha256 -sign KEY.pem -out SIGNATURE ${output}`,
+      );
+    });
+  audit
+    .command('accept-rollback <statement>')
+    .description('have the log go on under another name; every device enrols anew where acts were lost')
+    .requiredOption('--signed <agent=file...>', 'who signed, and the signature')
+    .action(async (statement: string, { signed }: { signed: string[] }) => {
+      const [, json = ''] = readFileSync(statement, 'utf8').split('\n');
+      const approvals = signed.map((one) => {
+        const [agent = '', file = ''] = one.split('=');
+        return { agent, signature: readFileSync(file).toString('base64') };
+      });
+      const { origin } = (await act('audit.accept-rollback', { acceptance: JSON.parse(json), approvals })) as { origin: string };
+      print(`the log goes on as ${origin}; audit.pub is written anew and goes to whoever verifies`);
     });
 }
 

@@ -7,6 +7,7 @@ import type { House } from '../house.js';
 import { pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { examineCustody } from './doctor-custody.js';
+import { examineWitnesses } from './doctor-witnesses.js';
 import { examinePeople } from './examine-people.js';
 import { type Finding, Findings } from './finding.js';
 
@@ -37,6 +38,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('forwarding', () => examineForwarding(house))),
     ...(data ? [] : await look('two persons', () => examinePeople(house))),
     ...(data ? [] : await look('directory', () => examineDirectory(house))),
+    ...(data ? [] : await look('witnesses', () => examineWitnesses(house))),
     ...(await look('log', async () => {
       const { size, problems } = await checkLog(storage);
       const findings = new Findings('log');

@@ -57,6 +57,9 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'certify':
       await house.addressCertificates.undo(id, String(body['serial']));
       break;
+    case 'accept-log':
+      await house.logAcceptances.settle(id, body);
+      break;
     case 'give-key':
       // Not cut off but waiting: served below and whenever the pool has a pair.
       break;

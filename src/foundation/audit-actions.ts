@@ -46,6 +46,7 @@ const BUDGET = {
   scope: oneOf('mailbox', 'source', 'device', 'person', 'app', 'site', 'appliance', 'rollout'),
 } as const;
 const NETWORK = { version: count, digest, origin: oneOf('file', 'act', 'rollback'), trial: flag } as const;
+const BREACH = oneOf('audit-rolled-back', 'audit-forked', 'audit-token-older');
 const AUDIENCE = oneOf('administration', 'staff');
 
 /** A list of recovery agents: its digest, how many there are, how many are needed. */
@@ -116,6 +117,10 @@ export const ACTIONS = {
   'request.approve': { facts: { act: word, hash: digest, passkey: digest, assertion: digest } },
   'request.deny': { facts: { act: word } },
   'request.perform': { facts: { act: word, hash: digest } },
+  'audit.breach': { facts: { code: BREACH, from: word, size: count } },
+  'audit.accept': { facts: { why: BREACH, from: word, size: count, root: digest, kept: count, lost: count, origin: word } },
+  'audit.origin': { facts: { origin: word } },
+  'witness.state': { facts: { witness: word, state: oneOf('unasked', 'agrees', 'disagrees', 'away') } },
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
   'audit.erase': { facts: { values: count } },

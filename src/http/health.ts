@@ -28,9 +28,6 @@ export const healthReport = z
     bootstrap: z
       .boolean()
       .meta({ description: 'One person alone can do what is dangerous: two security officers are not registered yet.' }),
-    log: z
-      .object({ state: z.enum(['whole', 'broken']), reason: z.string().optional() })
-      .meta({ description: 'broken: the log is not the one that its token signed; no keys are released.' }),
     forwarding: z
       .array(
         z.object({
@@ -42,6 +39,12 @@ export const healthReport = z
       )
       .optional()
       .meta({ description: 'Where the log is sent to besides. A sink that fails is behind; nothing else waits for it.' }),
+    log: z.object({ state: z.enum(['whole', 'broken', 'unwitnessed']), reason: z.string().optional() }).meta({
+      description: 'broken: the log is not the one that was signed. unwitnessed: no witness was reached to say so. No keys are released.',
+    }),
+    witnesses: z
+      .array(z.object({ name: z.string(), state: z.enum(['unasked', 'agrees', 'disagrees', 'away']) }))
+      .meta({ description: 'Who remembers the log outside, and what they said last.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -70,6 +73,12 @@ const SINK_FIGURES: readonly [string, string, (state: SinkFigures) => number][] 
   ['failed_attempts', 'Attempts that failed since the start', ({ failed }) => failed],
 ];
 
+/** What a witness of the log said last. */
+export interface WitnessSaying {
+  name: string;
+  state: 'unasked' | 'agrees' | 'disagrees' | 'away';
+}
+
 /** Whether this node can hand keys out, and its figures for Prometheus. */
 export class Health {
   readonly #registry = new Registry();
@@ -92,16 +101,26 @@ export class Health {
     private readonly pool: ReadyPool,
     private readonly isBootstrap: () => Promise<boolean>,
     private readonly isolation: IsolationGuard,
-    private readonly log: { readonly breach: { code: string } | undefined },
+    private readonly log: { readonly breach: { code: string } | undefined; readonly isWaiting: boolean },
     private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
     private readonly forwarding: Forwarding = { states: async () => [] },
+    private readonly witnesses: { readonly states: readonly WitnessSaying[] } = { states: [] },
   ) {
     collectDefaultMetrics({ register: this.#registry });
     const whole: Gauge = new Gauge({
       name: 'ekms_log_whole',
-      help: '1 while the log is the one that its token signed',
+      help: '1 while the log is the one that was signed',
       registers: [this.#registry],
-      collect: () => whole.set(this.log.breach ? 0 : 1),
+      collect: () => whole.set(this.log.breach || this.log.isWaiting ? 0 : 1),
+    });
+    const agreeing: Gauge = new Gauge({
+      name: 'ekms_witness_agrees',
+      help: '1 while the witness was reached and remembers the same log',
+      labelNames: ['witness'],
+      registers: [this.#registry],
+      collect: () => {
+        for (const { name, state } of this.witnesses.states) agreeing.set({ witness: name }, state === 'agrees' ? 1 : 0);
+      },
     });
     const level: Gauge = new Gauge({
       name: 'ekms_pool_level',
@@ -149,7 +168,7 @@ export class Health {
   async report(): Promise<HealthReport> {
     const [token, database] = await Promise.all([this.token.health(), this.#database()]);
     const { mode, findings, isBroken } = this.isolation;
-    const up = token.state === 'ready' && database.state === 'ready' && !isBroken && !this.log.breach;
+    const up = token.state === 'ready' && database.state === 'ready' && !isBroken && !this.log.breach && !this.log.isWaiting;
     return {
       status: up ? 'ready' : 'unready',
       token,
@@ -158,8 +177,9 @@ export class Health {
       ...(this.second.trouble === undefined ? {} : { secondPlace: { state: 'down' as const, reason: this.second.trouble } }),
       isolation: { mode, findings: findings.length },
       bootstrap: database.bootstrap,
-      log: this.log.breach ? { state: 'broken', reason: this.log.breach.code } : { state: 'whole' },
       ...(database.forwarding.length > 0 ? { forwarding: database.forwarding } : {}),
+      log: this.log.breach ? { state: 'broken', reason: this.log.breach.code } : { state: this.log.isWaiting ? 'unwitnessed' : 'whole' },
+      witnesses: this.witnesses.states.map(({ name, state }) => ({ name, state })),
       intents: database.intents,
     };
   }

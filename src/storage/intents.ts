@@ -9,7 +9,8 @@ export type IntentKind =
   | 'enrol'
   | 'give-key'
   | 'change-key'
-  | 'certify';
+  | 'certify'
+  | 'accept-log';
 
 export interface Intent {
   id: string;

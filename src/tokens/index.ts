@@ -1,4 +1,5 @@
 /** Tokens: the only way to keys. `Token` is what rooms above see; behind it stands a process of its own that decides releases by itself. */
+export { ACCEPTANCE_LIFE, acceptanceBytes, BREACHES, type LogAcceptance, logAcceptance } from './acceptance.js';
 export type { AuthoritySettings } from './authorities.js';
 export { type CustodyPackage, encodePackage, parsePackage, type SealedPackage } from './custody/package.js';
 export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/seal-share.js';

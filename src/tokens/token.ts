@@ -1,4 +1,5 @@
 import type { Json } from '../foundation/index.js';
+import type { LogAcceptance } from './acceptance.js';
 import type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, TransportScheme } from './hsm.js';
 import type { AgentsRecord, BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
 import type { Appointment, RecoveryApproval, RecoveryRequest } from './recovery.js';
@@ -183,6 +184,19 @@ export abstract class Token {
    */
   abstract signHead(ask: { from: AuditHead; to: AuditHead; proof: Buffer[] }): Promise<string>;
 
+  /**
+   * After a rollback or fork that persons accepted: what is left goes on under another name. Demands signatures of a quorum of the ceremony's agents, two at
+   * least, over this very acceptance, whose `signed` is the last head, and a consistency proof from its `kept` to `to`. Codes: `no-recovery-agents`,
+   * `recovery-not-approved`, `recovery-expired`, `acceptance-malformed`, `head-forked`, `head-stale`.
+   */
+  abstract beginOrigin(ask: {
+    acceptance: LogAcceptance;
+    approvals: readonly RecoveryApproval[];
+    /** Absent while the ceremony's agents are in force. */
+    agents?: Sealed<AgentsRecord>;
+    to: AuditHead;
+    proof: Buffer[];
+  }): Promise<string>;
   /**
    * Says by which key checkpoints of the log `origin` are signed: a compact JWS by the delivery key, typ `ekms-audit-key+jws`. The key is this token's, whoever
    * asks (docs/formats/uses.md).

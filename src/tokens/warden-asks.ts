@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault, isId } from '../foundation/index.js';
+import { auditHeadShape, logAcceptance } from './acceptance.js';
 import { AGENTS_ID } from './records.js';
 import { agentList, appointment, recoveryApproval, recoveryRequest } from './recovery.js';
 import { STATEMENTS } from './token.js';
@@ -57,12 +58,6 @@ const agents = z.strictObject({ type: z.literal('agents'), id: z.literal(AGENTS_
 const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac: bytes });
 const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
-
-const head = z.strictObject({
-  origin: z.string().regex(/^[a-z0-9][a-z0-9./:-]{0,254}$/), // a note's key name: no blanks, no plus
-  size: z.int().nonnegative(),
-  root: z.string().regex(/^([A-Za-z0-9+/]{43}=)?$/),
-});
 
 const SHAPES = {
   makePair: z.strictObject({
@@ -142,8 +137,15 @@ const SHAPES = {
       .optional(),
   }),
   attest: z.strictObject({ kind: z.enum(STATEMENTS), statement: z.record(z.string().max(64), z.json()) }),
-  signHead: z.strictObject({ from: head, to: head, proof: z.array(bytes).max(64) }),
-  vouchAuditKey: z.strictObject({ origin: head.shape.origin }),
+  signHead: z.strictObject({ from: auditHeadShape, to: auditHeadShape, proof: z.array(bytes).max(64) }),
+  beginOrigin: z.strictObject({
+    acceptance: logAcceptance,
+    approvals: z.array(recoveryApproval).max(16),
+    agents: sealed(agents).optional(),
+    to: auditHeadShape,
+    proof: z.array(bytes).max(64),
+  }),
+  vouchAuditKey: z.strictObject({ origin: auditHeadShape.shape.origin }),
   signMail: z.strictObject({ message: bytes }),
   sealBytes: z.strictObject({ plaintext: bytes, context: z.string().max(200) }),
   openBytes: z.strictObject({ sealed: bytes, context: z.string().max(200) }),

@@ -34,6 +34,7 @@ import {
   sameBytes,
   sha256,
 } from '../foundation/index.js';
+import { requireAccepted } from './acceptance.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import type { Hsm, StoredPair } from './hsm.js';
 import { auditNoteKey } from './note-key.js';
@@ -129,6 +130,8 @@ export class Warden {
         return verdict(this.#attest(ask.args));
       case 'signHead':
         return this.#signHead(ask.args);
+      case 'beginOrigin':
+        return this.#beginOrigin(ask.args);
       case 'vouchAuditKey':
         return verdict(this.#vouchAuditKey(ask.args.origin));
       case 'signMail':
@@ -401,6 +404,19 @@ export class Warden {
     const extending = from.origin === to.origin && verifyConsistency(hashOf, treeHead(from), treeHead(to), proof);
     if (!extending) throw forbidden('head-forked', 'this head of the audit log does not extend the last one that was signed');
     return verdict(this.#checkpoint(to), { kind: 'head', from, to });
+  }
+
+  /**
+   * A second log, under another name, only with the signatures of a quorum of the recovery agents in force (two at least) over this very acceptance:
+   * which head the token remembers, what is lost, and what is kept, which the new log extends.
+   */
+  #beginOrigin({ acceptance, approvals, to, proof, ...ask }: Asks['beginOrigin']): Verdict {
+    const { agents, claim } = this.#agents(ask.agents);
+    requireAccepted(acceptance, approvals, agents, this.clock.now());
+    const { signed, kept, origin } = acceptance;
+    if (to.origin !== origin || !verifyConsistency(hashOf, treeHead({ ...kept, origin }), treeHead(to), proof))
+      throw forbidden('head-forked', 'this head does not extend what was accepted');
+    return verdict(this.#checkpoint(to), claim, { kind: 'head', from: signed, to });
   }
 
   /** What it says is made here: no caller has another key taken for that of the log. */

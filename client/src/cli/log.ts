@@ -6,14 +6,19 @@ import { asDevice, openStore, type StoreOptions, type Terminal } from './session
 export interface LogOptions extends StoreOptions {
   json?: boolean;
   all?: boolean;
+  newLog?: boolean;
 }
 
 /** Exit status 1 where the log does not hold; the evidence is kept, and what is remembered stays as it was. */
 export async function log(terminal: Terminal, options: LogOptions): Promise<number> {
   const store = await openStore(terminal, options);
   const state = await store.read();
-  const [receipts, known] = [await store.receipts(), await store.knownLog()];
   const now = () => new Date();
+  const before = await store.knownLog();
+  const from = options.newLog ? now().toISOString() : before?.from;
+  const known = options.newLog ? undefined : before;
+  const receipts = (await store.receipts()).filter(({ at }) => from === undefined || at >= from);
+  if (options.newLog) await store.keepAlarm({ words: 'a new log was accepted (--new-log)', known: before }, now());
   let reading: LogReading;
   try {
     const held = state.keys.map(({ id }) => id);
@@ -32,7 +37,7 @@ export async function log(terminal: Terminal, options: LogOptions): Promise<numb
     terminal.say(`the appliance’s log does not hold: give ${store.home}/log-alarms.jsonl to an auditor`);
     return 1;
   }
-  await store.keepLog(reading.known);
+  await store.keepLog(from === undefined ? reading.known : { ...reading.known, from });
   const own = receipts.filter(({ key }) => state.keys.some(({ id }) => id === key)).length;
   terminal.say(
     `${uses.length} entries about ${new Set(uses.map(({ key }) => key)).size} keys, counted without a gap and proved in a log of ${size}; ${own} receipts of this device are among them`,

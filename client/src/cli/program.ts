@@ -59,6 +59,7 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
   command(root, 'log', 'list every use of your keys, checked against the log that the appliance cannot quietly change')
     .option('--json', 'an array of the entries')
     .option('--all', 'also the entries of looking at the log')
+    .option('--new-log', 'IT said that the log was given up and begun anew under another name: take it, and forget the former one')
     .action((options: LogOptions) => does(log(terminal, options)));
   command(root, 'decrypt', 'open a mail, or a .p7m file')
     .argument('<mail>', 'the file; - for stdin')

@@ -228,11 +228,6 @@ export interface Health {
   };
   /** One person alone can do what is dangerous: two security officers are not registered yet. */
   bootstrap: boolean;
-  /** broken: the log is not the one that its token signed; no keys are released. */
-  log: {
-    state: 'whole' | 'broken';
-    reason?: string;
-  };
   /** Where the log is sent to besides. A sink that fails is behind; nothing else waits for it. */
   forwarding?: ({
     sink: string;
@@ -240,6 +235,16 @@ export interface Health {
     /** Entries that it has not got yet. */
     behind: number;
     reason?: string;
+  })[];
+  /** broken: the log is not the one that was signed. unwitnessed: no witness was reached to say so. No keys are released. */
+  log: {
+    state: 'whole' | 'broken' | 'unwitnessed';
+    reason?: string;
+  };
+  /** Who remembers the log outside, and what they said last. */
+  witnesses: ({
+    name: string;
+    state: 'unasked' | 'agrees' | 'disagrees' | 'away';
   })[];
   /** Acts begun and not finished. */
   intents: number;
@@ -500,6 +505,7 @@ export type ProblemCode =
   | 'audit-rolled-back'
   | 'audit-token-older'
   | 'audit-unavailable'
+  | 'audit-unwitnessed'
   | 'authority-unknown'
   | 'binding-changed'
   | 'binding-ended'

@@ -26,6 +26,8 @@ const knownLog = z.strictObject({
   checkpoint: z.string(),
   /** By key: number and leaf of the last entry that was seen. */
   uses: z.record(z.string(), z.strictObject({ use: z.int().positive(), leaf: z.string() })),
+  /** Receipts from before this moment are of a log that was given up. */
+  from: z.string().exactOptional(),
 });
 export type KnownLog = z.infer<typeof knownLog>;
 

@@ -3,6 +3,7 @@ import { type AuthorityCertificates, type AuthoritySettings, makeAuthorities } f
 import { HsmError, SIGNING_KEYS } from '../hsm.js';
 import { Journal } from '../journal.js';
 import { MemoryHsm } from '../memory-hsm.js';
+import type { RecoveryAgents } from '../recovery.js';
 import type { TokenFinding } from '../token.js';
 import { Warden } from '../warden.js';
 import { Desk, type Done, type Errand, readArguments } from './desk.js';
@@ -24,13 +25,16 @@ export class MemoryToken extends TokenCalls {
     super();
   }
 
-  /** @param journalPath where the journal is, or will be made */
-  static async open(journalPath: string, settings: AuthoritySettings, clock: Clock): Promise<MemoryToken> {
+  /**
+   * @param journalPath where the journal is, or will be made
+   * @param agents whom a ceremony would have named
+   */
+  static async open(journalPath: string, settings: AuthoritySettings, clock: Clock, agents?: RecoveryAgents): Promise<MemoryToken> {
     const hsm = new MemoryHsm();
     const authorities: AuthorityCertificates = await makeAuthorities(hsm, settings, clock.now());
     Journal.create(journalPath);
     const journal = await Journal.open(journalPath, clock);
-    const warden = new Warden(hsm, authorities, clock);
+    const warden = new Warden(hsm, authorities, clock, agents);
     const signingKeys = new Map(
       SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]),
     );

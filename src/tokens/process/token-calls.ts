@@ -119,6 +119,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'signHead'>('signHead', ask);
   }
 
+  override beginOrigin(...[ask]: Parameters<Token['beginOrigin']>) {
+    return this.answer<'beginOrigin'>('beginOrigin', ask);
+  }
+
   override vouchAuditKey(origin: string) {
     return this.answer<'vouchAuditKey'>('vouchAuditKey', { origin });
   }

@@ -1,0 +1,43 @@
+import { z } from 'zod';
+import { parseNoteKey } from './codec/merkle/index.js';
+import { sha256 } from './foundation/index.js';
+
+const path = z.string().min(1, 'must be a path');
+const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'must be a short name in lower case');
+
+/** C2SP verifier key of a cosigner. */
+const cosigner = z.string().transform((text, context) => {
+  const key = parseNoteKey((bytes) => sha256(bytes), text);
+  if (key?.type === 'cosignature') return key;
+  context.addIssue({ code: 'custom', message: 'must be a verifier key name+id+base64 of an Ed25519 cosigner (type 0x04)' });
+  return z.NEVER;
+});
+const url = z.string().refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'must be https://… (or http://…)');
+
+/** `witnesses` of ekms.yaml: who remembers the heads of the log outside of this appliance's administrators' reach. */
+export const witnessShape = z
+  .strictObject({
+    readable: z
+      .array(z.union([z.strictObject({ name, folder: path }), z.strictObject({ name, url, key: cosigner, caFile: path.optional() })]))
+      .max(8)
+      .default([]),
+    /** While none is reached after a start: hand out keys, with an alarm, or wait. */
+    unreachable: z.enum(['serve', 'wait']).default('serve'),
+    everySeconds: z.int().min(1).max(3_600).default(10),
+  })
+  .superRefine(({ readable }, context) => {
+    const names = readable.map((one) => one.name);
+    if (new Set(names).size < names.length) context.addIssue({ code: 'custom', path: ['readable'], message: 'two have the same name' });
+  });
+export type WitnessConfiguration = z.output<typeof witnessShape>;
+
+export const settledWitnesses = (
+  { readable, ...rest }: WitnessConfiguration,
+  absolute: (file: string) => string,
+): WitnessConfiguration => ({
+  ...rest,
+  readable: readable.map((one) => {
+    if ('folder' in one) return { ...one, folder: absolute(one.folder) };
+    return one.caFile === undefined ? one : { ...one, caFile: absolute(one.caFile) };
+  }),
+});
