@@ -105,7 +105,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: BreakGlass, useValue: house.breakGlass },
       { provide: ActDesk, useValue: new ActDesk(house) },
       { provide: APP_GUARD, useClass: RouteClassGuard },
-      { provide: APP_FILTER, useValue: new ProblemFilter(new RefusalEntries(house), defect) },
+      { provide: APP_FILTER, useValue: new ProblemFilter(new RefusalEntries(house), defect, (code) => house.health.away(code)) },
     ],
   };
 }

@@ -73,6 +73,11 @@ export async function startAppliance(
   const unfollow = house.networks.follow(() => {
     listeners.renew(tls);
     listeners.judgeAgain();
+    // From here on other rules hold: who was let in by which is signed at once.
+    void house.checkpoints.publish().then(
+      () => house.witnesses.look(),
+      () => undefined,
+    );
   });
   const unwatch = house.networks.watch((error) => defect(error, 'network policy'));
   const counting = setInterval(() => refusals.tick(), 1_000);
@@ -85,6 +90,7 @@ export async function startAppliance(
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
     await forgetExpired(house.storage, house.clock.now().getTime());
     await house.backups.createDue();
+    await house.headArchive.sendDue();
     await house.staff.forgetExpired();
   };
   await house.revocations.publishDue();
@@ -96,6 +102,7 @@ export async function startAppliance(
     () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
     HALF_MINUTE,
   );
+  await house.clockWatch.begin((error) => defect(error, 'clock'));
   await house.witnesses.begin();
   await house.checkpoints.begin();
   house.forwarder.begin();
@@ -110,6 +117,7 @@ export async function startAppliance(
       clearInterval(counted);
       await sync?.stop();
       clearInterval(counting);
+      house.clockWatch.stop();
       unwatch();
       unfollow();
       house.isolation.stop();

@@ -35,10 +35,12 @@ import {
   BoundedAuditLog,
   type Breach,
   Checkpoints,
+  ClockWatch,
   DurableAuditLog,
   Erasure,
   EvidenceDesk,
   Forwarder,
+  HeadArchive,
   KeyUses,
   keepAuditKey,
   LogAcceptances,
@@ -72,7 +74,7 @@ import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
-import { witnessesOf } from './witness-wiring.js';
+import { headMail, witnessesOf } from './witness-wiring.js';
 
 /** Where this installation's own files lie. */
 export interface Installation {
@@ -97,6 +99,8 @@ export interface House {
   forwarder: Forwarder;
   witnesses: Witnesses;
   logAcceptances: LogAcceptances;
+  headArchive: HeadArchive;
+  clockWatch: ClockWatch;
   checkpoints: Checkpoints;
   token: Token;
   authorities: Record<AuthorityName, Buffer>;
@@ -242,7 +246,15 @@ async function joinRooms(
 ): Promise<Omit<House, 'close' | 'pages' | 'pdf'>> {
   const storage = new SpendingStorage(database);
   const logStanding = new LogStanding((breach) => void sayBreach(log, breach));
-  const audit = new BoundedAuditLog(new DurableAuditLog(clock, logStanding), clock, configuration.budgets.refusals.source);
+  const sites = new Sites(configuration.networks);
+  // Policies write entries themselves, so they come later.
+  let policyVersion = () => 0;
+  const policy = { version: () => policyVersion(), networkOf: (address: string) => sites.of(address) };
+  const audit = new BoundedAuditLog(
+    new DurableAuditLog(clock, logStanding, undefined, policy),
+    clock,
+    configuration.budgets.refusals.source,
+  );
   const tree = new LogTree(storage);
   const logBook = new LogBook(storage, audit, tree);
   const origin = `${configuration.publicName}/v1/audit`;
@@ -323,7 +335,6 @@ async function joinRooms(
     second,
   );
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
-  const sites = new Sites(configuration.networks);
   const versions = new ClientVersions(configuration.clients);
   const budgets = new Budgets(storage, audit, clock, configuration.budgets, sites);
   const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode, second);
@@ -379,6 +390,7 @@ async function joinRooms(
     },
   );
   const networks = new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver()));
+  policyVersion = () => networks.version;
   networks.follow(() => sites.follow(networks.policy.document.networks));
   const isolation = new IsolationGuard(surroundings ?? new ThisMachine(), () => networks.policy, log);
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
@@ -403,6 +415,11 @@ async function joinRooms(
     forwarder,
     checkpoints,
     witnesses,
+    headArchive: new HeadArchive(
+      { ...log, tree, clock, mail: headMail(configuration, mail, clock) },
+      configuration.witnesses.archive.everyHours,
+    ),
+    clockWatch: new ClockWatch(storage, audit, clock),
     logAcceptances: new LogAcceptances({
       ...{ storage, audit, tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },
       afterLoss: (kept) => settleRestored({ storage, audit, token, employees, registry, pool }, { backup: 'accepted', lost: 0, ...kept }),

@@ -1,9 +1,17 @@
 import { z } from 'zod';
 import { parseNoteKey } from './codec/merkle/index.js';
-import { sha256 } from './foundation/index.js';
+import { parseAddress, sha256 } from './foundation/index.js';
 
 const path = z.string().min(1, 'must be a path');
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'must be a short name in lower case');
+
+const mailbox = z.string().refine((text) => {
+  try {
+    return parseAddress(text).shown !== '';
+  } catch {
+    return false;
+  }
+}, 'must be an e-mail address');
 
 /** C2SP verifier key of a cosigner. */
 const cosigner = z.string().transform((text, context) => {
@@ -24,6 +32,8 @@ export const witnessShape = z
     /** While none is reached after a start: hand out keys, with an alarm, or wait. */
     unreachable: z.enum(['serve', 'wait']).default('serve'),
     everySeconds: z.int().min(1).max(3_600).default(10),
+    /** Heads for archives: to these people by signed mail, and as entries, which go where the log is forwarded to. */
+    archive: z.strictObject({ mail: z.array(mailbox).max(8).default([]), everyHours: z.int().min(1).max(168).default(24) }).prefault({}),
   })
   .superRefine(({ readable }, context) => {
     const names = readable.map((one) => one.name);

@@ -1,7 +1,17 @@
 import { readFileSync } from 'node:fs';
-import { C2spWitness, FolderWitness, type LogStanding, type LogTree, type TileReader, type Witness, Witnesses } from './audit/index.js';
+import {
+  C2spWitness,
+  FolderWitness,
+  type HeadMail,
+  type LogStanding,
+  type LogTree,
+  type TileReader,
+  type Witness,
+  Witnesses,
+} from './audit/index.js';
 import type { Configuration } from './configuration.js';
-import type { AuditLog, Storage } from './foundation/index.js';
+import type { AuditLog, Clock, Storage } from './foundation/index.js';
+import type { Mailer } from './mail/index.js';
 import { auditNoteKey, type Token } from './tokens/index.js';
 
 /** The witnesses that ekms.yaml names. */
@@ -24,4 +34,22 @@ export function witnessesOf(
     return new C2spWitness({ ...of, ca: caFile === undefined ? undefined : readFileSync(caFile, 'utf8') });
   });
   return new Witnesses({ ...rest, origin: async () => (await token.auditHead())?.origin ?? origin }, { ...settings, witnesses });
+}
+
+/** Days that a mail with a head is tried for. */
+const HEAD_MAIL_DAYS = 7;
+
+/** Heads by signed mail to whom `witnesses.archive.mail` names. */
+export function headMail({ publicName, witnesses: { archive } }: Configuration, mailer: Mailer, clock: Clock): HeadMail | undefined {
+  if (archive.mail.length === 0) return undefined;
+  return async (note) => {
+    const expires = clock.now().getTime() + HEAD_MAIL_DAYS * 86_400_000;
+    const text = `This is the head of the log of ${publicName}. Keep it: ekms audit verify --head FILE holds a later export against it.\n\n${note}`;
+    const mails = await Promise.all(
+      archive.mail.map((to) => mailer.prepare({ kind: 'announcement', to, subject: `Head of the log of ${publicName}`, text, expires })),
+    );
+    return async (unit) => {
+      for (const one of mails) await mailer.enqueue(unit, one);
+    };
+  };
 }

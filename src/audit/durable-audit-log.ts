@@ -13,6 +13,14 @@ import {
 import { ENTRY_BYTES, leafHash, type PersonalValue, type Place, writeEntry } from './entry.js';
 import { LogStanding } from './standing.js';
 
+/** What every entry says of the network policy. */
+export interface PolicyInForce {
+  /** 0 while only ekms.yaml has one. */
+  version(): number;
+  /** The name of the network that an address is in. */
+  networkOf(address: string): string | undefined;
+}
+
 /**
  * Appends within the caller's unit of work. Units run one after the other (storage's one writer), so the head row gives each entry the
  * next index, and a unit that is undone gives its index back: the log has no gaps.
@@ -22,6 +30,7 @@ export class DurableAuditLog extends AuditLog {
     private readonly clock: Clock,
     private readonly standing: Pick<LogStanding, 'requireWhole'> = new LogStanding(),
     private readonly salt: () => Buffer = salts(),
+    private readonly policy: PolicyInForce = { version: () => 0, networkOf: () => undefined },
   ) {
     super();
   }
@@ -32,7 +41,12 @@ export class DurableAuditLog extends AuditLog {
       const wrong = inadmissible(event);
       if (wrong !== undefined) throw new RangeError(wrong);
       const personal = Object.entries(event.personal ?? {}).map(([name, value]) => ({ name, value, salt: this.salt() }));
-      const place = await this.#place(unit, event.key);
+      const { network } = event.personal ?? {};
+      const place = {
+        ...(await this.#place(unit, event.key)),
+        policy: this.policy.version(),
+        from: network === undefined ? undefined : this.policy.networkOf(network),
+      };
       const body = writeEntry(event, place, personal);
       if (Buffer.byteLength(body) > ENTRY_BYTES) throw new RangeError(`an entry has at most ${ENTRY_BYTES} bytes`);
       const leaf = leafHash(body);

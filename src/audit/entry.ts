@@ -8,6 +8,10 @@ export interface EntryBody {
   index: string;
   /** ISO 8601, UTC, milliseconds. Never before the entry before. */
   time: string;
+  /** Version of the network policy in force, decimal; absent while only ekms.yaml has one. */
+  policy?: string;
+  /** The policy's network that the request came from; `elsewhere` where it is in none. */
+  from?: string;
   action: string;
   outcome: string;
   reason?: string;
@@ -47,6 +51,9 @@ export interface Place {
   index: number;
   time: number;
   use?: { count: number; previous?: Uint8Array | undefined } | undefined;
+  /** Version of the network policy; 0 for none. */
+  policy?: number;
+  from?: string | undefined;
 }
 
 /** The canonical bytes of an entry, as text. */
@@ -64,6 +71,8 @@ export function writeEntry(event: AuditEvent, place: Place, personal: readonly P
     const value = event[name];
     if (value !== undefined) body[name] = value;
   }
+  if (place.policy) body['policy'] = String(place.policy);
+  if (place.from !== undefined) body['from'] = place.from;
   if (place.use) body['use'] = String(place.use.count);
   if (place.use?.previous) body['previous'] = base64url(place.use.previous);
   if (event.facts) body['facts'] = Object.fromEntries(Object.entries(event.facts).map(([name, fact]) => [name, plain(fact)]));

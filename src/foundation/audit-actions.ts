@@ -117,6 +117,8 @@ export const ACTIONS = {
   'request.approve': { facts: { act: word, hash: digest, passkey: digest, assertion: digest } },
   'request.deny': { facts: { act: word } },
   'request.perform': { facts: { act: word, hash: digest } },
+  'clock.jump': { facts: { direction: oneOf('forward', 'back'), milliseconds: count } },
+  'audit.head': { facts: { origin: word, size: count, root: digest } },
   'audit.breach': { facts: { code: BREACH, from: word, size: count } },
   'audit.accept': { facts: { why: BREACH, from: word, size: count, root: digest, kept: count, lost: count, origin: word } },
   'audit.origin': { facts: { origin: word } },

@@ -88,6 +88,12 @@ export class Health {
     labelNames: ['route', 'status'],
     registers: [this.#registry],
   });
+  readonly #away = new Counter({
+    name: 'ekms_unavailable_total',
+    help: 'Requests refused because something of ours is away, by code; audit-unavailable and storage-unavailable: what could not be written down was not done',
+    labelNames: ['code'],
+    registers: [this.#registry],
+  });
   readonly #refusedConnections = new Counter({
     name: 'ekms_refused_connections_total',
     help: 'Connections from networks that may not reach a listener',
@@ -186,6 +192,10 @@ export class Health {
 
   count(route: string, status: number): void {
     this.#requests.inc({ route, status });
+  }
+
+  away(code: string): void {
+    this.#away.inc({ code });
   }
 
   refusedConnection(listener: string): void {

@@ -32,6 +32,8 @@ export class ProblemFilter implements ExceptionFilter {
   constructor(
     private readonly refusals: RefusalEntries,
     private readonly defect: (error: unknown, request: string) => void,
+    /** Hears the code of what was refused because something of ours is away. */
+    private readonly away: (code: string) => void = () => undefined,
   ) {}
 
   async catch(error: unknown, host: ArgumentsHost): Promise<void> {
@@ -39,6 +41,7 @@ export class ProblemFilter implements ExceptionFilter {
     const request = http.getRequest<GuardedRequest>();
     const { fault } = read(error);
     const told = fault ? await this.refusals.write(request, fault).catch((instead: unknown) => instead) : error;
+    if (told instanceof Fault && told.kind === 'unavailable') this.away(told.code);
     // Of what the framework refused the error itself knows the status.
     answerProblem(told === fault ? error : told, request, http.getResponse<FastifyReply>(), this.defect);
   }
