@@ -61,7 +61,15 @@ import {
   RevocationLists,
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
-import { type BackupSettings, Backups, EscrowJournal, KekRotation, RecoveryAgentRegister, RecoveryCases, settleRestored } from './custody/index.js';
+import {
+  type BackupSettings,
+  Backups,
+  EscrowJournal,
+  KekRotation,
+  RecoveryAgentRegister,
+  RecoveryCases,
+  settleRestored,
+} from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { base64url, type Clock, isFault, type Json, type Storage, SystemClock, sha256 } from './foundation/index.js';

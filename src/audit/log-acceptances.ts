@@ -2,7 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { toBase64 } from '../codec/merkle/index.js';
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, newId, type Storage, sha256 } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import { ACCEPTANCE_LIFE, type AgentsRecord, type AuditHead, acceptanceBytes, type LogAcceptance, type RecoveryApproval, type Sealed, type Token } from '../tokens/index.js';
+import {
+  ACCEPTANCE_LIFE,
+  type AgentsRecord,
+  type AuditHead,
+  acceptanceBytes,
+  type LogAcceptance,
+  type RecoveryApproval,
+  type Sealed,
+  type Token,
+} from '../tokens/index.js';
 import type { LogTree } from './log-tree.js';
 import type { LogStanding } from './standing.js';
 import type { TileReader } from './tile-reader.js';
@@ -53,11 +62,7 @@ export class LogAcceptances {
   }
 
   /** Rejects with the codes of `Token.beginOrigin`; then nothing is served, as before. */
-  async accept(
-    acceptance: LogAcceptance,
-    approvals: readonly RecoveryApproval[],
-    by: AuditActor,
-  ): Promise<{ origin: string }> {
+  async accept(acceptance: LogAcceptance, approvals: readonly RecoveryApproval[], by: AuditActor): Promise<{ origin: string }> {
     const { storage, audit, tree, tiles, token, standing, clock } = this.parts;
     if (!standing.breach) throw new Fault('conflict', 'log-whole', 'the log is the one that was signed: there is nothing to accept');
     const id = newId();
