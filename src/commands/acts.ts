@@ -5,6 +5,7 @@ import { ADMIN_ACTS } from './admin-acts.js';
 import { AUDIT_ACTS } from './audit-acts.js';
 import { BREAK_GLASS_ACTS } from './break-glass-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
+import { CUSTODIAN_ACTS } from './custodian-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
 import { employeeOf } from './employee-of.js';
@@ -134,6 +135,7 @@ export const ACTS = {
   'kek.status': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: (house) => house.rotation.status() }),
   'kek.retire': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.retire(by) }),
   ...RECOVERY_ACTS,
+  ...CUSTODIAN_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

@@ -1,11 +1,11 @@
 import { createPublicKey, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { loadConfiguration } from '../configuration.js';
 import { minutesPdf, minutesStatement } from '../custody/index.js';
 import { base64url, Fault, sha256 } from '../foundation/index.js';
-import { type Installation, openHouse, placesOf } from '../house.js';
+import { type House, type Installation, openHouse, placesOf } from '../house.js';
 import { type Custodian, type CustodyPlan, custodyPlanShape, parsePackage } from '../tokens/index.js';
 import { operator } from './act-desk.js';
 import { init } from './init.js';
@@ -136,49 +136,55 @@ async function writeMinutes(home: string, plan: CeremonyPlan, installation: Inst
       const text = await house.token.custody();
       if (text === null) throw new Fault('conflict', 'no-custodians', 'the token of this home was made without custodians');
       const custody = parsePackage(text).package;
-      const { label, module } = configuration.token;
-      const facts = {
-        appliance: configuration.publicName,
-        token: { label, module },
-        present: plan.present,
-        custody,
-        steps: [
-          { time: plan.began, done: 'the ceremony was begun' },
-          {
-            time: custody.created,
-            done: 'token, keys and authorities were made; each key was wrapped for the custodians before it took service',
-          },
-          {
-            time: custody.created,
-            done: 'the ceremony key was split, each share sealed, and the copies were opened once with recombined shares',
-          },
-          { time: house.clock.now().toISOString(), done: 'these minutes were written' },
-        ],
-      };
-      const pdf = await minutesPdf(facts);
-      const statement = await house.token.attest('minutes', minutesStatement(facts, pdf));
-      const path = join(plan.out, 'minutes.pdf');
-      writeFileSync(path, pdf, { mode: 0o600 });
-      writeFileSync(join(dirname(path), 'minutes.jws'), `${statement}\n`, { mode: 0o600 });
+      const minutes = await minutesInto(house, plan.out, plan.present, [
+        { time: plan.began, done: 'the ceremony was begun' },
+        {
+          time: custody.created,
+          done: 'token, keys and authorities were made; each key was wrapped for the custodians before it took service',
+        },
+        {
+          time: custody.created,
+          done: 'the ceremony key was split, each share sealed, and the copies were opened once with recombined shares',
+        },
+      ]);
       await house.storage.write(async (unit) => {
         if (await unit.one("SELECT idx FROM audit_entries WHERE action = 'custody.ceremony' LIMIT 1")) return;
         await house.audit.append(unit, {
           action: 'custody.ceremony',
           outcome: 'done',
           actor: operator(),
-          facts: {
-            ceremony: base64url(custody.ceremony),
-            threshold: custody.threshold,
-            shares: custody.shares.length,
-            minutes: base64url(sha256(pdf)),
-          },
+          facts: { ceremony: base64url(custody.ceremony), threshold: custody.threshold, shares: custody.shares.length, minutes },
         });
       });
-      return path;
+      return join(plan.out, 'minutes.pdf');
     } finally {
       await house.close();
     }
   } finally {
     unlock();
   }
+}
+
+/** Writes `minutes.pdf` and what the token signs of it. Resolves with its digest, as an entry has it. */
+export async function minutesInto(
+  { configuration, token, clock }: House,
+  out: string,
+  present: string[],
+  steps: { time: string; done: string }[],
+): Promise<string> {
+  const text = await token.custody();
+  if (text === null) throw new Fault('conflict', 'no-custodians', 'the token of this home was made without custodians');
+  const { label, module } = configuration.token;
+  const facts = {
+    appliance: configuration.publicName,
+    token: { label, module },
+    present,
+    custody: parsePackage(text).package,
+    steps: [...steps, { time: clock.now().toISOString(), done: 'these minutes were written' }],
+  };
+  const pdf = await minutesPdf(facts);
+  const statement = await token.attest('minutes', minutesStatement(facts, pdf));
+  writeFileSync(join(out, 'minutes.jws'), `${statement}\n`, { mode: 0o600 });
+  writeFileSync(join(out, 'minutes.pdf'), pdf, { mode: 0o600 });
+  return base64url(sha256(pdf));
 }

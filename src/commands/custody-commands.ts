@@ -31,6 +31,32 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
       console.error('hand each share to its custodian, then make a backup and drill a restore: ekms backup create; ekms drill');
     });
 
+  const custody = ekms.command('custody').description('who holds the shares');
+  const custodians = (command: Command) =>
+    command
+      .requiredOption('--custodian <who...>', 'NAME=paper, NAME=age1… or NAME=CERTIFICATE-FILE, one for each share')
+      .option('--threshold <m>', 'shares that are needed', (text) => small(text), 2);
+  custodians(custody.command('permit').description('decide who the custodians are to be; reissue does it within 72 hours')).action(
+    async (how: Custodians) => does('custody.permit')({ plan: await custodiansOf(how) }),
+  );
+  custodians(custody.command('request').description('what ekms token reissue is told of them, where the token is another user’s')).action(
+    async (how: Custodians) => print(await custodiansOf(how)),
+  );
+  custodians(custody.command('reissue').description('give those who were decided on their shares; the appliance must be stopped'))
+    .option('--share <file...>', 'a file with the line of one share that is in force; none where ekms token reissue was done', [])
+    .requiredOption('--shares <folder>', 'empty folder for new shares and minutes, on another medium')
+    .option('--present <name...>', 'who is in the room, for the minutes', [])
+    .action(async ({ share, shares, present, ...how }: Custodians & { share: string[]; shares: string; present: string[] }) => {
+      const { reissue } = await import('./reissue.js');
+      const { readShare } = await import('./restore.js');
+      const plan = await custodiansOf(how);
+      const { minutes } = await reissue({ home: home(), plan, out: resolve(shares), shares: share.map(readShare), present }, installation);
+      print(`the new shares and the minutes are in ${resolve(shares)}\nminutes: ${minutes}`);
+      console.error(
+        'The former shares open no backup that is made from now on. They still open older ones, and copies of the former token-state/custody.json: make a backup, destroy those, and rotate the KEK (ekms kek rotate).',
+      );
+    });
+
   const kek = ekms.command('kek').description('the key-encryption key');
   kek
     .command('rotate')
@@ -149,12 +175,18 @@ interface CeremonyOptions {
   organisation?: string;
 }
 
-async function planOf({ custodian, threshold, shares, recoveryAgent, recoveryQuorum, present, domain, organisation }: CeremonyOptions) {
+type Custodians = Pick<CeremonyOptions, 'custodian' | 'threshold'> & Partial<Pick<CeremonyOptions, 'recoveryAgent' | 'recoveryQuorum'>>;
+
+async function custodiansOf({ custodian, threshold, recoveryAgent = [], recoveryQuorum = 2 }: Custodians) {
   const { checkPlan, parseAgent, parseCustodian } = await import('./ceremony.js');
   const recovery = recoveryAgent.length > 0 ? { recovery: { quorum: recoveryQuorum, agents: recoveryAgent.map(parseAgent) } } : {};
-  if (custodian.length === 0 || shares === undefined) return undefined as never; // `ceremony` says what is missing
+  return checkPlan({ threshold, custodians: custodian.map(parseCustodian), ...recovery });
+}
+
+async function planOf({ shares, present, domain, organisation, ...who }: CeremonyOptions) {
+  if (who.custodian.length === 0 || shares === undefined) return undefined as never; // `ceremony` says what is missing
   return {
-    plan: checkPlan({ threshold, custodians: custodian.map(parseCustodian), ...recovery }),
+    plan: await custodiansOf(who),
     out: resolve(shares),
     domains: domain,
     ...(organisation === undefined ? {} : { organisation }),

@@ -43,6 +43,15 @@ export function tokenCommands(ekms: Command, home: () => string, { root }: Insta
       become(entry, 'init', settings, pinFile, shares),
     );
   token
+    .command('reissue')
+    .description('give new custodians their shares, after ekms custody permit; ekms custody request says on standard input who they are')
+    .option('--settings <file>', 'its settings', FILE)
+    .requiredOption('--share <file...>', 'a file with the line of one share that is in force')
+    .requiredOption('--shares <folder>', 'empty folder for the new shares')
+    .action(({ settings, share, shares }: Where & { share: string[]; shares: string }) =>
+      become(entry, 'reissue', settings, shares, ...share),
+    );
+  token
     .command('unseal')
     .description('give the PIN to a token process that was started without; it is read from the terminal or from standard input')
     .option('--settings <file>', 'its settings', FILE)

@@ -139,6 +139,8 @@ export const ACTIONS = {
   'policy.change': { facts: { mode: MODE } },
   'pdf.encrypt': { facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count }, personal: ['recipients'] },
   'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
+  'custody.permit': { facts: { plan: digest, threshold: count, shares: count } },
+  'custody.reissue': { facts: { ceremony: word, former: word, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
   'kek.rotate': { facts: { kek: word } },
   'kek.rotated': { facts: { kek: word } },

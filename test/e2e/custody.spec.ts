@@ -108,11 +108,31 @@ describe('ceremony, backup, the home gone, restore', () => {
     expect(await ekms.ekms('backup', 'verify', ekms.beside('damaged'))).toMatchObject({ status: 1 });
   });
 
+  test('other custodians get shares without touching anybody’s keys; it takes the decision and two who are custodians now', async () => {
+    const who = ['--custodian', 'Ada=paper', 'Dora=paper', 'Emil=paper'];
+    const reissue = (...shares: string[]) =>
+      ekms.ekms('custody', 'reissue', ...who, '--share', ...shares, '--shares', ekms.beside('new-shares'));
+    await ekms.stop();
+    expect(await reissue(share(1), share(2))).toMatchObject({ status: 1, stderr: expect.stringContaining('reissue-not-permitted') });
+    expect(await ekms.ekms('custody', 'permit', ...who)).toMatchObject({ status: 0 });
+    expect(await reissue(share(1))).toMatchObject({ status: 1, stderr: expect.stringContaining('shares-too-few') });
+    const { status, stderr } = await reissue(share(3), share(1));
+    expect({ status, stderr }).toEqual({ status: 0, stderr: expect.stringContaining('former shares') });
+    await ekms.start();
+    expect(await ekms.listKeys('alice-2')).toHaveLength(1);
+    expect(await ekms.log(20)).toContainEqual(expect.objectContaining({ action: 'custody.reissue', outcome: 'done' }));
+  });
+
   test('a drill restores the newest backup into a scratch place and leaves nothing there; doctor asks for it until then', async () => {
     await ekms.act('backup.create', {});
     expect((await ekms.ekms('doctor')).stdout).toMatch(/^BAD {3}custody: .*drill/m);
     mkdirSync(ekms.beside('scratch'));
-    const { status, stderr, stdout } = await ekms.ekms('drill', '--scratch', ekms.beside('scratch'), '--share', share(2), share(3));
+    const drill = (...shares: string[]) => ekms.ekms('drill', '--scratch', ekms.beside('scratch'), '--share', ...shares);
+    // The former custodians' shares are void for what is backed up from now on.
+    expect(await drill(share(2), share(3))).toMatchObject({ status: 1, stderr: expect.stringContaining('share-foreign') });
+    const { status, stderr, stdout } = await drill(
+      ...['share-1-Ada.txt', 'share-3-Emil.txt'].map((name) => ekms.beside('new-shares', name)),
+    );
     expect({ status, stderr }).toEqual({ status: 0, stderr: expect.any(String) });
     expect(JSON.parse(stdout)).toMatchObject({ keys: 2, problems: [] });
     expect(readdirSync(ekms.beside('scratch'))).toEqual([]);

@@ -10,7 +10,7 @@ export interface CampaignOptions {
   /** Only this act is killed, or only before this step. */
   only?: string | undefined;
   at?: number | undefined;
-  /** The acts are not lived through first to count their steps, and no ceremony is killed. */
+  /** The acts are not lived through first to count their steps, and neither ceremony nor reissue is killed. */
   short?: boolean;
   /** Takes the guard away: what was cut in half is not told again. */
   withoutSecondTelling?: boolean;
@@ -19,7 +19,7 @@ export interface CampaignOptions {
 }
 
 /** Fewer than the acts take: the last ones stay out of a short campaign. */
-const AT_LEAST: Record<ActName, number> = { birth: 150, backup: 16, rotation: 120, ceremony: 1_000, restore: 600 };
+const AT_LEAST: Record<ActName, number> = { birth: 150, backup: 16, rotation: 120, ceremony: 1_000, restore: 600, reissue: 60 };
 
 /** Kills and restores copies of one appliance. Ends with one line of JSON; exit status 0 only if every promise was kept. */
 export async function campaign(options: CampaignOptions): Promise<void> {
@@ -44,7 +44,7 @@ export async function campaign(options: CampaignOptions): Promise<void> {
 
 async function kill(lab: CustodyLab, roll: (sides: number) => number, options: CampaignOptions & { kills: number }) {
   const { kills, only, at, short = false, withoutSecondTelling = false } = options;
-  const acts = ACT_NAMES.filter((name) => (only === undefined ? !short || name !== 'ceremony' : name === only));
+  const acts = ACT_NAMES.filter((name) => (only === undefined ? !short || (name !== 'ceremony' && name !== 'reissue') : name === only));
   lab.again = !withoutSecondTelling;
   const perAct: Record<string, number> = {};
   let [fired, redrawn, failed] = [0, 0, 0];

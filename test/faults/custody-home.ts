@@ -92,10 +92,14 @@ export class CustodyHome {
   }
 
   get shares(): string[] {
-    return readdirSync(this.beside('shares'))
+    return this.sharesIn('shares');
+  }
+
+  sharesIn(folder: string): string[] {
+    return readdirSync(this.beside(folder))
       .filter((name) => name.startsWith('share-'))
       .sort()
-      .map((name) => this.beside('shares', name));
+      .map((name) => this.beside(folder, name));
   }
 
   /** One command line in a process group of its own, so that it can die with all its processes. */
@@ -115,6 +119,11 @@ export class CustodyHome {
   ceremony(): Promise<Ended> {
     const who = CUSTODIANS.map((name) => `${name}=paper`);
     return this.ekms('ceremony', '--custodian', ...who, '--threshold', '2', '--shares', this.beside('shares'));
+  }
+
+  /** Dora and Emil in the place of Ben and Cleo. */
+  custodians(command: 'permit' | 'reissue', ...more: string[]): Promise<Ended> {
+    return this.ekms('custody', command, '--custodian', 'Ada=paper', 'Dora=paper', 'Emil=paper', ...more);
   }
 
   restore(backup: string, shares: readonly string[], ...more: string[]): Promise<Ended> {

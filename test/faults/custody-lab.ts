@@ -1,4 +1,4 @@
-import { cpSync } from 'node:fs';
+import { cpSync, existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AppCredential } from '../../client/src/sdk/index.js';
@@ -42,6 +42,12 @@ const ACTS = {
     const { status, said } = await home.ceremony();
     if (status !== 0 && !said.includes('already-initialised')) throw new Error(said);
   },
+  reissue: async (home: CustodyHome) => {
+    const { status, said } = await home.custodians('reissue', '--share', ...home.shares.slice(1), '--shares', home.beside('new-shares'));
+    // What was all done before it died was forgotten to be permitted.
+    if (status !== 0 && !(said.includes('reissue-not-permitted') && existsSync(home.beside('new-shares', 'minutes.pdf'))))
+      throw new Error(said);
+  },
   restore: async (home: CustodyHome) => {
     const [first = '', , third = ''] = home.shares;
     const { status, said } = await home.restore(home.beside('backup'), [third, first], '--nothing-lost', '--escrow', home.beside('second'));
@@ -50,7 +56,7 @@ const ACTS = {
 } as const;
 export type ActName = keyof typeof ACTS;
 export const ACT_NAMES = Object.keys(ACTS) as ActName[]; // exactly these, by the line above
-const byCommand = (name: ActName) => name === 'ceremony' || name === 'restore';
+const byCommand = (name: ActName) => name === 'ceremony' || name === 'restore' || name === 'reissue';
 
 export interface Death {
   /** The step before which it died; undefined when it did not come to it. */
@@ -124,6 +130,7 @@ export class CustodyLab {
     let step: Step | undefined;
     try {
       if (name === 'restore') home.burn();
+      if (name === 'reissue') await home.custodians('permit');
       if (name === 'ceremony') await home.must('escrow', 'prepare', '--same-disk', home.beside('second'));
       if (!byCommand(name)) await home.serve();
       home.steps.arm(at, alone);
@@ -164,11 +171,16 @@ export class CustodyLab {
   }
 
   async #examine(name: ActName, home: CustodyHome, problems: string[]): Promise<void> {
-    if (name === 'ceremony') {
-      // The shares open what they are for: the proof of a ceremony.
+    if (name === 'ceremony' || name === 'reissue') {
+      const shares = home.sharesIn(name === 'ceremony' ? 'shares' : 'new-shares');
+      if (shares.length !== 3) problems.push(`there are ${shares.length} shares`);
+      // The shares open what they are for, and former ones do not: the proof of both.
       await home.must('backup', 'create');
-      await home.must('drill', '--scratch', home.folder, '--share', ...home.shares.slice(1));
-      if (home.shares.length !== 3) problems.push(`there are ${home.shares.length} shares`);
+      await home.must('drill', '--scratch', home.folder, '--share', ...shares.slice(1));
+      if (name === 'reissue') {
+        const { status, said } = await home.ekms('drill', '--scratch', home.folder, '--share', ...home.shares.slice(1));
+        if (status === 0 || !said.includes('share-foreign')) problems.push(`former shares: ${said}`);
+      }
     } else {
       if (!home.serves) await home.serve();
       const keys = await veraKeys(home, this.app, this.vera);

@@ -20,9 +20,17 @@ export async function handOut(of: {
   recipient: string;
   certificates: AuthorityCertificates;
   now: Date;
+  /** Where the plan names none. */
+  recovery?: CustodyPackage['recovery'];
 }): Promise<HandedOut> {
   const { plan, made, recipient, certificates, now } = of;
   const ceremony = randomBytes(16);
+  const recovery = plan.recovery
+    ? {
+        quorum: plan.recovery.quorum,
+        agents: plan.recovery.agents.map(({ name, publicKey }) => ({ name, publicKey: Buffer.from(publicKey, 'base64') })),
+      }
+    : of.recovery;
   const { shares, entries, files } = await sealedShares(plan, made.ceremonyKey, ceremony);
   return {
     package: {
@@ -35,14 +43,7 @@ export async function handOut(of: {
       custodyKey: made.custodyKey,
       backup: { recipient, envelope: made.identity },
       keys: made.keys,
-      ...(plan.recovery
-        ? {
-            recovery: {
-              quorum: plan.recovery.quorum,
-              agents: plan.recovery.agents.map(({ name, publicKey }) => ({ name, publicKey: Buffer.from(publicKey, 'base64') })),
-            },
-          }
-        : {}),
+      ...(recovery ? { recovery } : {}),
       certificates,
     },
     files,

@@ -77,6 +77,32 @@ export class CustodySeal {
     }
   }
 
+  /** Another copy of what the custodians have, for a new custody key. The key in service is not touched. */
+  reseal(opening: CustodyOpening, entry: CustodyEntry): CustodyEntry {
+    const { session, profile } = this;
+    if (entry.kind === 'ed25519') {
+      const value = opening.value(entry.envelope, entry.label);
+      try {
+        return { ...entry, envelope: this.wrapValue(value) };
+      } finally {
+        value.fill(0);
+      }
+    }
+    const key = opening.take(entry, PASSING);
+    try {
+      if (entry.envelope.content) return { ...entry, envelope: this.#carried(key, () => undefined) };
+      // As native/kek.c writes a KEK: the secret itself under the custody key.
+      const recipient = session.create(rsaRecipient(this.custodyKey));
+      try {
+        return { ...entry, envelope: { key: session.wrap(oaepOf(profile), recipient, key) } };
+      } finally {
+        session.destroy(recipient);
+      }
+    } finally {
+      session.destroy(key);
+    }
+  }
+
   /** A secret of the host's own, wrapped for the custodians. */
   wrapValue(value: Buffer): Envelope {
     const secret = this.session.create({ ...KEY.genericSecret, ...PASSING, value });
@@ -140,7 +166,7 @@ export class CustodyOpening {
   }
 
   /** Takes a key into the token with these attributes. */
-  take({ label, kind, envelope, publicKey }: CustodyEntry, template: Template): Handle {
+  take({ label, kind, envelope }: CustodyEntry, template: Template): Handle {
     if (kind === 'ed25519') {
       const value = this.value(envelope, label);
       try {
@@ -149,7 +175,6 @@ export class CustodyOpening {
         value.fill(0);
       }
     }
-    void publicKey;
     return this.#open(envelope, label, (under, content) =>
       content
         ? unwrapAs(this.session, this.#kwp, under, content, kind, template)

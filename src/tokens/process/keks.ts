@@ -1,15 +1,12 @@
 import { spawn } from 'node:child_process';
-import { renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { Fault } from '../../foundation/index.js';
 import { type CustodyPackage, encodePackage, packageMacInput, parsePackage } from '../custody/package.js';
 import { helperArguments, modulusOf } from '../pkcs11/ceremony.js';
 import { loadProfile } from '../pkcs11/profile.js';
 import { sealedPackage } from './custody-file.js';
-import { syncFolders, writeDurably } from './install-token.js';
 import type { Pkcs11Owner } from './pkcs11-owner.js';
 import type { TokenSettings } from './settings.js';
-import { CANARY_FILE, CUSTODY_FILE } from './token-state.js';
+import { CANARY_FILE, CUSTODY_FILE, replaceState } from './token-state.js';
 
 /** Makes and ends KEKs of a token that serves. The PIN is the main thread's, and so is this. */
 export class Keks {
@@ -51,7 +48,7 @@ export class Keks {
           ...custody,
           keys: [...custody.keys, { label, kind: 'kek', envelope: { key: Buffer.from(blob, 'hex') } }],
         };
-        this.#replace(CUSTODY_FILE, Buffer.from(encodePackage({ package: next, mac: hsm.mac(packageMacInput(next)) })));
+        replaceState(this.settings.state, CUSTODY_FILE, Buffer.from(encodePackage({ package: next, mac: hsm.mac(packageMacInput(next)) })));
       }
       await this.refresh();
       return { kek };
@@ -66,7 +63,7 @@ export class Keks {
       if (!hsm.kekIds.includes(kek)) throw new Fault('not-found', 'kek-unknown', `the token holds no key-encryption key ${kek}`);
       hsm.serveUnder(this.#labels(hsm));
       if (hsm.activeKek === kek) throw new Fault('conflict', 'kek-in-service', 'this is the key-encryption key in service');
-      this.#replace(CANARY_FILE, hsm.renewedCanary());
+      replaceState(this.settings.state, CANARY_FILE, hsm.renewedCanary());
     } finally {
       hsm.close();
     }
@@ -78,14 +75,6 @@ export class Keks {
   #labels(hsm: { mac(data: Uint8Array): Buffer }): string[] | undefined {
     const text = sealedPackage(hsm, this.settings.state);
     return text === null ? undefined : parsePackage(text).package.keys.map(({ label }) => label);
-  }
-
-  #replace(name: string, content: Buffer): void {
-    const path = join(this.settings.state, name);
-    rmSync(`${path}.new`, { force: true });
-    writeDurably(`${path}.new`, content);
-    renameSync(`${path}.new`, path);
-    syncFolders([path]);
   }
 
   /** native/kek.c, without blocking those who are served meanwhile. */

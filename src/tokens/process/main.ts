@@ -1,4 +1,5 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
@@ -8,6 +9,7 @@ import { Fault, isFault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import { EXIT } from './child.js';
 import { initialise, parseInitSettings } from './init.js';
+import { reissue } from './reissue.js';
 import { restore } from './restore.js';
 import { serveTokenProcess } from './serve.js';
 import { parseTokenSettings } from './settings.js';
@@ -18,7 +20,7 @@ import { seen } from './token-faults.js';
 const GRACE_MS = 10_000;
 
 /**
- * `main.js serve`, `main.js init` and `main.js restore`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
+ * `main.js serve`, `init`, `restore` and `reissue`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
  * never outlives who started it. `main.js serve FILE` and `main.js init FILE [PINFILE [SHARES]]`: a process of its own user, with its token.yaml; init then
  * reads from stdin what the authorities are to be called. Prints one line, `ready` or `failed {"kind", "code", "message"}`.
  */
@@ -28,6 +30,9 @@ try {
   if (command === 'restore') {
     const opened = await restore(parse(await firstLine()));
     process.stdout.write(`ready ${JSON.stringify(opened)}\n`, () => process.exit(0));
+  } else if (command === 'reissue') {
+    const done = await reissue(file ? reissueSettings(file, await text(process.stdin)) : parse(await firstLine()));
+    process.stdout.write(`ready ${JSON.stringify(done)}\n`, () => process.exit(0));
   } else if (command === 'init') {
     await initialise(parseInitSettings(file ? initSettings(file, await text(process.stdin)) : parse(await firstLine())));
     process.stdout.write('ready\n', () => process.exit(0));
@@ -63,6 +68,13 @@ function initSettings(file: string, request: string): object {
     ...{ authorities, organisation, domains, publicName, urls },
     ...(custody === undefined || !shares ? {} : { custody: { plan: custody, out: resolve(shares) } }),
   };
+}
+
+/** `main.js reissue FILE FOLDER SHARE…`: places from the file, who the custodians are to be from stdin, shares from files. */
+function reissueSettings(file: string, plan: string): object {
+  const [out = '', ...held] = process.argv.slice(4);
+  const lines = held.map((path) => /EKMS-SHARE-\S+/i.exec(readFileSync(path, 'utf8'))?.[0] ?? '');
+  return { token: readTokenFile(file, root).settings, shares: lines, plan: parse(plan), out: resolve(out) };
 }
 
 function parse(text: string): unknown {

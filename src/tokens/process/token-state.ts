@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { openSync, readFileSync } from 'node:fs';
+import { openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, Fault } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { Journal } from '../journal.js';
-import { writeDurably } from './install-token.js';
+import { syncFolders, writeDurably } from './install-token.js';
 
 export const AUTHORITY_FILES = {
   root: 'root.der',
@@ -33,6 +33,15 @@ export function writeState(folder: string, canary: Buffer, certificates: Authori
     writeDurably(join(folder, file), certificates[authority]);
 }
 
+/** A file of the state folder, whole or as it was, whenever this process ends. */
+export function replaceState(folder: string, name: string, content: Buffer): void {
+  const path = join(folder, name);
+  rmSync(`${path}.new`, { force: true });
+  writeDurably(`${path}.new`, content);
+  renameSync(`${path}.new`, path);
+  syncFolders([path]);
+}
+
 /** Throws Fault `token-state-missing`, `token-in-use`, `journal-missing`, `journal-damaged`. */
 export async function openTokenState(folder: string, clock: Clock): Promise<TokenState> {
   const read = (name: string): Buffer => {
@@ -50,7 +59,7 @@ export async function openTokenState(folder: string, clock: Clock): Promise<Toke
     Object.entries(AUTHORITY_FILES).map(([name, file]) => [name, read(file)]),
   ) as AuthorityCertificates; // one per name
   const canary = read(CANARY_FILE);
-  lock(folder);
+  lockState(folder);
   return { canary, authorities, journal: await Journal.open(join(folder, JOURNAL_FILE), clock) };
 }
 
@@ -58,7 +67,7 @@ export async function openTokenState(folder: string, clock: Clock): Promise<Toke
  * Two processes on one journal would give a number out twice. flock(1) locks the open file description that it inherits; ours stays open
  * for as long as this process lives, and the kernel lets go of it however that ends.
  */
-function lock(folder: string): void {
+export function lockState(folder: string): void {
   const fd = openSync(join(folder, 'lock'), 'a', 0o600);
   const { status, error } = spawnSync('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
   if (error) throw new Fault('misconfigured', 'flock-missing', 'the program flock (util-linux) is missing: install it');
