@@ -1,19 +1,18 @@
 // Joins what tsc built in DIST (dist/src, dist/client) into one file for each program, in DIST/programs: Node then reads a few files at a
 // start instead of a thousand. Native modules, and what Nest asks for without need, stay outside. Run as `node deploy/programs.mjs [DIST]`.
+import { rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
 const dist = resolve(process.argv[2] ?? 'dist');
 const programs = {
   main: 'src/main.js',
-  mesign: 'client/src/main.js',
   'demo/main': 'src/demo/main.js',
   'pdf/worker': 'src/pdf/worker.js',
   'tokens/process/main': 'src/tokens/process/main.js',
   'tokens/process/worker': 'src/tokens/process/worker.js',
 };
-await build({
-  entryPoints: Object.entries(programs).map(([out, source]) => ({ out, in: join(dist, source) })),
+const shared = {
   outdir: join(dist, 'programs'),
   absWorkingDir: dirname(dist), // names in the output are told from here
   bundle: true,
@@ -21,6 +20,18 @@ await build({
   format: 'esm',
   // Names of classes are read at run time: Nest's injection, migrations, errors.
   keepNames: true,
+  // What CommonJS modules inside expect to find.
+  banner: {
+    js: [
+      "import { createRequire as _createRequire } from 'node:module';",
+      'const require = _createRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;',
+    ].join('\n'),
+  },
+  logLevel: 'error',
+};
+await build({
+  ...shared,
+  entryPoints: Object.entries(programs).map(([out, source]) => ({ out, in: join(dist, source) })),
   external: [
     'better-sqlite3',
     'pkcs11js',
@@ -34,12 +45,24 @@ await build({
     '@fastify/view',
     '@fastify/middie',
   ],
-  // What CommonJS modules inside expect to find.
-  banner: {
-    js: [
-      "import { createRequire as _createRequire } from 'node:module';",
-      'const require = _createRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;',
-    ].join('\n'),
-  },
-  logLevel: 'error',
 });
+
+// A command of the client loads what it needs and no more: a file for each, beside what they share. None of its modules does anything by being loaded.
+rmSync(join(dist, 'programs/mesign'), { recursive: true, force: true });
+await build({
+  ...shared,
+  entryPoints: { mesign: join(dist, 'client/src/main.js') },
+  chunkNames: 'mesign/[name]-[hash]',
+  splitting: true,
+  plugins: [{ name: 'load-nothing-for-its-effects', setup: withoutEffects }],
+});
+
+function withoutEffects({ onResolve, resolve: resolved }) {
+  const asked = Symbol('asked already');
+  onResolve({ filter: /^\./ }, async ({ path, pluginData, ...rest }) => {
+    if (pluginData === asked) return undefined;
+    const found = await resolved(path, { ...rest, pluginData: asked });
+    // A package speaks for itself, in its package.json.
+    return found.path.includes('/node_modules/') ? found : { ...found, sideEffects: false };
+  });
+}

@@ -5,7 +5,7 @@ import type { Terminal } from './session.js';
 
 type Make = (parent: Command, name: string, description: string) => Command;
 
-/** `mesign pdf …`. What does the work is loaded when it is asked for: other commands start faster. */
+/** `mesign pdf …`. */
 export function pdfCommands(root: Command, make: Make, terminal: Terminal, does: (work: Promise<number>) => Promise<void>): void {
   const pdf = root.command('pdf').description('documents, encrypted to people with the same keys as their mail');
   const list = (value: string, before: string[] = []) => [...before, value];

@@ -2,12 +2,12 @@ import { Command, CommanderError, Option } from 'commander';
 import { Fault } from '../../../src/foundation/index.js';
 import { CannotDecrypt } from '../keys/index.js';
 import { ApiProblem } from '../sdk/index.js';
-import { type DecryptOptions, decrypt } from './decrypt.js';
-import { decide, type ListOptions, listDevices, listPending, removeThis } from './devices.js';
-import { type EnrollOptions, enroll } from './enroll.js';
-import { type ExportOptions, exportKey } from './export.js';
-import { type KeysOptions, keys } from './keys.js';
-import { type LogOptions, log } from './log.js';
+import type { DecryptOptions } from './decrypt.js';
+import type { ListOptions } from './devices.js';
+import type { EnrollOptions } from './enroll.js';
+import type { ExportOptions } from './export.js';
+import type { KeysOptions } from './keys.js';
+import type { LogOptions } from './log.js';
 import { pdfCommands } from './pdf-commands.js';
 import { recoverCommands } from './recover-commands.js';
 import type { StoreOptions, Terminal } from './session.js';
@@ -29,6 +29,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
+/** What does the work of a command is loaded when it is asked for: each starts faster by what it does without. */
 function program(terminal: Terminal, does: (work: Promise<number>) => Promise<void>): Command {
   const root = new Command('mesign')
     .description('The reference client of EKMS: your encryption keys on this device. State lives in $MESIGN_HOME (default ~/.mesign).')
@@ -52,19 +53,21 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
     .option('--device-certificate <file>', 'instead of --device-id: the certificate that your device management gave this machine, PEM')
     .option('--device-key <file>', 'the private key of that certificate, PEM')
     .option('--name <text>', 'what your other devices are shown (default: the host name)')
-    .action((options: EnrollOptions) => does(enroll(terminal, options)));
+    .action((options: EnrollOptions) => does(import('./enroll.js').then(({ enroll }) => enroll(terminal, options))));
   command(root, 'keys', 'fetch, verify and list your keys')
     .option('--json', 'an array of {id, suite, state, mode, certificates}')
-    .action((options: KeysOptions) => does(keys(terminal, options)));
+    .action((options: KeysOptions) => does(import('./keys.js').then(({ keys }) => keys(terminal, options))));
   command(root, 'log', 'list every use of your keys, checked against the log that the appliance cannot quietly change')
     .option('--json', 'an array of the entries')
     .option('--all', 'also the entries of looking at the log')
     .option('--new-log', 'IT said that the log was given up and begun anew under another name: take it, and forget the former one')
-    .action((options: LogOptions) => does(log(terminal, options)));
+    .action((options: LogOptions) => does(import('./log.js').then(({ log }) => log(terminal, options))));
   command(root, 'decrypt', 'open a mail, or a .p7m file')
     .argument('<mail>', 'the file; - for stdin')
     .option('-o, --output <file>', 'where the content goes (default: stdout)')
-    .action((mail: string, options: DecryptOptions) => does(decrypt(terminal, mail, options)));
+    .action((mail: string, options: DecryptOptions) =>
+      does(import('./decrypt.js').then(({ decrypt }) => decrypt(terminal, mail, options))),
+    );
   command(root, 'export', 'write a key and its certificates as PKCS#12 for another mail program')
     .requiredOption('--key <id>', 'the key, as "mesign keys" names it')
     .requiredOption('--p12 <file>', 'where it goes')
@@ -72,27 +75,29 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
       new Option('--profile <name>', 'modern: AES-256; compat: 3DES, for old readers').choices(['modern', 'compat']).default('modern'),
     )
     .option('--p12-passphrase-file <file>', 'its first line protects the PKCS#12 file (default: one is made and shown)')
-    .action((options: ExportOptions) => does(exportKey(terminal, options)));
+    .action((options: ExportOptions) => does(import('./export.js').then(({ exportKey }) => exportKey(terminal, options))));
 
   pdfCommands(root, command, terminal, does);
   recoverCommands(root, command, terminal, does);
 
   const devices = command(root, 'devices', 'list your devices')
     .option('--json', 'as JSON')
-    .action((options: ListOptions) => does(listDevices(terminal, options)));
+    .action((options: ListOptions) => does(import('./devices.js').then(({ listDevices }) => listDevices(terminal, options))));
   // An option that both have is the parent's, wherever it stands: the two are read as one.
   const sub = (name: string, description: string) => command(devices, name, description);
   sub('pending', 'list devices that wait for your confirmation')
     .option('--json', 'as JSON')
-    .action((_, self: Command) => does(listPending(terminal, self.optsWithGlobals<ListOptions>())));
+    .action((_, self: Command) =>
+      does(import('./devices.js').then(({ listPending }) => listPending(terminal, self.optsWithGlobals<ListOptions>()))),
+    );
   sub('confirm <id>', 'confirm a device of yours that is enrolling').action((id: string, _, self: Command) =>
-    does(decide(terminal, id, true, self.optsWithGlobals<StoreOptions>())),
+    does(import('./devices.js').then(({ decide }) => decide(terminal, id, true, self.optsWithGlobals<StoreOptions>()))),
   );
   sub('deny <id>', 'deny it').action((id: string, _, self: Command) =>
-    does(decide(terminal, id, false, self.optsWithGlobals<StoreOptions>())),
+    does(import('./devices.js').then(({ decide }) => decide(terminal, id, false, self.optsWithGlobals<StoreOptions>()))),
   );
   sub('remove', 'remove this device, and its keys from this machine').action((_, self: Command) =>
-    does(removeThis(terminal, self.optsWithGlobals<StoreOptions>())),
+    does(import('./devices.js').then(({ removeThis }) => removeThis(terminal, self.optsWithGlobals<StoreOptions>()))),
   );
   return root;
 }

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { EkmsClient } from '../sdk/index.js';
+import type { EkmsClient } from '../sdk/index.js';
 import { deviceOf, firstLine, Store } from '../store/index.js';
 
 export interface StoreOptions {
@@ -28,6 +28,8 @@ export async function openStore(terminal: Terminal, options: StoreOptions): Prom
 /** Runs `work` with a connection as this device. */
 export async function asDevice<T>(store: Store, work: (client: EkmsClient) => Promise<T>): Promise<T> {
   const device = deviceOf(await store.read());
+  // Loaded by who asks the appliance: documents are mostly opened without it.
+  const { EkmsClient } = await import('../sdk/index.js');
   const client = new EkmsClient({ server: device.server, root: device.root.pem, identity: device.identity });
   try {
     return await work(client);

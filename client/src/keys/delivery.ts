@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, type KeyObject, privateDecrypt, publicEncrypt, randomBytes } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { base64url, Fault, fromBase64, isFault, parseAddress, sameBytes, sha256 } from '../../../src/foundation/index.js';
 import { CONTENT, cipherOf, openContent, openTransport, readContentInfo, readEnveloped, transportOf } from '../cms/index.js';
 import type { ServedKey } from '../sdk/index.js';

@@ -1,5 +1,5 @@
 import { hash, randomBytes } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import {
   type Checkpoint,
   fromBase64,
@@ -30,14 +30,14 @@ const entry = z.object({
   time: z.iso.datetime(),
   action: z.string(),
   outcome: z.string(),
-  reason: z.string().optional(),
-  actor: z.object({ kind: z.string(), id: z.string().optional() }),
-  device: z.string().optional(),
+  reason: z.optional(z.string()),
+  actor: z.object({ kind: z.string(), id: z.optional(z.string()) }),
+  device: z.optional(z.string()),
   key: z.string(),
-  use: z.string().regex(/^[1-9]\d{0,15}$/),
-  previous: z.string().optional(),
-  facts: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).default({}),
-  personal: z.record(z.string(), z.string()).default({}),
+  use: z.string().check(z.regex(/^[1-9]\d{0,15}$/)),
+  previous: z.optional(z.string()),
+  facts: z._default(z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])), {}),
+  personal: z._default(z.record(z.string(), z.string()), {}),
 });
 
 export interface LogReading {

@@ -1,5 +1,5 @@
 import { createHash, createPrivateKey, type KeyObject, randomBytes, sign } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { Fault } from '../../../src/foundation/index.js';
 
 const file = z.object({ v: z.literal(1), id: z.string(), platform: z.string(), server: z.string(), ca: z.string(), key: z.string() });

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { Fault } from '../../../src/foundation/index.js';
 import { type AppCredential, signedFields } from './app-credential.js';
 import type { EnrolmentAnswer, Routes } from './contract.js';
@@ -141,7 +141,7 @@ export class EkmsClient {
 
 const json = (value: object): Buffer => Buffer.from(JSON.stringify(value));
 
-function shaped<T>(shape: z.ZodType<T>, answer: Answer): T {
+function shaped<T>(shape: z.ZodMiniType<T>, answer: Answer): T {
   const parsed = shape.safeParse(answer.body);
   if (parsed.success) return parsed.data;
   const where = parsed.error.issues[0]?.path.join('.') ?? '';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import type { ProblemCode } from './contract.js';
 
 /** The appliance's refusal: a problem document (RFC 9457). `code` is stable, `message` for people. */
@@ -18,7 +18,8 @@ export class ApiProblem extends Error {
 export const isProblem = (error: unknown, ...codes: ProblemCode[]): error is ApiProblem =>
   error instanceof ApiProblem && (codes.length === 0 || codes.some((code) => code === error.code));
 
-const document = z.object({ code: z.string().max(100), title: z.string().max(1000), detail: z.string().max(1000) }).partial();
+const upTo = (length: number) => z.string().check(z.maxLength(length));
+const document = z.partial(z.object({ code: upTo(100), title: upTo(1000), detail: upTo(1000) }));
 
 /** Whatever a server that is not ours, or a proxy, says instead is a problem too. */
 export function problemOf(status: number, body: unknown, retryAfter: number | undefined): ApiProblem {

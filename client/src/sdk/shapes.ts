@@ -1,19 +1,19 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import type { Routes } from './contract.js';
 
 /**
  * What a shape reads. It does not compile where the contract lets the server send what the shape refuses; the shapes themselves are as wide as this
  * client can bear, so that a later server may say more.
  */
-type Read<Shape extends z.ZodType, _Sent extends z.input<Shape>> = z.output<Shape>;
+type Read<Shape extends z.ZodMiniType, _Sent extends z.input<Shape>> = z.output<Shape>;
 type Answers<Route extends keyof Routes> = Routes[Route]['answers'];
 
-const receipt = z.object({ index: z.int().nonnegative(), leaf: z.string() });
+const receipt = z.object({ index: z.int().check(z.nonnegative()), leaf: z.string() });
 
 export const enrolment = z.object({ id: z.string(), half: z.string(), nonce: z.base64(), expiresAt: z.string() });
 export type Enrolment = Read<typeof enrolment, Answers<'POST /v1/enrolments'>[201]>;
 
-export const enrolled = z.object({ device: z.string(), employee: z.string(), certificates: z.array(z.string()).min(1) });
+export const enrolled = z.object({ device: z.string(), employee: z.string(), certificates: z.array(z.string()).check(z.minLength(1)) });
 export type Enrolled = Read<typeof enrolled, Answers<'POST /v1/enrolments/{id}/answer'>[200]>;
 
 export const waiting = z.object({ state: z.literal('waiting'), for: z.string() });
@@ -21,41 +21,41 @@ export type Waiting = Read<typeof waiting, Answers<'POST /v1/enrolments/{id}/ans
 
 /** docs/formats/delivery.md */
 export const key = z.object({
-  id: z.string().regex(/^[0-9a-zA-Z-]{1,64}$/),
+  id: z.string().check(z.regex(/^[0-9a-zA-Z-]{1,64}$/)),
   suite: z.string(),
   state: z.string(),
   mode: z.enum(['deliver', 'remote']),
   certificates: z.array(z.string()),
-  delivery: z.base64().nullable(),
-  signature: z.string().nullable(),
-  receipt: receipt.nullable(),
-  problem: z.string().optional(),
+  delivery: z.nullable(z.base64()),
+  signature: z.nullable(z.string()),
+  receipt: z.nullable(receipt),
+  problem: z.optional(z.string()),
 });
 export type ServedKey = Read<typeof key, Answers<'GET /v1/keys'>[200][number]>;
 
-export const decryption = z.object({ wrapped: z.base64(), hash: z.enum(['sha1', 'sha256']), receipt: receipt.nullable() });
+export const decryption = z.object({ wrapped: z.base64(), hash: z.enum(['sha1', 'sha256']), receipt: z.nullable(receipt) });
 export type Decryption = Read<typeof decryption, Answers<'POST /v1/keys/{id}/decryptions'>[200]>;
 
 /** docs/formats/uses.md */
 export const keyUses = z.object({
   checkpoint: z.string(),
   vouch: z.string(),
-  consistency: z.array(z.base64()).nullable(),
+  consistency: z.nullable(z.array(z.base64())),
   uses: z.array(
     z.object({
-      index: z.int().nonnegative(),
+      index: z.int().check(z.nonnegative()),
       entry: z.string(),
       proof: z.array(z.base64()),
-      network: z.object({ salt: z.base64url(), value: z.string() }).nullable(),
+      network: z.nullable(z.object({ salt: z.base64url(), value: z.string() })),
     }),
   ),
-  next: z.int().nonnegative().nullable(),
+  next: z.nullable(z.int().check(z.nonnegative())),
 });
 export type KeyUses = Read<typeof keyUses, Answers<'GET /v1/me/uses'>[200]>;
 export const recoveryCase = z.object({
-  id: z.string().regex(/^[0-9a-f-]{36}$/),
+  id: z.string().check(z.regex(/^[0-9a-f-]{36}$/)),
   expiresAt: z.string(),
-  message: z.string().nullable(),
+  message: z.nullable(z.string()),
   approvals: z.int(),
   quorum: z.int(),
   keys: z.array(z.object({ id: z.string(), suite: z.string(), state: z.string(), certificates: z.array(z.string()) })),
@@ -63,19 +63,19 @@ export const recoveryCase = z.object({
 export type RecoveryCase = Read<typeof recoveryCase, Answers<'GET /v1/recoveries'>[200][number]>;
 
 export const recovered = z.object({
-  delivery: z.base64().nullable(),
-  wrapped: z.base64().nullable(),
-  hash: z.enum(['sha1', 'sha256']).nullable(),
+  delivery: z.nullable(z.base64()),
+  wrapped: z.nullable(z.base64()),
+  hash: z.nullable(z.enum(['sha1', 'sha256'])),
 });
 export type Recovered = Read<typeof recovered, Answers<'POST /v1/recoveries/{id}/openings'>[200]>;
 
 export const device = z.object({
   id: z.string(),
   platform: z.string(),
-  name: z.string().nullish(),
+  name: z.nullish(z.string()),
   state: z.string(),
   enrolledAt: z.string(),
-  current: z.boolean().optional(),
+  current: z.optional(z.boolean()),
 });
 export type Device = Read<typeof device, Answers<'GET /v1/devices'>[200][number]>;
 
@@ -83,7 +83,7 @@ export const pendingEnrolment = z.object({
   id: z.string(),
   address: z.string(),
   platform: z.string(),
-  name: z.string().nullish(),
+  name: z.nullish(z.string()),
   requestedAt: z.string(),
 });
 export type PendingEnrolment = Read<typeof pendingEnrolment, Answers<'GET /v1/enrolments'>[200][number]>;

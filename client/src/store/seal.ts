@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes, scrypt } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { base64url, canonicalJson, Fault, fromBase64 } from '../../../src/foundation/index.js';
 
 /** Key file (32 random bytes), or scrypt (RFC 7914) over a pass phrase: 2^17 · 8 · 128 bytes are 128 MiB and about half a second for each guess. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 
 /** A key as the store keeps it; `privateKey` is PKCS#8 DER in base64, absent for one that stays in the appliance (remote mode). */
 const keptKey = z.strictObject({
@@ -7,7 +7,7 @@ const keptKey = z.strictObject({
   state: z.string(),
   mode: z.enum(['deliver', 'remote']),
   certificates: z.array(z.string()),
-  privateKey: z.string().optional(),
+  privateKey: z.optional(z.string()),
 });
 export type KeptKey = z.infer<typeof keptKey>;
 
@@ -20,7 +20,7 @@ export const state = z.strictObject({
   employee: z.string(),
   root: z.string(),
   /** The device certificate, then its authority. */
-  certificates: z.array(z.string()).min(1),
+  certificates: z.array(z.string()).check(z.minLength(1)),
   identityKey: z.string(),
   deliveryKey: z.string(),
   keys: z.array(keptKey),

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, readFile, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { Fault, fromBase64 } from '../../../src/foundation/index.js';
 import { appendLine, makePrivateFolder, readPrivate, writeWhole } from './files.js';
 import { type Derivation, deriveKey, newDerivation, readSealed, type Sealed, seal } from './seal.js';
@@ -12,7 +12,7 @@ const keptReceipt = z.object({
   at: z.string(),
   key: z.string(),
   act: z.enum(['deliver', 'decrypt']),
-  index: z.int().nonnegative(),
+  index: z.int().check(z.nonnegative()),
   leaf: z.string(),
 });
 /** What a release left behind: the audit log's leaf of it, to be checked against the log later. */
@@ -25,9 +25,9 @@ const knownLog = z.strictObject({
   /** The newest head that held, a signed note. */
   checkpoint: z.string(),
   /** By key: number and leaf of the last entry that was seen. */
-  uses: z.record(z.string(), z.strictObject({ use: z.int().positive(), leaf: z.string() })),
+  uses: z.record(z.string(), z.strictObject({ use: z.int().check(z.positive()), leaf: z.string() })),
   /** Receipts from before this moment are of a log that was given up. */
-  from: z.string().exactOptional(),
+  from: z.exactOptional(z.string()),
 });
 export type KnownLog = z.infer<typeof knownLog>;
 
