@@ -37,22 +37,26 @@ export type Pages = ReadonlyMap<RouteClass, ReadonlyMap<string, Page>>;
 /** @param root folder that holds `web/`. Of a class without a folder there are no pages. */
 export function readPages(root: string, classes: readonly RouteClass[]): Pages {
   const shared = filesOf(join(root, 'web/shared'));
+  // The verifier's page runs the very modules that `ekms audit verify` does: pure, so a browser takes them as they are.
+  const codec = VERIFIER.map((name) => filesOf(join(root, 'dist/src/codec', name), `/verify/codec/${name}`)).flatMap((files) => [...files]);
   return new Map(
     classes.map((kind) => {
       const own = filesOf(join(root, 'web', kind));
-      return [kind, own.size === 0 ? own : new Map([...shared, ...own])];
+      return [kind, own.size === 0 ? own : new Map([...shared, ...own, ...(own.has('/verify/') ? codec : [])])];
     }),
   );
 }
 
-function filesOf(folder: string): Map<string, Page> {
+const VERIFIER = ['merkle', 'audit-log'] as const;
+
+function filesOf(folder: string, under = ''): Map<string, Page> {
   const pages = new Map<string, Page>();
   if (!existsSync(folder)) return pages;
   for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
     const type = TYPES[extname(entry.name)];
     if (!entry.isFile() || !type) continue;
     const file = join(entry.parentPath, entry.name);
-    const path = file.slice(folder.length).replace(/\/index\.html$/, '/');
+    const path = under + file.slice(folder.length).replace(/\/index\.html$/, '/');
     pages.set(path, { type, bytes: readFileSync(file) });
   }
   return pages;
