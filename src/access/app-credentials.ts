@@ -12,6 +12,7 @@ import {
   sameBytes,
   type Unit,
 } from '../foundation/index.js';
+import { intend } from '../storage/index.js';
 import type { AppActor } from './actor.js';
 import type { Request } from './request.js';
 import type { RowSeal } from './row-seal.js';
@@ -79,7 +80,10 @@ export class AppCredentials {
     return { v: 1, id, platform, ...(release ? { release } : {}), server: publicName, ca: rootDigest, key };
   }
 
-  /** Ends a credential. With `devices`, whatever was enrolled with it gets nothing from this unit on; ending each is the caller's. */
+  /**
+   * Ends a credential. With `devices`, whatever was enrolled with it gets nothing from this unit on; ending each is the caller's, and that of the next
+   * start where a crash comes between.
+   */
   async revoke(id: string, by: AuditActor, devices = false): Promise<void> {
     const state = devices ? 'stopped' : 'revoked';
     await this.storage.write(async (unit) => {
@@ -88,6 +92,7 @@ export class AppCredentials {
       if (!app || app.state === 'stopped' || app.state === state)
         throw new Fault('not-found', 'app-unknown', 'there is no active app credential of this id');
       await unit.run('UPDATE apps SET state = ?, mac = ? WHERE id = ?', [state, this.#mac({ ...app, state }), id]);
+      if (devices) await intend(unit, id, 'end-devices', {}, this.clock);
       await this.audit.append(unit, { action: 'app.revoke', outcome: 'done', actor: by, subject: id, facts: { devices } });
     });
   }

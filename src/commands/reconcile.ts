@@ -42,6 +42,9 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'block-device':
       await house.registry.settleBlock(id);
       break;
+    case 'end-devices':
+      await house.registry.endAllOf(id, { kind: 'system' });
+      break;
     case 'block-employee':
       await house.employees.settleBlock(id);
       break;

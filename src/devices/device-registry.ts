@@ -181,20 +181,23 @@ export class DeviceRegistry extends DeviceTrust {
 
   /**
    * Ends every device that an app credential enrolled. They get nothing from the moment that the credential is `stopped` (the guard looks at it);
-   * here each one also ends for good, in units that others can come between. Resolves with their number.
+   * here each one also ends for good, in units that others can come between. What a crash cut is gone on with at start. Resolves with their number.
    */
   async endAllOf(app: string, by: AuditActor): Promise<number> {
-    const all = await this.storage.all<{ id: string }>("SELECT id FROM devices WHERE app = ? AND state = 'active' ORDER BY id", [app]);
+    const all = await this.storage.all<{ id: string }>("SELECT id FROM devices WHERE app = ? AND state <> 'revoked' ORDER BY id", [app]);
     for (let at = 0; at < all.length; at += AT_ONCE) {
       const some = all.slice(at, at + AT_ONCE).map(({ id }) => id);
       await this.storage.write(async (unit) => {
-        for (const id of some) await this.#end(unit, id, 'revoked', by);
+        // Its owner may have been quicker.
+        for (const id of some)
+          if (await unit.one("SELECT id FROM devices WHERE id = ? AND state <> 'revoked'", [id])) await this.#end(unit, id, 'revoked', by);
       });
       for (const id of some) await this.token.block(id);
     }
     if (all.length > 0) await this.revocations.publish('devices');
     await this.storage.write(async (unit) => {
       for (const { id } of all) await fulfil(unit, id);
+      await fulfil(unit, app);
     });
     return all.length;
   }

@@ -165,6 +165,9 @@ export class RegisteredDevices {
   /** Takes a machine from the list; with `devices`, what enrolled by it ends too. Rejects with `registration-unknown`. */
   async remove(text: string, devices: boolean, by: AuditActor): Promise<{ devices: number }> {
     const identifier = normalised(text);
+    // The devices first: cut off in between, this is asked for again.
+    const ending = devices ? await this.#active(this.storage, { source: 'list', subject: identifier }) : [];
+    for (const { id } of ending) await this.registry.end(id, 'revoked', by);
     await this.storage.write(async (unit) => {
       if ((await unit.run('DELETE FROM registered_devices WHERE identifier = ?', [identifier])) === 0)
         throw new Fault('not-found', 'registration-unknown', 'no machine of this identifier is registered');
@@ -176,8 +179,6 @@ export class RegisteredDevices {
         personal: { identifier },
       });
     });
-    const ending = devices ? await this.#active(this.storage, { source: 'list', subject: identifier }) : [];
-    for (const { id } of ending) await this.registry.end(id, 'revoked', by);
     return { devices: ending.length };
   }
 

@@ -6,6 +6,7 @@ export type IntentKind =
   | 'raise-agents'
   | 'block-employee'
   | 'block-device'
+  | 'end-devices'
   | 'enrol'
   | 'give-key'
   | 'change-key'
