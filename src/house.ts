@@ -307,7 +307,8 @@ async function joinRooms(
   );
   const sessions = new Sessions(storage, audit, seal, clock, sessionLives(configuration));
   const passkeys = new Passkeys(storage, seal, clock, origins);
-  const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock);
+  const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock, token);
+  await administrators.bootstrap.recall();
   const invitations = new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators });
   const revocations = new RevocationLists(storage, audit, token, clock);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);

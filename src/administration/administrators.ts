@@ -10,7 +10,7 @@ import {
   type Storage,
   type Unit,
 } from '../foundation/index.js';
-import { Bootstrap, OFFICERS } from './bootstrap.js';
+import { Bootstrap, type BootstrapMemory, OFFICERS } from './bootstrap.js';
 import type { Passkeys } from './passkeys.js';
 
 export interface Administrator {
@@ -39,8 +39,9 @@ export class Administrators implements KnownAdministrators {
     private readonly passkeys: Passkeys,
     private readonly sessions: Sessions,
     clock: Clock,
+    memory: BootstrapMemory,
   ) {
-    this.bootstrap = new Bootstrap(storage, audit, clock, async (reader) => (await this.list(reader)).filter(isOfficer).length);
+    this.bootstrap = new Bootstrap(storage, audit, clock, memory, async (reader) => (await this.list(reader)).filter(isOfficer).length);
   }
 
   /** Those who are not removed, oldest first. */

@@ -42,6 +42,9 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'block-device':
       await house.registry.settleBlock(id);
       break;
+    case 'end-bootstrap':
+      await house.administrators.bootstrap.remember();
+      break;
     case 'end-devices':
       await house.registry.endAllOf(id, { kind: 'system' });
       break;

@@ -7,6 +7,7 @@ export type IntentKind =
   | 'block-employee'
   | 'block-device'
   | 'end-devices'
+  | 'end-bootstrap'
   | 'enrol'
   | 'give-key'
   | 'change-key'

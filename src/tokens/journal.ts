@@ -29,6 +29,7 @@ const entry = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('given'), kind: z.string(), n: z.int() }),
   z.strictObject({ t: z.literal('reserved'), n: z.int() }),
   z.strictObject({ t: z.literal('spent'), id: z.string(), until: z.int() }),
+  z.strictObject({ t: z.literal('bootstrap-over') }),
   z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
 ]);
 type Entry = z.infer<typeof entry>;
@@ -64,6 +65,7 @@ export class Journal {
   private readonly given = new Map<string, number>();
   private readonly spent = new Map<string, number>();
   private head: AuditHead | undefined;
+  private isBootstrapOver = false;
   private reserved = 0;
   private next = 1;
   private file!: FileHandle; // set by open(), the only way to get a Journal
@@ -132,6 +134,15 @@ export class Journal {
 
   async unblock(id: string): Promise<void> {
     if (this.blocked.has(id)) this.owe({ t: 'unblock', id });
+    await this.settle();
+  }
+
+  get bootstrapIsOver(): boolean {
+    return this.isBootstrapOver;
+  }
+
+  async endBootstrap(): Promise<void> {
+    if (!this.isBootstrapOver) this.owe({ t: 'bootstrap-over' });
     await this.settle();
   }
 
@@ -246,6 +257,9 @@ export class Journal {
         break;
       case 'spent':
         this.spent.set(what.id, what.until);
+        break;
+      case 'bootstrap-over':
+        this.isBootstrapOver = true;
         break;
       case 'head':
         this.head = { origin: what.origin, size: what.size, root: what.root };
@@ -365,6 +379,7 @@ export class Journal {
     for (const [id, v] of this.floors) yield { t: 'floor', id, v };
     for (const id of this.blocked) yield { t: 'block', id };
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
+    if (this.isBootstrapOver) yield { t: 'bootstrap-over' };
     if (this.head) yield { t: 'head', ...this.head };
   }
 }

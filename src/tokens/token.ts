@@ -87,6 +87,9 @@ export abstract class Token {
   /** Refuses every release to this device or employee (by id) from now on; kept outside the database. */
   abstract block(id: string): Promise<void>;
   abstract unblock(id: string): Promise<void>;
+  /** Remembers outside the database, for good, that two security officers have been registered. */
+  abstract endBootstrap(): Promise<void>;
+  abstract bootstrapIsOver(): Promise<boolean>;
 
   /**
    * Seals a private key for a device. Codes: `record-forged`, `record-stale`, `blob-forged`, `device-untrusted`, `device-blocked`,

@@ -40,6 +40,8 @@ describe('the journal of the token process', () => {
     await first.block(device);
     await first.block(freed);
     await first.unblock(freed);
+    expect(first.bootstrapIsOver).toBe(false);
+    await first.endBootstrap();
     const pair = await first.nextPair();
 
     const second = await reopen();
@@ -53,6 +55,7 @@ describe('the journal of the token process', () => {
     for (const n of [4, 5])
       await expect(second.admit([{ kind: 'give', of: RSA, n }])).rejects.toMatchObject({ kind: 'conflict', code: 'pair-spent' });
     await expect(second.admit([{ kind: 'spend', id: enrolment, expires }])).rejects.toMatchObject({ code: 'enrolment-spent' });
+    expect(second.bootstrapIsOver).toBe(true);
     expect(await second.nextPair()).toBeGreaterThan(pair);
   });
 

@@ -86,6 +86,13 @@ export function tokenContract(name: string, open: () => Promise<{ token: Token; 
       await token.release(held.key, held.blob, alice.evidence);
     });
 
+    test('remembers that bootstrap is over', async () => {
+      expect(await token.bootstrapIsOver()).toBe(false);
+      await token.endBootstrap();
+      await token.endBootstrap();
+      expect(await token.bootstrapIsOver()).toBe(true);
+    });
+
     test('refuses damaged bytes and goes on', async () => {
       const wrapped = Buffer.from(held.blob.wrapped);
       wrapped[40] = (wrapped[40] ?? 0) ^ 1;

@@ -63,6 +63,10 @@ export class Desk {
         return encodeBody(await journal.block(read(blocking, body).id));
       case 'unblock':
         return encodeBody(await journal.unblock(read(blocking, body).id));
+      case 'endBootstrap':
+        return encodeBody(await journal.endBootstrap());
+      case 'bootstrapIsOver':
+        return encodeBody(journal.bootstrapIsOver);
       case 'rotateKek':
         return encodeBody(await this.#keks().rotate());
       case 'destroyKek':

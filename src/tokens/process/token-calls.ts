@@ -54,6 +54,14 @@ export abstract class TokenCalls extends Token {
     return this.answer<'unblock'>('unblock', { id });
   }
 
+  override endBootstrap() {
+    return this.answer<'endBootstrap'>('endBootstrap', {});
+  }
+
+  override bootstrapIsOver() {
+    return this.answer<'bootstrapIsOver'>('bootstrapIsOver', {});
+  }
+
   override release(...[key, blob, device]: Parameters<Token['release']>) {
     return this.answer<'release'>('release', { key, blob, device });
   }
