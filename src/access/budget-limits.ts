@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 /** What is counted. */
-export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'signIns'] as const;
+export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'documents', 'signIns'] as const;
 export type Counter = (typeof COUNTERS)[number];
 
 /** On whose account, narrowest first. `mailbox`: one address asked for from one source. `rollout`: a declared window of a site. */
@@ -64,6 +64,8 @@ export const budgetsShape = z
         appliance: limit(6_000, 400_000),
       })
       .prefault({}),
+    /** Documents that the appliance encrypts or reads; each takes a thread for seconds and room on the disk. */
+    documents: z.strictObject({ person: limit(60, 2_000), site: limit(600, 20_000), appliance: limit(1_200, 40_000) }).prefault({}),
     /** Entries of the log that one source (a device, or an address) can cause by being refused; the others are counted. */
     refusals: z.strictObject({ source: limit(120, 5_000) }).prefault({}),
     /** Tries to sign in at the staff pages, each of which may send a mail or try a password. */

@@ -1,5 +1,5 @@
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Storage, sha256, type Unit } from '../foundation/index.js';
-import { type AppActor, auditActor, type DeviceActor } from './actor.js';
+import { type AppActor, auditActor, type DeviceActor, type StaffActor } from './actor.js';
 import { sourceOf } from './address-blocks.js';
 import { type BudgetLimits, type Counter, DAY, type Limit, MINUTE, type Scope, TRIES } from './budget-limits.js';
 import type { Request } from './request.js';
@@ -175,6 +175,28 @@ export class Budgets {
         ],
       ),
       event: { actor: { kind: 'stranger' }, request: id, personal: { network } },
+    };
+  }
+
+  /** A document that somebody sends in, from a device or at the staff pages. */
+  ofDocument(by: DeviceActor | StaffActor): Spending {
+    const { person, site, appliance } = this.limits.documents;
+    const own: NamedDraw =
+      by.kind === 'device'
+        ? { scope: 'person', subject: by.employee, limit: person }
+        : { scope: 'mailbox', subject: base64url(sha256(by.address)), limit: person };
+    const shared: NamedDraw[] = [
+      { scope: 'site', subject: this.sites.of(by.request.network), limit: site },
+      { scope: 'appliance', subject: '', limit: appliance },
+    ];
+    return {
+      ...accountsOf('documents', [own], shared),
+      event: {
+        actor: auditActor(by),
+        request: by.request.id,
+        personal: { network: by.request.network },
+        ...(by.kind === 'device' ? { device: by.id, employee: by.employee } : {}),
+      },
     };
   }
 

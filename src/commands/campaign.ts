@@ -27,6 +27,10 @@ export const CAMPAIGNS = {
     script: 'test/codec/pdf/pdf-fuzz.mjs',
     words: 'bends documents, encrypts or decrypts them, and looks for what is neither refused by name nor rewritten',
   },
+  'pdf-corpus': {
+    script: 'test/interop/pdf-corpus.mjs',
+    words: 'encrypts and decrypts the documents that packages bring, and lets PDFBox and qpdf judge (fetches two Debian packages once)',
+  },
   tamper: {
     script: 'test/audit/tamper-campaign.mjs',
     words: 'tampers with logs in twelve ways and looks whether the offline verifier finds and places each, and is silent on clean logs',

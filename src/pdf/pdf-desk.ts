@@ -1,4 +1,4 @@
-import { auditActor, type DeviceActor, type StaffActor } from '../access/index.js';
+import { auditActor, type Budgets, type DeviceActor, type StaffActor } from '../access/index.js';
 import type { CertificateDirectory } from '../certificates/index.js';
 import type { Components, Warning } from '../codec/pdf/index.js';
 import {
@@ -55,12 +55,17 @@ export interface Encrypted {
 /** Encrypts documents to people for those who have no client. Nothing of a document is kept, and the log learns digests, recipients and the number of pages. */
 export class PdfDesk {
   constructor(
-    private readonly log: { storage: Storage; audit: AuditLog },
+    private readonly parts: { storage: Storage; audit: AuditLog; budgets: Budgets },
     private readonly directory: CertificateDirectory,
     private readonly workers: Pick<PdfWorkers, 'encrypt'>,
     private readonly clock: Clock,
     readonly settings: PdfSettings,
   ) {}
+
+  /** Charges one document to its sender, before anything is done for it. Rejects with `budget-exceeded`. */
+  admit(by: Sender): Promise<void> {
+    return this.parts.budgets.take(this.parts.budgets.ofDocument(by));
+  }
 
   /** How each name stands, groups as their members. Throws `group-unknown`. */
   standings(names: readonly string[]): Promise<Standing[]> {
@@ -88,7 +93,7 @@ export class PdfDesk {
       facts: { source: base64url(upload.digest), recipients: wish.people.length + wish.foreign.length, bytes: upload.file.size },
       personal: { network: by.request.network, recipients: wish.people.map(({ address }) => address).join(' ') },
     };
-    return orRefused(this.log, attempt, async () => {
+    return orRefused(this.parts, attempt, async () => {
       const groups = await this.#readers(by, wish);
       const output = PrivateFile.create(this.settings.folder);
       try {
@@ -102,7 +107,7 @@ export class PdfDesk {
           signatures: wish.signatures,
         });
         const facts = { ...attempt.facts, result: base64url(digest), pages };
-        const receipt = await this.log.storage.write((unit) => this.log.audit.append(unit, { ...attempt, facts, outcome: 'done' }));
+        const receipt = await this.parts.storage.write((unit) => this.parts.audit.append(unit, { ...attempt, facts, outcome: 'done' }));
         return { file: output, bytes, pages, warnings, receipt };
       } catch (error) {
         await output.close();

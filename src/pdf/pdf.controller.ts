@@ -64,15 +64,21 @@ export class PdfController {
       404: ['group-unknown'],
       409: ['recipients-unresolved', 'sender-without-key', 'pdf-encrypted', 'pdf-signed'],
       413: ['pdf-too-large', 'pdf-excessive', 'recipients-too-many', 'field-too-large'],
+      429: ['budget-exceeded'],
       503: ['pdf-busy', 'disk-full'],
     },
   })
   async encrypt(@Who() by: Sender, @Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
+    await this.desk.admit(by); // before its bytes come in
     const form = await readForm(request, this.desk);
     try {
-      const [only] = form.documents;
-      if (form.documents.length === 1 && only) sendOne(reply, only.name, await this.desk.encrypt(by, only, form.wish));
-      else await sendBatch(reply, form, (document) => this.desk.encrypt(by, document, form.wish));
+      const [first] = form.documents;
+      if (form.documents.length === 1 && first) sendOne(reply, first.name, await this.desk.encrypt(by, first, form.wish));
+      else
+        await sendBatch(reply, form, async (document) => {
+          if (document !== first) await this.desk.admit(by);
+          return this.desk.encrypt(by, document, form.wish);
+        });
     } finally {
       await closeAll(form.documents);
     }
@@ -97,12 +103,12 @@ export class PdfController {
     await reply.status(200).send(found);
   }
 
-  /** From the file alone: whom it names, and no more of it. */
+  /** From the file alone: whom it names, and no more of it. A POST because the file comes with it: nothing is changed, and nothing kept. */
   @ForPeople()
   @Post('readers')
   @Contract({
     id: 'findPdfReaders',
-    summary: 'Who can open a document, from the document alone',
+    summary: 'Who can open a document, from the document alone (a POST because the document comes with it; nothing is kept)',
     form: { file: { description: 'A PDF', isFile: true, isRequired: true } },
     answers: { 200: { description: 'Recipients as the document names them', json: readersShape } },
     problems: {
@@ -117,10 +123,12 @@ export class PdfController {
         'cms-not-enveloped',
       ],
       413: ['pdf-too-large', 'pdf-excessive', 'field-too-large'],
+      429: ['budget-exceeded'],
       503: ['disk-full'],
     },
   })
-  async readers(@Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
+  async readers(@Who() by: Sender, @Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
+    await this.desk.admit(by);
     const documents = await readForm(request, this.desk, 'document alone');
     try {
       const [only] = documents.documents;

@@ -35,30 +35,35 @@ function unzipped(zip: Buffer): Record<string, Buffer> {
 describe('POST /v1/pdf/encryptions', () => {
   let house: HouseInProcess;
   let alice: WireDevice;
+  let bob: WireDevice;
   let keys: Record<'alice' | 'bob', KeyObject>;
   let pdf: Buffer;
   const to = 'bob@corp.example';
 
   beforeAll(async () => {
     house = await HouseInProcess.open({
-      settings: { keys: { bits: 2048, pool: { target: 3 } }, documents: { megabytes: 4, groups: { board: ['bob@corp.example'] } } },
+      settings: {
+        keys: { bits: 2048, pool: { target: 3 } },
+        budgets: { documents: { person: { minute: 45 } } },
+        documents: { megabytes: 4, groups: { board: ['bob@corp.example'] } },
+      },
     });
     alice = await enrolDevice(house, 'alice@corp.example');
-    const bob = await enrolDevice(house, to);
+    bob = await enrolDevice(house, to);
     const [hers, his] = [await keysOf(house, alice), await keysOf(house, bob)];
     keys = { alice: openKey(hers[0]?.delivery ?? null, alice.keys.delivery), bob: openKey(his[0]?.delivery ?? null, bob.keys.delivery) };
     pdf = await richPdf();
   });
   afterAll(() => house?.close());
 
-  const asAlice = (path: string, fields: readonly Field[]): Promise<WireReply> =>
+  const asAlice = (path: string, fields: readonly Field[], as = alice): Promise<WireReply> =>
     send({
       port: house.port,
       root: house.root,
       method: 'POST',
       path,
       ...form(fields),
-      identity: { certificates: alice.certificates, key: alice.keys.identity },
+      identity: { certificates: as.certificates, key: as.keys.identity },
     });
   const encrypt = (...fields: Field[]) => asAlice('/v1/pdf/encryptions', [['recipients', to], ...fields]);
   const file = (bytes = pdf, name = 'figures.pdf'): Field => ['file', { file: name, bytes }];
@@ -149,7 +154,7 @@ describe('POST /v1/pdf/encryptions', () => {
     ['400 certificate-unfit', 'a certificate that is none', () => [['certificate', { file: 'c.pem', bytes: Buffer.from('x') }], file()]],
     [
       '413 recipients-too-many',
-      'a million recipients',
+      'a thousand recipients',
       () => [['recipients', Array.from({ length: 1000 }, (_, n) => `a${n}@corp.example`).join()], file()],
     ],
   ])('%s: %s', async (expected, what, fields) => {
@@ -162,6 +167,39 @@ describe('POST /v1/pdf/encryptions', () => {
     expect(refusal(reply)).toBe(expected);
   });
   let encryptedBefore: Buffer;
+
+  test.each([
+    ['with commas between', (addresses: string[]) => addresses.join()],
+    ['as JSON', (addresses: string[]) => JSON.stringify(addresses.map((email) => ({ email })))],
+  ])('a million recipients %s are refused by name, without being held or looked up', async (_, spelled) => {
+    const recipients = spelled(Array.from({ length: 1_000_000 }, (__, n) => `a${n}@corp.example`));
+    const [began, before] = [performance.now(), process.memoryUsage()];
+    let most = 0;
+    const look = setInterval(() => {
+      const { heapUsed, external } = process.memoryUsage();
+      most = Math.max(most, heapUsed + external - before.heapUsed - before.external);
+    }, 20);
+    const reply = await asAlice('/v1/pdf/encryptions', [['recipients', recipients], file()]);
+    clearInterval(look);
+    expect(refusal(reply)).toBe('413 field-too-large');
+    // The request itself, of up to 28 MB, is made and sent in this process too: three times its size.
+    expect(most / 2 ** 20).toBeLessThan(150 + (3 * recipients.length) / 2 ** 20);
+    // Two seconds on a quiet machine; this one may be busy.
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
+  test('whoever sends in more documents than their budget waits; nobody else does', async () => {
+    let last: WireReply;
+    let done = 0;
+    do last = await asAlice('/v1/pdf/readers', [file()], bob);
+    while (last.status === 200 && ++done < 130);
+    expect(refusal(last)).toBe('429 budget-exceeded');
+    expect(Number(Object.fromEntries(last.headers)['retry-after'])).toBeGreaterThan(0);
+    expect((await asAlice('/v1/pdf/readers', [file()])).status).toBe(200);
+    expect((await house.log()).filter(({ action }) => action === 'budget.exceed')).toMatchObject([
+      { facts: { counter: 'documents', scope: 'person', window: 'minute' } },
+    ]);
+  });
 
   test('an expired and a revoked certificate are told apart', async () => {
     const carol = await enrolDevice(house, 'carol@corp.example');

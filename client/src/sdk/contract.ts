@@ -715,7 +715,7 @@ export interface Routes {
   'GET /v1/me/uses': { body: undefined; answers: { 200: KeyUses } };
   /** Documents encrypted to people; the sender is always among them */
   'POST /v1/pdf/encryptions': { body: undefined; answers: { 200: unknown } };
-  /** Who can open a document, from the document alone */
+  /** Who can open a document, from the document alone (a POST because the document comes with it; nothing is kept) */
   'POST /v1/pdf/readers': { body: undefined; answers: { 200: PdfReaders } };
   /** How recipients stand, before anything is encrypted to them */
   'POST /v1/pdf/recipients': { body: RecipientsAsk; answers: { 200: RecipientStanding[] } };

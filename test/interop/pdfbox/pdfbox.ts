@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 
 const JARS = ['pdfbox2', 'fontbox2', 'commons-logging', 'bcprov', 'bcpkix', 'bcmail', 'bcutil']
@@ -12,10 +12,12 @@ export type Verdict = Readonly<Record<string, string>>;
 
 /** Apache PDFBox 2.0.27 in a process of its own. */
 export class PdfBox {
+  readonly child: ChildProcess;
   readonly #lines: Interface;
   readonly #waiting: ((line: string) => void)[] = [];
 
-  private constructor(private readonly child: ChildProcess) {
+  private constructor(child: ChildProcess) {
+    this.child = child;
     if (!child.stdout) throw new Error('the judge has no output');
     this.#lines = createInterface(child.stdout);
     this.#lines.on('line', (line) => this.#waiting.shift()?.(line));
@@ -26,7 +28,7 @@ export class PdfBox {
 
   /** @param folder where its classes go */
   static start(folder: string): PdfBox {
-    execFileSync('javac', ['-d', join(folder, 'judge'), '-cp', JARS, join(__dirname, 'Judge.java')], {
+    execFileSync('javac', ['-d', join(folder, 'judge'), '-cp', JARS, resolve('test/interop/pdfbox/Judge.java')], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     return new PdfBox(
