@@ -158,6 +158,8 @@ const schema = z.strictObject({
   directory: directoryShape.optional(),
   budgets: budgetsShape,
   forwarding: forwardingShape,
+  // Years that entries of the log are kept (ekms audit prune); without it, for good.
+  retention: z.strictObject({ auditYears: z.int().min(1).max(100).optional() }).prefault({}),
   staff: staffShape,
   // How long everybody can stop new officers who are made without two, and who hears of it besides all administrators.
   breakGlass: z.strictObject({ hours: z.int().min(24).max(720).default(48), announce: z.array(sender).default([]) }).prefault({}),

@@ -47,6 +47,7 @@ import {
   LogBook,
   LogStanding,
   LogTree,
+  Pruning,
   renameAuditKey,
   SearchIndex,
   type Witnesses,
@@ -103,6 +104,7 @@ export interface House {
   auditReports: AuditReports;
   evidence: EvidenceDesk;
   erasure: Erasure;
+  pruning: Pruning;
   keyUses: KeyUses;
   forwarder: Forwarder;
   witnesses: Witnesses;
@@ -414,6 +416,13 @@ async function joinRooms(
     searchIndex,
     auditSearch,
     auditReports: new AuditReports(storage, audit, clock),
+    pruning: new Pruning(
+      {
+        ...{ storage, audit, clock, tree, checkpoints },
+        needed: async () => [await searchIndex.next(), await forwarder.next()],
+      },
+      configuration.retention.auditYears,
+    ),
     erasure: new Erasure({ storage, audit, index: searchIndex }),
     evidence: new EvidenceDesk({
       ...{ storage, audit, clock, search: auditSearch, checkpoints, book: logBook },

@@ -46,7 +46,7 @@ export class AuditLogController {
     summary: 'Up to 256 entries (C2SP entry bundle); reading them is an entry too',
     path: { name },
     answers: { 200: { description: 'Entries, each after its length in two bytes', type: 'application/octet-stream' } },
-    problems: { ...REFUSALS.storage, 404: ['tile-unknown'] },
+    problems: { ...REFUSALS.storage, 404: ['tile-unknown', 'entries-pruned'] },
   })
   async bundle(@Who() actor: AdministratorActor, @Param('*') given: unknown, @Res() reply: FastifyReply) {
     const bundle = await this.book.bundle(tileOf(given), { actor: auditActor(actor), request: actor.request });

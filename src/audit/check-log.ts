@@ -1,6 +1,7 @@
 import { base64url, canonicalJson, type Json, type Reader, sameBytes } from '../foundation/index.js';
 import { AuditReader, type StoredEntry, type StoredValue } from './audit-reader.js';
 import { type EntryBody, leafHash, personalDigest } from './entry.js';
+import { prunedUntil } from './pruning.js';
 
 export interface LogCheck {
   /** Entries looked at: all there were when the check began. */
@@ -26,17 +27,24 @@ export async function checkLog(reader: Reader): Promise<LogCheck> {
   if (!head) problems.say('the head row is missing');
   const size = head?.size ?? 0;
   if (head && (head.last ?? -1) + 1 !== size) problems.say(`the head says ${size} entries, the last one has index ${head.last ?? 'none'}`);
-  if ((head?.first ?? 0) !== 0) problems.say(`the first entry has index ${head?.first}`);
+  // An entry that is kept says that those before were pruned: whoever only deletes rows has none.
+  const pruned = await prunedUntil(reader);
+  if ((head?.first ?? 0) !== pruned) problems.say(`the first entry has index ${head?.first}, and those before ${pruned} were pruned`);
   const chains: Chains = new Map();
-  let last = { index: -1, time: 0 };
+  let last = { index: pruned - 1, time: 0 };
+  let said = 0;
   for (;;) {
     const rows = (await log.stored(last.index + 1, PAGE)).filter(({ idx }) => idx < size);
     const [first, end] = [rows[0], rows.at(-1)];
     if (!first || !end) break;
-    for (const row of rows) last = judge(row, last, chains, problems);
+    for (const row of rows) {
+      last = judge(row, last, chains, problems, pruned > 0);
+      if (row.action === 'audit.prune') said = Math.max(said, Number(parse(row.body)?.facts?.['until'] ?? 0));
+    }
     judgeValues(rows, await log.values(first.idx, end.idx), problems);
   }
-  await judgeCounters(reader, size, chains, problems);
+  if (said !== pruned) problems.say(`entries before ${pruned} were pruned, and the log says ${said}`);
+  await judgeCounters(reader, size, chains, problems, pruned > 0);
   return { size, keys: chains.size, problems: problems.list };
 }
 
@@ -56,6 +64,7 @@ function judge(
   last: { index: number; time: number },
   chains: Chains,
   problems: Problems,
+  isPruned: boolean,
 ): { index: number; time: number } {
   const wrong = (what: string) => problems.say(`entry ${row.idx}: ${what}`);
   if (row.idx !== last.index + 1) wrong(`the one before has index ${last.index}`);
@@ -71,7 +80,11 @@ function judge(
     if (JSON.stringify(columns) !== JSON.stringify({ time, action, outcome, key, device, employee }))
       wrong('its search columns say something else than its body');
     if (body.key !== undefined && body.use !== undefined) {
-      const chain = chains.get(body.key) ?? { uses: 0, leaf: undefined };
+      // The first use that is kept may be any.
+      const first = isPruned
+        ? { uses: Number(body.use) - 1, leaf: body.previous === undefined ? undefined : Buffer.from(body.previous, 'base64url') }
+        : { uses: 0, leaf: undefined };
+      const chain = chains.get(body.key) ?? first;
       if (body.use !== String(chain.uses + 1)) wrong(`use ${body.use} of key ${body.key} follows use ${chain.uses}`);
       if (body.previous !== (chain.leaf && base64url(chain.leaf))) wrong(`it does not name the previous use of key ${body.key}`);
       chains.set(body.key, { uses: Number(body.use), leaf: row.leaf });
@@ -96,7 +109,7 @@ function judgeValues(rows: StoredEntry[], values: StoredValue[], problems: Probl
       problems.say(`entry ${idx}: the value kept for "${name}" is not the one it names`);
 }
 
-async function judgeCounters(reader: Reader, size: number, chains: Chains, problems: Problems): Promise<void> {
+async function judgeCounters(reader: Reader, size: number, chains: Chains, problems: Problems, isPruned: boolean): Promise<void> {
   let after = '';
   let seen = 0;
   for (;;) {
@@ -107,6 +120,7 @@ async function judgeCounters(reader: Reader, size: number, chains: Chains, probl
     for (const { key, uses, last_leaf } of rows) {
       const chain = chains.get(key);
       if (chain) seen += 1;
+      if (!chain && isPruned) continue; // all of its uses may be among those
       if (chain?.uses === uses && sameBytes(chain.leaf, last_leaf)) continue;
       const since = await reader.one('SELECT idx FROM audit_entries WHERE idx >= ? AND key = ? LIMIT 1', [size, key]);
       if (!since) problems.say(`key ${key}: its counter says ${uses} uses, the log ${chain?.uses ?? 0}`);

@@ -22,6 +22,7 @@ export { Forwarder, type ForwardingLimits, type SinkState } from './out/forwarde
 export { OtlpSink, otlpRequest } from './out/otlp-sink.js';
 export { type Delivered, type LineForm, Sink } from './out/sink.js';
 export { SyslogSink, syslogMessage } from './out/syslog-sink.js';
+export { type Pruned, Pruning, prunedUntil } from './pruning.js';
 export { AuditReports, REPORTS, type ReportName } from './reports/audit-reports.js';
 export { AuditSearchController } from './search/audit-search.controller.js';
 export { AuditSearch } from './search/audit-search.js';

@@ -1,6 +1,7 @@
 import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
 import { type AuditActor, type AuditLog, Fault, type Storage } from '../foundation/index.js';
 import type { LogTree } from './log-tree.js';
+import { prunedUntil } from './pruning.js';
 import { TileReader } from './tile-reader.js';
 
 /** Who reads, for the entry that says so. */
@@ -46,6 +47,8 @@ export class LogBook {
 
   async bundle(bundle: Pick<Tile, 'index' | 'width'>, by: ReadingBy): Promise<Uint8Array> {
     await this.#requireSigned({ level: 0, ...bundle });
+    if (bundle.index * TILE_WIDTH < (await prunedUntil(this.storage)))
+      throw new Fault('not-found', 'entries-pruned', 'these entries were pruned; their hashes are there');
     const bytes = (await this.tiles.bundle(bundle)) ?? missing();
     await this.storage.write((unit) =>
       this.audit.append(unit, {

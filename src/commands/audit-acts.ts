@@ -1,5 +1,14 @@
 import { z } from 'zod';
-import { FILTER_QUESTION, REPORT_QUESTION, REPORTS, reportQuestion, searchQuestion, shownPage, shownReport } from '../audit/index.js';
+import {
+  FILTER_QUESTION,
+  prunedUntil,
+  REPORT_QUESTION,
+  REPORTS,
+  reportQuestion,
+  searchQuestion,
+  shownPage,
+  shownReport,
+} from '../audit/index.js';
 import { TILE_WIDTH, type Tile } from '../codec/merkle/index.js';
 import type { Json } from '../foundation/index.js';
 import type { House } from '../house.js';
@@ -34,7 +43,11 @@ export const AUDIT_ACTS = {
     roles: ['auditor'],
     perform: async (house: House) => {
       await house.checkpoints.publish();
-      return { checkpoint: await house.logBook.checkpoint(), former: await house.logBook.formerCheckpoints() };
+      return {
+        checkpoint: await house.logBook.checkpoint(),
+        former: await house.logBook.formerCheckpoints(),
+        pruned: await prunedUntil(house.storage),
+      };
     },
   }),
   'audit.tiles': act({
@@ -69,6 +82,12 @@ export const AUDIT_ACTS = {
     roles: ['security-officer'],
     danger: 'two-persons',
     perform: (house: House, { person }, by) => house.erasure.erase(person, by),
+  }),
+  'audit.prune': act({
+    args: z.strictObject({}),
+    roles: ['security-officer'],
+    danger: 'two-persons',
+    perform: (house: House, _, by) => house.pruning.prune(by),
   }),
   'audit.search': act({
     args: searchQuestion,

@@ -81,7 +81,7 @@ export async function exportLog(dir: string, act: CommandParts['act']): Promise<
   if (existsSync(dir) && readdirSync(dir).length > 0)
     throw new Fault('conflict', 'export-exists', `${dir} is not empty: an export goes into a folder of its own`);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const head = (await act('audit.head', {})) as { checkpoint: string; former: { size: number; note: string }[] }; // `audit.head` in audit-acts.ts
+  const head = (await act('audit.head', {})) as { checkpoint: string; former: { size: number; note: string }[]; pruned: number }; // `audit.head` in audit-acts.ts
   const size = parseCheckpoint(parseNote(head.checkpoint)?.text ?? '')?.size ?? 0;
   writeExportFile(dir, 'checkpoint', head.checkpoint);
   for (const { size: at, note } of head.former) if (at < size) writeExportFile(dir, `checkpoints/${at}`, note);
@@ -89,11 +89,13 @@ export async function exportLog(dir: string, act: CommandParts['act']): Promise<
     for (let from = 0; from * TILE_WIDTH < there; from += TILES_AT_ONCE) {
       const range = { from, count: TILES_AT_ONCE, size };
       const tiles = (await act('audit.tiles', { level, ...range })) as string[];
-      const bundles = level === 0 ? ((await act('audit.entries', range)) as string[]) : [];
+      const skip = level === 0 ? Math.max(0, Math.min(TILES_AT_ONCE, head.pruned / TILE_WIDTH - from)) : TILES_AT_ONCE;
+      const kept = { ...range, from: from + skip, count: TILES_AT_ONCE - skip };
+      const bundles = skip < TILES_AT_ONCE ? ((await act('audit.entries', kept)) as string[]) : [];
       for (const [n, bytes] of tiles.entries()) {
         const tile = { level, index: from + n, width: Math.min(TILE_WIDTH, there - (from + n) * TILE_WIDTH) };
         writeExportFile(dir, tilePath(tile), Buffer.from(bytes, 'base64'));
-        const bundle = bundles[n];
+        const bundle = bundles[n - skip];
         if (bundle !== undefined) writeExportFile(dir, bundlePath(tile), Buffer.from(bundle, 'base64'));
       }
     }
@@ -111,13 +113,14 @@ async function verifyInPlace(act: CommandParts['act'], parts: Parameters<typeof 
 }
 
 /** Throws `audit-damaged` after everything was said, so that the exit status tells. */
-function tell({ damages, size, heads, cannotExclude }: Verdict, print: CommandParts['print']): void {
+function tell({ damages, size, pruned, heads, cannotExclude }: Verdict, print: CommandParts['print']): void {
   for (const { kind, index, words } of damages) print(`BAD   ${kind}${index === undefined ? '' : ` at entry ${index}`}: ${words}`);
   if (damages.length > 0) {
     const first = damages.find(({ index }) => index !== undefined)?.index;
     throw new Fault('conflict', 'audit-damaged', `this log is not whole${first === undefined ? '' : `; the first bad entry is ${first}`}`);
   }
   print(`good  ${size} entries, as the key signed them; ${heads} remembered heads fit`);
+  if (pruned !== undefined) print(`      entries before ${pruned} were pruned, as the log says; their hashes are those that were signed`);
   print(`      ${cannotExclude}`);
 }
 

@@ -3,7 +3,7 @@ import { REPORTS } from '../audit/index.js';
 import type { CommandParts } from './command-parts.js';
 import { intoFile } from './request-commands.js';
 
-/** `ekms audit search`, `report`, `evidence` and `erase-person`. @param audit the group they go into */
+/** `ekms audit search`, `report`, `evidence`, `prune` and `erase-person`. @param audit the group they go into */
 export function auditSearchCommands(audit: Command, { does, act, print }: Pick<CommandParts, 'does' | 'act' | 'print'>): void {
   criteria(audit.command('search').description('entries by what they say, newest first; all that is given must hold'))
     .option('--before <index>', '`next` of the page before')
@@ -16,6 +16,10 @@ export function auditSearchCommands(audit: Command, { does, act, print }: Pick<C
     .option('--from <time>', 'not before; for dormant, since when')
     .option('--to <time>', 'before; now unless said')
     .action((report: string, range: Record<string, string>) => does('audit.report')({ report, ...range }));
+  audit
+    .command('prune')
+    .description('let go of entries that are older than retention.auditYears; takes two persons; hashes stay')
+    .action(() => does('audit.prune')({}));
   audit
     .command('erase-person <who>')
     .description('delete what the log knows of a person by name, address and network; takes two persons and cannot be undone')

@@ -126,6 +126,7 @@ export const ACTIONS = {
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
   'audit.erase': { facts: { values: count } },
+  'audit.prune': { facts: { until: count, years: count } },
   'audit.evidence': { facts: { manifest: digest, entries: count } },
   'audit.report': { facts: { report: word, rows: count } },
   'forward.fail': { facts: { sink: word } },

@@ -550,6 +550,7 @@ export type ProblemCode =
   | 'enrolment-expired'
   | 'enrolment-spent'
   | 'enrolment-unknown'
+  | 'entries-pruned'
   | 'field-too-large'
   | 'file-missing'
   | 'file-name-unfit'

@@ -31,13 +31,13 @@ export class SearchIndex {
 
   /** @param failed hears of what is no outage */
   begin(failed: (error: unknown) => void): void {
-    this.#timer = setInterval(() => {
-      this.#working = this.#working
-        .then(() => this.catchUp())
-        .catch((error: unknown) => {
+    this.#timer = setInterval(
+      () =>
+        void this.catchUp().catch((error: unknown) => {
           if (!isFault(error)) failed(error);
-        });
-    }, EVERY);
+        }),
+      EVERY,
+    );
   }
 
   async stop(): Promise<void> {
@@ -51,9 +51,22 @@ export class SearchIndex {
     return this.#cursors.next(NAME);
   }
 
-  /** Takes in all there is now. */
-  async catchUp(): Promise<void> {
-    while (!this.#stopping && (await this.#step()) === STEP) await turn();
+  /** Takes in all there is now. One after the other; where another node was quicker, from there. */
+  catchUp(): Promise<void> {
+    const next = this.#working.then(() => this.#catchUp());
+    this.#working = next.catch(() => undefined);
+    return next;
+  }
+
+  async #catchUp(): Promise<void> {
+    while (!this.#stopping) {
+      const taken = await this.#step().catch((error: unknown) => {
+        if (!isFault(error, 'search-moved')) throw error;
+        return STEP;
+      });
+      if (taken < STEP) return;
+      await turn();
+    }
   }
 
   async #step(): Promise<number> {

@@ -62,6 +62,8 @@ export interface Verdict {
   size?: number;
   /** Time that the last entry says. */
   time?: string;
+  /** Entries from the first on that were pruned, as an entry of the log says; their hashes were verified. */
+  pruned?: number;
   /** Remembered heads that were held against the log. */
   heads: number;
   /** What this verdict does not say, in words. Always to be told. */
@@ -96,6 +98,10 @@ class Verification {
   readonly #keys = new Map<string, { use: number; leaf: string }>();
   #paths: string[] | undefined;
   #time = '';
+  /** Up to where entries of the log say that it was pruned. */
+  #allowed = 0;
+  /** Entries from the first on whose bundles are not there. */
+  #pruned = 0;
 
   constructor(
     private readonly source: ExportSource,
@@ -147,17 +153,20 @@ class Verification {
     let different: Damage | undefined;
     for (let index = 0; index * TILE_WIDTH < head.size; index += 1) {
       const width = Math.min(TILE_WIDTH, head.size - index * TILE_WIDTH);
-      const entries = await this.#bundle({ index, width });
       const hashes = split(await this.#file(tilePath({ level: 0, index, width })));
+      // Whole bundles that are not there, from the first on: hashes speak for them, if an entry further on says that they were pruned.
+      const isPruned = this.#pruned === index * TILE_WIDTH && width === TILE_WIDTH && !(await this.#isThere(bundlePath({ index, width })));
+      if (isPruned) this.#pruned += width;
+      const entries = isPruned ? [] : await this.#bundle({ index, width });
       for (let n = 0; n < width; n += 1) {
         const at = index * TILE_WIDTH + n;
         const entry = entries[n];
-        const leaf = entry && hashLeaf(sha256, entry);
         const signed = hashes[n];
+        const leaf = isPruned ? signed : entry && hashLeaf(sha256, entry);
         if (signed) byTiles.append(signed);
         if (leaf) byEntries.append(leaf);
         if (!leaf) different ??= { kind: 'missing', index: at, words: `entry ${at} is not there` };
-        else if (signed && !sameHash(leaf, signed)) different ??= difference(at, entry, entries.slice(n + 1));
+        else if (entry && signed && !sameHash(leaf, signed)) different ??= difference(at, entry, entries.slice(n + 1));
         // After the first entry that is another, everything stands elsewhere: only the first is told.
         if (entry && leaf && !different) this.#judge(at, entry, leaf);
         while (heads[0]?.size === at + 1) {
@@ -178,7 +187,13 @@ class Verification {
         different ??= { kind: 'tile', index: end, words: `tile 0/${index} has ${hashes.length} hashes, not ${width}` };
       if (width === TILE_WIDTH) tiles.push(hashOver(sha256, hashes));
     }
-    const entriesHold = byEntries.size === head.size && sameHash(byEntries.root(), head.root);
+    if (this.#pruned > this.#allowed)
+      different = {
+        kind: 'missing',
+        index: this.#allowed,
+        words: `entry ${this.#allowed} is not there, and no entry says that it was pruned`,
+      };
+    const entriesHold = this.#pruned <= this.#allowed && byEntries.size === head.size && sameHash(byEntries.root(), head.root);
     const tilesHold = byTiles.size === head.size && sameHash(byTiles.root(), head.root);
     if (different && entriesHold && different.kind !== 'added')
       different = {
@@ -220,10 +235,14 @@ class Verification {
     if (!body || body.index !== String(at)) return;
     if (body.time < this.#time) wrong('is older than the one before');
     this.#time = body.time;
+    if (body.action === 'audit.prune' && body.outcome === 'done')
+      this.#allowed = Math.max(this.#allowed, Number(body.facts?.['until']) || 0);
     if (body.key === undefined || body.use === undefined) return;
     const last = this.#keys.get(body.key);
-    if (body.use !== String((last?.use ?? 0) + 1)) wrong(`is use ${body.use} of a key that was used ${last?.use ?? 0} times`);
-    else if (body.previous !== last?.leaf) wrong('does not name the use of its key before');
+    const isFirstKept = last === undefined && this.#pruned > 0;
+    if (!isFirstKept && body.use !== String((last?.use ?? 0) + 1))
+      wrong(`is use ${body.use} of a key that was used ${last?.use ?? 0} times`);
+    else if (!isFirstKept && body.previous !== last?.leaf) wrong('does not name the use of its key before');
     this.#keys.set(body.key, { use: Number(body.use), leaf: base64url(leaf) });
   }
 
@@ -254,6 +273,12 @@ class Verification {
     return this.source.read(found);
   }
 
+  async #isThere(path: string): Promise<boolean> {
+    if (await this.source.read(path)) return true;
+    this.#paths ??= await this.source.paths();
+    return this.#paths.some((one) => one.startsWith(`${path}.p/`));
+  }
+
   async #text(path: string): Promise<string> {
     try {
       return utf8.decode(await this.source.read(path));
@@ -272,6 +297,7 @@ class Verification {
       damages: this.#damages.toSorted((a, b) => (a.index ?? -1) - (b.index ?? -1)),
       ...(size === undefined ? {} : { size }),
       ...(this.#time ? { time: this.#time } : {}),
+      ...(this.#pruned > 0 ? { pruned: this.#pruned } : {}),
       heads,
       cannotExclude:
         covering > 0
@@ -287,6 +313,9 @@ interface Placed {
   key?: string;
   use?: string;
   previous?: string;
+  action?: string;
+  outcome?: string;
+  facts?: Record<string, unknown>;
 }
 
 function parse(entry: Uint8Array): Placed | undefined {

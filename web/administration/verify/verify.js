@@ -25,7 +25,8 @@ async function verdictOn() {
   const first = verdict.damages.find(({ index }) => index !== undefined)?.index;
   const whole = isPack ? `Good: this pack is as it was sealed, out of a log of ${verdict.size} entries` : `Good: ${verdict.size} entries, as the key signed them`;
   const bad = first === undefined ? 'Not whole' : `Not whole; the first bad entry is ${first}`;
-  return { title: verdict.damages.length === 0 ? whole : bad, damages: verdict.damages, beyond: verdict.cannotExclude };
+  const pruned = verdict.pruned === undefined ? '' : `Entries before ${verdict.pruned} were pruned, as the log says. `;
+  return { title: verdict.damages.length === 0 ? whole : bad, damages: verdict.damages, beyond: pruned + verdict.cannotExclude };
 }
 
 at('what').addEventListener('submit', async (event) => {
