@@ -405,6 +405,7 @@ async function joinRooms(
   networks.follow(() => sites.follow(networks.policy.document.networks));
   const isolation = new IsolationGuard(surroundings ?? new ThisMachine(), () => networks.policy, log);
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
+  const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   return {
     configuration,
     clock,
@@ -447,7 +448,7 @@ async function joinRooms(
     token,
     authorities,
     second,
-    rotation: new KekRotation({ storage, audit, token, clock, second, backups, root }),
+    rotation,
     recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
     recoveryAgents,
     backups,
@@ -492,6 +493,7 @@ async function joinRooms(
       second,
       forwarder,
       witnesses,
+      rotation,
     ),
   };
 }

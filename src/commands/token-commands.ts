@@ -11,7 +11,8 @@ interface Where {
 }
 
 /** The token process as a unit and user of its own: everything here but `request` is for that user. */
-export function tokenCommands(ekms: Command, home: () => string, { root }: Installation, print: (value: unknown) => void): void {
+export function tokenCommands(ekms: Command, home: () => string, installation: Installation, print: (value: unknown) => void): void {
+  const { root } = installation;
   const token = ekms.command('token').description('the token process, where it runs as a user of its own');
   const entry = join(root, 'dist/programs/tokens/process/main.js');
   token
@@ -42,6 +43,20 @@ export function tokenCommands(ekms: Command, home: () => string, { root }: Insta
     .action(({ settings, pinFile = '', shares = '' }: Where & { pinFile?: string; shares?: string }) =>
       become(entry, 'init', settings, pinFile, shares),
     );
+  const pin = token.command('pin').description('the PIN of the token');
+  pin
+    .command('change')
+    .description('give the token a new PIN; the appliance, or the token’s own unit, must be stopped')
+    .option('--settings <file>', 'for the token process’s own user: its settings')
+    .option('--new-pin-file <file>', 'with --settings: a new file, to be sealed by deploy/seal-pin and deleted')
+    .action(async ({ settings, newPinFile }: { settings?: string; newPinFile?: string }) => {
+      if (settings !== undefined) {
+        if (newPinFile === undefined) throw new Fault('malformed', 'pin-file', 'say where the new PIN is written: --new-pin-file');
+        return become(entry, 'pin', settings, newPinFile);
+      }
+      const { changePin } = await import('./change-pin.js');
+      print(await changePin(home(), installation));
+    });
   token
     .command('reissue')
     .description('give new custodians their shares, after ekms custody permit; ekms custody request says on standard input who they are')

@@ -2,10 +2,10 @@ import { spawn } from 'node:child_process';
 import { Fault, type FaultKind } from '../foundation/index.js';
 
 /**
- * The token process's own `init`, `restore` and `reissue`: it alone ever holds PIN and shares. Settings go by standard input. Resolves with what it says
+ * The token process's own `init`, `restore`, `reissue` and `pin`: it alone ever holds PIN and shares. Settings go by standard input. Resolves with what it says
  * when it is done; rejects with its own refusal.
  */
-export async function askTokenProgram(command: 'init' | 'restore' | 'reissue', settings: unknown, entry: string): Promise<unknown> {
+export async function askTokenProgram(command: 'init' | 'restore' | 'reissue' | 'pin', settings: unknown, entry: string): Promise<unknown> {
   const child = spawn(process.execPath, [entry, command], { stdio: ['pipe', 'pipe', 'pipe'] });
   let answer = '';
   let said = '';

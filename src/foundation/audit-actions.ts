@@ -143,6 +143,7 @@ export const ACTIONS = {
   'custody.permit': { facts: { plan: digest, threshold: count, shares: count } },
   'custody.reissue': { facts: { ceremony: word, former: word, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
+  'token.pin': {},
   'kek.rotate': { facts: { kek: word } },
   'kek.rotated': { facts: { kek: word } },
   'kek.destroy': { facts: { kek: word } },

@@ -45,6 +45,13 @@ export const healthReport = z
     witnesses: z
       .array(z.object({ name: z.string(), state: z.enum(['unasked', 'agrees', 'disagrees', 'away']) }))
       .meta({ description: 'Who remembers the log outside, and what they said last.' }),
+    kekRotation: z
+      .object({ state: z.enum(['running', 'finished']), to: z.string(), left: z.int().min(0) })
+      .optional()
+      .meta({
+        description:
+          'Only between kek rotate and kek retire: the key-encryption key that takes over, and keys and pairs that are not under it yet.',
+      }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -79,6 +86,11 @@ export interface WitnessSaying {
   state: 'unasked' | 'agrees' | 'disagrees' | 'away';
 }
 
+/** Of the key-encryption key: custody's `KekRotation`. */
+export interface KekProgress {
+  status(): Promise<{ state: 'none' | 'running' | 'finished'; to?: string; left: number }>;
+}
+
 /** Whether this node can hand keys out, and its figures for Prometheus. */
 export class Health {
   readonly #registry = new Registry();
@@ -111,6 +123,7 @@ export class Health {
     private readonly second: Pick<SecondPlace, 'trouble'> = new OnePlace(),
     private readonly forwarding: Forwarding = { states: async () => [] },
     private readonly witnesses: { readonly states: readonly WitnessSaying[] } = { states: [] },
+    private readonly kek: KekProgress = { status: async () => ({ state: 'none', left: 0 }) },
   ) {
     collectDefaultMetrics({ register: this.#registry });
     const whole: Gauge = new Gauge({
@@ -133,6 +146,12 @@ export class Health {
       help: 'Key pairs ready',
       registers: [this.#registry],
       collect: async () => level.set(await pool.level()),
+    });
+    const rewrapped: Gauge = new Gauge({
+      name: 'ekms_kek_rotation_left',
+      help: 'Keys and pairs that are not under the new key-encryption key yet',
+      registers: [this.#registry],
+      collect: async () => rewrapped.set((await this.kek.status()).left),
     });
     const place: Gauge = new Gauge({
       name: 'ekms_second_place_down',
@@ -186,6 +205,7 @@ export class Health {
       ...(database.forwarding.length > 0 ? { forwarding: database.forwarding } : {}),
       log: this.log.breach ? { state: 'broken', reason: this.log.breach.code } : { state: this.log.isWaiting ? 'unwitnessed' : 'whole' },
       witnesses: this.witnesses.states.map(({ name, state }) => ({ name, state })),
+      ...(database.kekRotation ? { kekRotation: database.kekRotation } : {}),
       intents: database.intents,
     };
   }
@@ -217,6 +237,7 @@ export class Health {
     bootstrap: boolean;
     intents: number;
     forwarding: NonNullable<HealthReport['forwarding']>;
+    kekRotation?: NonNullable<HealthReport['kekRotation']>;
   }> {
     const target = this.pool.settings.target;
     try {
@@ -225,11 +246,13 @@ export class Health {
         await unit.run("INSERT INTO settings (name, value) VALUES ('probe', '') ON CONFLICT (name) DO UPDATE SET value = ''");
       });
       const open = await this.storage.one<{ open: number }>('SELECT COUNT(*) AS open FROM intents');
+      const { state, to, left } = await this.kek.status();
       return {
         state: 'ready',
         pool: { level: await this.pool.level(), target },
         bootstrap: await this.isBootstrap(),
         intents: Number(open?.open ?? 0),
+        ...(state !== 'none' && to !== undefined ? { kekRotation: { state, to, left } } : {}),
         forwarding: (await this.forwarding.states()).map(({ sink, state, behind, reason }) => ({
           ...{ sink, state, behind },
           ...(reason === undefined ? {} : { reason }),

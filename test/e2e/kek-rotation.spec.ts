@@ -52,6 +52,7 @@ describe('a new key-encryption key', () => {
     on = false;
     await load;
     expect({ refused, some: asked > 3 }).toEqual({ refused: 0, some: true });
+    expect(await ekms.act('health', {})).toMatchObject({ kekRotation: { to: '2', left: expect.any(Number) } });
     process.stderr.write(`killed with ${(await status()).left} keys and pairs left\n`);
     process.kill(ekms.pid, 'SIGKILL');
     await sleep(300);

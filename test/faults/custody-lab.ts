@@ -48,6 +48,9 @@ const ACTS = {
     if (status !== 0 && !(said.includes('reissue-not-permitted') && existsSync(home.beside('new-shares', 'minutes.pdf'))))
       throw new Error(said);
   },
+  pin: async (home: CustodyHome) => {
+    await home.must('token', 'pin', 'change');
+  },
   restore: async (home: CustodyHome) => {
     const [first = '', , third = ''] = home.shares;
     const { status, said } = await home.restore(home.beside('backup'), [third, first], '--nothing-lost', '--escrow', home.beside('second'));
@@ -56,7 +59,7 @@ const ACTS = {
 } as const;
 export type ActName = keyof typeof ACTS;
 export const ACT_NAMES = Object.keys(ACTS) as ActName[]; // exactly these, by the line above
-const byCommand = (name: ActName) => name === 'ceremony' || name === 'restore' || name === 'reissue';
+const byCommand = (name: ActName) => name === 'ceremony' || name === 'restore' || name === 'reissue' || name === 'pin';
 
 export interface Death {
   /** The step before which it died; undefined when it did not come to it. */

@@ -246,6 +246,12 @@ export interface Health {
     name: string;
     state: 'unasked' | 'agrees' | 'disagrees' | 'away';
   })[];
+  /** Only between kek rotate and kek retire: the key-encryption key that takes over, and keys and pairs that are not under it yet. */
+  kekRotation?: {
+    state: 'running' | 'finished';
+    to: string;
+    left: number;
+  };
   /** Acts begun and not finished. */
   intents: number;
 }

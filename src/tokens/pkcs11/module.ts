@@ -238,6 +238,11 @@ export class TokenSession {
     ask('C_InitPIN', () => this.#pkcs11.C_InitPIN(this.#session, pin));
   }
 
+  /** Logged in as the user whose PIN it is. */
+  changePin(from: string, to: string): void {
+    ask('C_SetPIN', () => this.#pkcs11.C_SetPIN(this.#session, from, to));
+  }
+
   generateKey(mechanism: Mechanism, template: Template): Handle {
     return ask('C_GenerateKey', () => this.#pkcs11.C_GenerateKey(this.#session, rawMechanism(mechanism), raw(template)));
   }

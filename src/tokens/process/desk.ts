@@ -31,18 +31,32 @@ export interface DeskParts {
   own?: readonly TokenFinding[];
 }
 
+/** Bytes of the journal in one answer. */
+const JOURNAL_PART = 4 * 2 ** 20;
+const paging = z.strictObject({ from: z.int().min(0) });
 const blocking = z.strictObject({ id: z.string().refine(isId) });
 const kekNaming = z.strictObject({ kek: z.string().regex(/^[1-9]\d{0,5}$/) });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
 /** Answers every verb of `Token`: some by itself, the rest by a warden, whose answer leaves only when the journal has admitted its claims. */
 export class Desk {
+  #copy: Buffer = Buffer.alloc(0);
+
   constructor(private readonly parts: DeskParts) {}
 
   #keks() {
     const { keks } = this.parts;
     if (!keks) throw new Fault('conflict', 'kek-fixed', 'the KEK of this token cannot be changed');
     return keks;
+  }
+
+  /** From 0: of a copy that is made then, and stays for the parts that follow. */
+  #journalPart(from: number): { size: number; bytes: Buffer } {
+    if (from === 0) this.#copy = this.parts.journal.copy();
+    const bytes = this.#copy.subarray(from, from + JOURNAL_PART);
+    const { length: size } = this.#copy;
+    if (from + bytes.length >= size) this.#copy = Buffer.alloc(0);
+    return { size, bytes };
   }
 
   /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
@@ -54,7 +68,7 @@ export class Desk {
       case 'certificates':
         return encodeBody(authorities);
       case 'journalCopy':
-        return encodeBody(journal.copy());
+        return encodeBody(this.#journalPart(read(paging, body).from));
       case 'signingKey':
         return encodeBody(signingKeys.get(read(naming, body).name));
       case 'auditHead':

@@ -9,6 +9,7 @@ import { Fault, isFault } from '../../foundation/index.js';
 import { HsmError } from '../hsm.js';
 import { EXIT } from './child.js';
 import { initialise, parseInitSettings } from './init.js';
+import { changePin } from './pin.js';
 import { reissue } from './reissue.js';
 import { restore } from './restore.js';
 import { serveTokenProcess } from './serve.js';
@@ -20,7 +21,7 @@ import { seen } from './token-faults.js';
 const GRACE_MS = 10_000;
 
 /**
- * `main.js serve`, `init`, `restore` and `reissue`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
+ * `main.js serve`, `init`, `restore`, `reissue` and `pin`: settings as JSON on the first line of stdin; a process started that way ends when its stdin does, so it
  * never outlives who started it. `main.js serve FILE` and `main.js init FILE [PINFILE [SHARES]]`: a process of its own user, with its token.yaml; init then
  * reads from stdin what the authorities are to be called. Prints one line, `ready` or `failed {"kind", "code", "message"}`.
  */
@@ -30,6 +31,9 @@ try {
   if (command === 'restore') {
     const opened = await restore(parse(await firstLine()));
     process.stdout.write(`ready ${JSON.stringify(opened)}\n`, () => process.exit(0));
+  } else if (command === 'pin') {
+    changePin(file ? { token: readTokenFile(file, root).settings, newPinFile: resolve(pinFile ?? '') } : parse(await firstLine()));
+    process.stdout.write('ready\n', () => process.exit(0));
   } else if (command === 'reissue') {
     const done = await reissue(file ? reissueSettings(file, await text(process.stdin)) : parse(await firstLine()));
     process.stdout.write(`ready ${JSON.stringify(done)}\n`, () => process.exit(0));

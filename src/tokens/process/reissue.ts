@@ -14,6 +14,7 @@ import { Pkcs11Hsm } from '../pkcs11/pkcs11-hsm.js';
 import { loadProfile } from '../pkcs11/profile.js';
 import { sealedPackage } from './custody-file.js';
 import { writeDurably } from './install-token.js';
+import { settlePin } from './pin.js';
 import { readPin, settingsShape } from './settings.js';
 import { CANARY_FILE, CUSTODY_FILE, lockState, replaceState } from './token-state.js';
 
@@ -41,6 +42,7 @@ export async function reissue(value: unknown): Promise<{ ceremony: string; forme
   const { token, shares, plan, out } = known.data;
   process.umask(0o077);
   lockState(token.state);
+  settlePin(token);
   if (token.softhsmConfig) process.env['SOFTHSM2_CONF'] = token.softhsmConfig;
   const module = new Pkcs11Module(token.module);
   const { label } = token;

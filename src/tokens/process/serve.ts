@@ -10,6 +10,7 @@ import { encodeBody } from './frames.js';
 import { Keeper } from './keeper.js';
 import { Keks } from './keks.js';
 import { Lane, type LaneLimits } from './lane.js';
+import { settlePin } from './pin.js';
 import { Pkcs11Owner } from './pkcs11-owner.js';
 import { TokenServer } from './server.js';
 import { readPin, type TokenSettings } from './settings.js';
@@ -28,6 +29,8 @@ import { Workman } from './workman.js';
 export async function serveTokenProcess(settings: TokenSettings, workerEntry: string): Promise<{ stop(): Promise<void> }> {
   harden();
   const state = await openTokenState(settings.state, new SystemClock());
+  // Under its lock: nobody else works with the token.
+  settlePin(settings);
   let desk: Pick<Desk, 'answer'> = SEALED;
   let keeper: Keeper | undefined;
   const unsealed = async (pin: string) => ({ desk, keeper } = await openDesk(settings, state, workerEntry, pin));
