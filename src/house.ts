@@ -67,6 +67,7 @@ import {
   Backups,
   EscrowJournal,
   KekRotation,
+  KeyImports,
   RecoveryAgentRegister,
   RecoveryCases,
   settleRestored,
@@ -116,6 +117,7 @@ export interface House {
   authorities: Record<AuthorityName, Buffer>;
   backups: Backups;
   second: SecondPlace;
+  imports: KeyImports;
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
   rotation: KekRotation;
@@ -451,6 +453,7 @@ async function joinRooms(
     rotation,
     recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
     recoveryAgents,
+    imports: new KeyImports({ ...log, token, employees, second, clock, mode: configuration.keys.mode }),
     backups,
     apps,
     employees,

@@ -4,7 +4,8 @@ import type { AuthorityName } from '../tokens/index.js';
 export interface StoredCertificate {
   serial: string;
   authority: AuthorityName;
-  profile: 'person' | 'device' | 'tls-server' | 'mail-signing';
+  /** `imported`: of a key that came from outside, by whatever authority made it; kept so that mail which names it finds its key. */
+  profile: 'person' | 'device' | 'tls-server' | 'mail-signing' | 'imported';
   /** DER; empty for a serial that was signed but whose owner never got it. */
   der: Buffer;
   notBefore: number;

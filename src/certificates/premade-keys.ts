@@ -26,7 +26,7 @@ export class PremadeKeys {
       const next = await this.storage.one<{ id: string }>(
         `SELECT e.id FROM employees e WHERE e.directory_id IS NOT NULL AND e.state = 'active'
          AND EXISTS (SELECT 1 FROM bindings b WHERE b.employee = e.id AND b.to_time IS NULL)
-         AND NOT EXISTS (SELECT 1 FROM keys k WHERE k.employee = e.id) AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.id = 'key:' || e.id) LIMIT 1`,
+         AND NOT EXISTS (SELECT 1 FROM keys k WHERE k.employee = e.id AND k.origin IS NULL) AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.id = 'key:' || e.id) LIMIT 1`,
       );
       if (!next) return;
       await this.storage.write((unit) => this.issuance.wait(unit, next.id));

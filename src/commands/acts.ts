@@ -10,6 +10,7 @@ import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
 import { employeeOf } from './employee-of.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
+import { IMPORT_ACTS } from './import-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
 import { RECOVERY_ACTS } from './recovery-acts.js';
 import { REGISTRATION_ACTS } from './registration-acts.js';
@@ -136,6 +137,7 @@ export const ACTS = {
   'kek.retire': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.retire(by) }),
   ...RECOVERY_ACTS,
   ...CUSTODIAN_ACTS,
+  ...IMPORT_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

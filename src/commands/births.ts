@@ -13,7 +13,11 @@ const TABLES = {
   binding: { sql: 'SELECT id FROM bindings WHERE id > ? ORDER BY id LIMIT ?', kept: true },
   device: { sql: 'SELECT id FROM devices WHERE id > ? ORDER BY id LIMIT ?', kept: true },
   key: { sql: 'SELECT id FROM keys WHERE id > ? ORDER BY id LIMIT ?', kept: true },
-  certificate: { sql: 'SELECT serial AS "id" FROM certificates WHERE serial > ? ORDER BY serial LIMIT ?', kept: true },
+  // What came with an imported key is told with it.
+  certificate: {
+    sql: 'SELECT serial AS "id" FROM certificates WHERE profile <> \'imported\' AND serial > ? ORDER BY serial LIMIT ?',
+    kept: true,
+  },
   'app credential': { sql: 'SELECT id FROM apps WHERE id > ? ORDER BY id LIMIT ?', kept: true },
   'settled mail': { sql: "SELECT id FROM mails WHERE state <> 'queued' AND id > ? ORDER BY id LIMIT ?", kept: false },
   // While it is under way, an intent says so; afterwards its device's entry names it.
@@ -54,6 +58,8 @@ function saidBy({ action, outcome, reason, subject, employee, device, facts }: E
       };
     case 'key.birth':
       return { born: [['ready pair', n]] };
+    case 'key.import':
+      return { born: [['key', subject]] };
     case 'key.assign':
       return { born: [['key', subject]], gone: n };
     case 'pool.destroy':

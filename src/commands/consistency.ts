@@ -192,8 +192,8 @@ function certificateProblem(row: CertificateRow): string | undefined {
   const { id, profile, der, employee } = row;
   if (der.length === 0) return row.revoked_at === null ? 'it was never delivered and is not revoked' : undefined;
   const certificate = new X509Certificate(der);
-  if (certificate.serialNumber.toLowerCase() !== id) return 'its serial is another one';
-  if (profile === 'person') {
+  if (profile !== 'imported' && certificate.serialNumber.toLowerCase() !== id) return 'its serial is another one';
+  if (profile === 'person' || profile === 'imported') {
     if (!row.key || row.key_employee !== employee) return 'there is no key of that person for it';
     const digest = sha256(certificate.publicKey.export({ type: 'spki', format: 'der' }));
     if (!row.key_digest || !sameBytes(digest, row.key_digest)) return 'its public key is not that of its key';

@@ -8,8 +8,8 @@ import { type ControlReply, controlSocket } from './ask-appliance.js';
 
 const call = z.strictObject({ act: z.string().max(40), args: z.unknown() });
 
-/** Bytes of one request at the control socket. */
-const MOST = 65_536;
+/** Bytes of one request at the control socket: a file to be imported, in base64. */
+const MOST = 2 * 2 ** 20;
 
 /** The operator's way into a running appliance: a socket in a folder that only the service's user may enter (0700). */
 export async function serveControl(house: House, home: string): Promise<() => Promise<void>> {

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { Fault } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
+import { importCommands } from './import-commands.js';
 import { recoveryCommands } from './recovery-commands.js';
 
 /** Ceremony, backup, restore and drill: what keeps keys from being lost. */
@@ -69,6 +70,7 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
     .action(() => does('kek.retire')({}));
 
   recoveryCommands(ekms, { print, act, does });
+  importCommands(ekms, { print, act });
 
   ekms
     .command('escrow')

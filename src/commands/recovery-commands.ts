@@ -1,8 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { RECOVERY_REASONS } from '../tokens/index.js';
-import { parseAgent } from './ceremony.js';
 import type { CommandParts } from './command-parts.js';
 
 interface FileOptions {
@@ -26,7 +24,7 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
     .command('file <who>')
     .description('ask for the keys of the person with this address or employee id; writes what the agents sign')
     .requiredOption('--device <id>', 'enrolled device that the keys are sealed to')
-    .addOption(new Option('--reason <code>').choices([...RECOVERY_REASONS]).makeOptionMandatory())
+    .addOption(new Option('--reason <code>').choices(['departed', 'deceased', 'lost-devices', 'continuity', 'legal']).makeOptionMandatory())
     .option('--reference <text>', 'file number or the like', '')
     .option('--days <n>', 'how long the case stays open', whole, 7)
     .option('--from <date>', 'only keys with a certificate that was valid on or after this day (YYYY-MM-DD)', day)
@@ -78,7 +76,7 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
     .requiredOption('--quorum <n>', 'how many of them must agree', whole)
     .requiredOption('-o, --output <file>', 'what each agent in force signs')
     .action(async ({ agent, quorum, output }: { agent: string[]; quorum: number; output: string }) => {
-      const filed = (await act('agents.file', { quorum, agents: agent.map(namedAgent) })) as {
+      const filed = (await act('agents.file', { quorum, agents: await Promise.all(agent.map(namedAgent)) })) as {
         appointment: string;
         sign: string;
         quorum: number;
@@ -104,9 +102,11 @@ const signatureOf = ({ agent, signature }: { agent: string; signature: string })
   signature: readFileSync(signature).toString('base64'),
 });
 
-function namedAgent(text: string): object {
+async function namedAgent(text: string): Promise<object> {
   const [, name = '', address = ''] = /^([^=]+)=passkey:(.+)$/s.exec(text) ?? [];
-  return name === '' ? parseAgent(text) : { name, administrator: address };
+  if (name !== '') return { name, administrator: address };
+  const { parseAgent } = await import('./ceremony.js');
+  return parseAgent(text);
 }
 
 function whole(text: string): number {

@@ -7,6 +7,7 @@ export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
 export { type FromEscrow, takeFromEscrow } from './from-escrow.js';
 export { type FromTail, takeFromTail } from './from-tail.js';
 export { KekRotation, type RotationStatus } from './kek-rotation.js';
+export { type ImportedKey, KeyImports } from './key-imports.js';
 export { holdAgainst, type KnownLog, readKnownLog } from './known-log.js';
 export { type MinutesFacts, minutesPdf, minutesStatement } from './minutes.js';
 export { RecoveriesController } from './recoveries.controller.js';

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import type { DeviceActor, Employees } from '../access/index.js';
 import {
   type AuditActor,
@@ -244,12 +245,14 @@ export class RecoveryCases {
       ask.employee,
     ]);
     if (ask.message) {
+      const imported = await this.#importedOf(ask.employee);
       for (const { serial, digest } of ask.message) {
         const row = await storage.one<{ key: string }>(
           'SELECT subject_key AS "key" FROM certificates WHERE serial = ? AND employee = ? AND subject_key IS NOT NULL',
           [serial, ask.employee],
         );
-        if (row && all.some(({ id }) => id === row.key)) return { keys: [row.key], message: digest };
+        const key = row?.key ?? imported.find((one) => one.serial === serial)?.key;
+        if (key !== undefined && all.some(({ id }) => id === key)) return { keys: [key], message: digest };
       }
       throw new Fault('not-found', 'key-unknown', 'none of the recipients that this mail names is a certificate of this person');
     }
@@ -258,6 +261,15 @@ export class RecoveryCases {
     if (keys.length === 0 || keys.some((key) => !all.some(({ id }) => id === key)))
       throw new Fault('not-found', 'key-unknown', 'this person has no such key');
     return { keys: [...keys] };
+  }
+
+  /** Certificates of keys that came from outside; their serials are other authorities'. */
+  async #importedOf(employee: string): Promise<{ serial: string; key: string }[]> {
+    const rows = await this.parts.storage.all<{ der: Buffer; key: string }>(
+      `SELECT der, subject_key AS "key" FROM certificates WHERE employee = ? AND profile = 'imported'`,
+      [employee],
+    );
+    return rows.map(({ der, key }) => ({ serial: new X509Certificate(der).serialNumber.toLowerCase(), key }));
   }
 
   async #keysWithin(employee: string, { from, to }: { from: number; to: number }): Promise<string[]> {

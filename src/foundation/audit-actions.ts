@@ -85,6 +85,7 @@ export const ACTIONS = {
   'binding.end': { personal: ['address'] },
   'key.birth': { facts: { n: count, suite: oneOf('rsa', 'ec', 'sm2'), bits: count, kek: word, publicKey: digest } },
   'key.assign': { facts: { n: count, publicKey: digest, mode: MODE } },
+  'key.import': { facts: { publicKey: digest, bits: count, mode: MODE, certificates: count } },
   'key.pending': {},
   'key.deliver': { facts: { kept: flag } },
   'key.decrypt': { facts: { scheme: oneOf('rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256'), length: count } },

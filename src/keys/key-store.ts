@@ -21,11 +21,12 @@ interface KeyRow {
   public_key: Buffer;
   wrapped: Buffer;
   mac: Buffer;
+  origin: 'imported' | null;
 }
 
 /** The digest of the wrapped key is computed from the blob, never stored beside it: a row whose blob was swapped no longer has the MAC that fits. */
 function stored(row: KeyRow): StoredKey {
-  const { id, version, employee, suite, bits, state, mode, kek, mac } = row;
+  const { id, version, employee, suite, bits, state, mode, kek, mac, origin } = row;
   const record: KeyRecord = {
     type: 'key',
     id,
@@ -38,6 +39,7 @@ function stored(row: KeyRow): StoredKey {
     kek,
     publicKey: base64url(row.public_key_digest),
     wrapped: base64url(sha256(row.wrapped)),
+    ...(origin === null ? {} : { origin }),
   };
   return { sealed: { record, mac }, wrapped: row.wrapped, publicKey: row.public_key };
 }
@@ -56,7 +58,7 @@ export class KeyStore {
 
   async insert(unit: Unit, { sealed: { record, mac }, wrapped, publicKey }: StoredKey, created: number): Promise<void> {
     await unit.run(
-      'INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
       [
         record.id,
         record.version,
@@ -71,6 +73,7 @@ export class KeyStore {
         wrapped,
         mac,
         created,
+        record.origin ?? null,
       ],
     );
   }

@@ -35,6 +35,8 @@ export interface DeliveredKey {
   delivery: Buffer | null;
   signature: string | null;
   receipt: Receipt | null;
+  /** It came from outside. */
+  imported?: true;
   /** Set when this very key is refused while others are handed out: the refusal's code. */
   problem?: string;
 }
@@ -52,6 +54,7 @@ interface ListedKey {
   state: KeyState;
   mode: KeyMode;
   created: number;
+  origin: 'imported' | null;
   kept: KeptDelivery | undefined;
 }
 
@@ -109,7 +112,7 @@ export class KeyVault {
       for (const [index, key] of keys.entries()) kept.push(await this.#record(unit, actor, key, sealed[index] ?? null));
       return kept;
     });
-    const delivered: DeliveredKey[] = keys.map(({ id, suite, state, mode }, index) => ({
+    const delivered: DeliveredKey[] = keys.map(({ id, suite, state, mode, origin }, index) => ({
       id,
       suite,
       state,
@@ -118,6 +121,7 @@ export class KeyVault {
       delivery: sealed[index]?.delivery ?? null,
       signature: sealed[index]?.signature ?? null,
       receipt: receipts[index] ?? null,
+      ...(origin === null ? {} : { imported: true as const }),
       ...(refused[index] ? { problem: refused[index].code } : {}),
     }));
     if (!delivered.some((key) => key.state === 'active') && (await this.#isComing(actor.employee))) delivered.push(this.#pending(actor));
@@ -191,7 +195,7 @@ export class KeyVault {
 
   /** Every key of the actor's employee, newest first, with what is kept for this device. Two lookups instead of a join: see storage's door. */
   async #listed(actor: DeviceActor): Promise<ListedKey[]> {
-    const keys = await this.storage.all<ListedKey>('SELECT id, version, suite, state, mode, created FROM keys WHERE employee = ?', [
+    const keys = await this.storage.all<ListedKey>('SELECT id, version, suite, state, mode, created, origin FROM keys WHERE employee = ?', [
       actor.employee,
     ]);
     const kept = await this.storage.all<KeptDelivery>('SELECT key, delivery, signature FROM deliveries WHERE device = ?', [actor.id]);

@@ -21,6 +21,10 @@ export const servedKey = z
       .nullable(),
     signature: z.string().meta({ description: 'JWS, compact, over the delivery.' }).nullable(),
     receipt: receipt.nullable(),
+    imported: z
+      .literal(true)
+      .optional()
+      .meta({ description: 'It came from outside, for reading old mail; its certificates are of other authorities.' }),
     problem: z.string().meta({ description: 'Why this very key is not handed out, while others are: the code of the refusal.' }).optional(),
   })
   .meta({ id: 'ServedKey' });

@@ -42,11 +42,13 @@ export {
   recoveryRequest,
 } from './recovery.js';
 export {
+  type AdoptedKey,
   type AuditHead,
   type AuthorityName,
   type AuthorityUrls,
   type CrlEntry,
   type DeviceEvidence,
+  type ForeignKeys,
   type InfrastructureProfile,
   type Release,
   type SigningKeyInfo,

@@ -26,28 +26,12 @@ import {
   type TransportScheme,
   type WrappedPair,
 } from './hsm.js';
+import { kwp } from './key-wrap.js';
 import { type AuthorityKind, signingAlgorithms } from './signing-keys.js';
 
-/** RFC 5649 §3: the alternative initial value with which a key of any length is wrapped. */
-const KWP_IV = Buffer.from('a65959a6', 'hex');
 const NONCE = 12;
 const TAG = 16;
 const RELEASE_HASH: OaepHash = 'sha1';
-
-/** AES-KWP (RFC 5649) by node:crypto; the key's length chooses AES-128, -192 or -256. */
-export const memoryKwp = {
-  wrap(key: Uint8Array, plain: Uint8Array): Buffer {
-    const cipher = createCipheriv(`id-aes${key.length * 8}-wrap-pad`, key, KWP_IV);
-    return Buffer.concat([cipher.update(plain), cipher.final()]);
-  },
-  /** Throws when the integrity check does not hold. */
-  unwrap(key: Uint8Array, wrapped: Uint8Array): Buffer {
-    // OpenSSL makes nothing of nothing, where RFC 5649 §4.2 has two blocks at least.
-    if (wrapped.length < 16) throw new Error('a wrapped key has 16 bytes or more');
-    const decipher = createDecipheriv(`id-aes${key.length * 8}-wrap-pad`, key, KWP_IV);
-    return Buffer.concat([decipher.update(wrapped), decipher.final()]);
-  },
-};
 
 /** A token made of node:crypto, for tests: it keeps every promise of `Hsm` except that keys stay out of this process. */
 export class MemoryHsm implements Hsm {
@@ -58,7 +42,7 @@ export class MemoryHsm implements Hsm {
   readonly #macKey = randomBytes(32);
   readonly #sealKey = randomBytes(32);
   readonly #signing = new Map<SigningKeyName, { algorithm: SigningAlgorithm; key: KeyObject }>();
-  readonly #canary = memoryKwp.wrap(this.#kek('1'), randomBytes(40));
+  readonly #canary = kwp.wrap(this.#kek('1'), randomBytes(40));
 
   constructor(options: { authorities?: AuthorityKind } = {}) {
     const algorithms = signingAlgorithms(options.authorities ?? 'p384');
@@ -71,7 +55,7 @@ export class MemoryHsm implements Hsm {
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: kind.bits, publicExponent: 65537 });
     const pkcs8 = privateKey.export({ format: 'der', type: 'pkcs8' });
     try {
-      const wrapped = memoryKwp.wrap(this.#kek(this.activeKek), pkcs8);
+      const wrapped = kwp.wrap(this.#kek(this.activeKek), pkcs8);
       return { publicKey: publicKey.export({ format: 'der', type: 'spki' }), wrapped, kek: this.activeKek };
     } finally {
       pkcs8.fill(0);
@@ -83,7 +67,7 @@ export class MemoryHsm implements Hsm {
     const cek = randomBytes(32);
     const pkcs8 = this.#unwrap(pair);
     try {
-      return { encryptedKey: wrapKeyFor(recipient, cek), content: memoryKwp.wrap(cek, pkcs8), oaepHash: RELEASE_HASH };
+      return { encryptedKey: wrapKeyFor(recipient, cek), content: kwp.wrap(cek, pkcs8), oaepHash: RELEASE_HASH };
     } finally {
       pkcs8.fill(0);
       cek.fill(0);
@@ -106,10 +90,17 @@ export class MemoryHsm implements Hsm {
     this.#answer();
     const pkcs8 = this.#unwrap(pair);
     try {
-      return { publicKey: pair.publicKey, wrapped: memoryKwp.wrap(this.#kek(this.activeKek), pkcs8), kek: this.activeKek };
+      return { publicKey: pair.publicKey, wrapped: kwp.wrap(this.#kek(this.activeKek), pkcs8), kek: this.activeKek };
     } finally {
       pkcs8.fill(0);
     }
+  }
+
+  adopt(pkcs8: Buffer): WrappedPair {
+    this.#answer();
+    const publicKey = createPublicKey(createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }));
+    const wrapped = kwp.wrap(this.#kek(this.activeKek), pkcs8);
+    return { publicKey: publicKey.export({ format: 'der', type: 'spki' }), wrapped, kek: this.activeKek };
   }
 
   mac(data: Uint8Array): Buffer {
@@ -153,7 +144,7 @@ export class MemoryHsm implements Hsm {
 
   checkCanary(): void {
     this.#answer();
-    memoryKwp.unwrap(this.#kek(this.activeKek), this.#canary);
+    kwp.unwrap(this.#kek(this.activeKek), this.#canary);
   }
 
   close(): void {
@@ -181,7 +172,7 @@ export class MemoryHsm implements Hsm {
     let pkcs8: Buffer | undefined;
     let publicKey: Buffer;
     try {
-      pkcs8 = memoryKwp.unwrap(kek, pair.wrapped);
+      pkcs8 = kwp.unwrap(kek, pair.wrapped);
       publicKey = spki(createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }));
     } catch {
       pkcs8?.fill(0);

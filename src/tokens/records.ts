@@ -33,6 +33,8 @@ export interface KeyRecord {
   kek: string;
   publicKey: string;
   wrapped: string;
+  /** Its birth is not ours: what else holds it nobody here knows. Absent for what this token made. */
+  origin?: 'imported';
 }
 
 export interface BindingRecord {

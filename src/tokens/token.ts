@@ -17,6 +17,28 @@ export interface Release {
   signature: string;
 }
 
+/** A private key in a PKCS#12 file, as far as it is told. */
+export interface ForeignKey {
+  /** SPKI DER; empty for what cannot be read. */
+  publicKey: Buffer;
+  bits: number;
+  /** Why the token does not take it. */
+  problem?: 'key-unsupported' | 'key-broken';
+}
+
+export interface ForeignKeys {
+  keys: ForeignKey[];
+  /** DER. */
+  certificates: Buffer[];
+}
+
+/** A key that came from outside, as one of ours. */
+export interface AdoptedKey {
+  key: Sealed<KeyRecord>;
+  publicKey: Buffer;
+  wrapped: Buffer;
+}
+
 export interface TokenHealth {
   /** `ready`; `down`: the token does not answer, recovery is under way; `sealed`: waits for a PIN; `refused`: the PIN was wrong, nothing is tried again. */
   state: 'ready' | 'down' | 'sealed' | 'refused';
@@ -147,6 +169,14 @@ export abstract class Token {
   abstract rotateKek(): Promise<{ kek: string }>;
   /** Destroys a former KEK. Code `kek-in-service` for the one in service, `kek-unknown`. */
   abstract destroyKek(kek: string): Promise<void>;
+  /** What a PKCS#12 file holds; nothing is taken. Low-priority lane. Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`. */
+  abstract look(file: Uint8Array, phrase: string): Promise<ForeignKeys>;
+  /** Takes the key of this digest out of such a file, for reading only (`deactivated`), marked as imported. Same codes, and `key-unknown`. */
+  abstract adopt(
+    file: Uint8Array,
+    phrase: string,
+    to: { publicKey: string; key: string; employee: string; mode: KeyMode },
+  ): Promise<AdoptedKey>;
   /**
    * Seals another list of recovery agents. Demands signatures of a quorum of those in force: of `before`, or without it of the ceremony. The list
    * before counts until `raise`. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-foreign`, `record-stale`.

@@ -11,7 +11,8 @@ const id = z.string().refine(isId);
 const digest = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
 const time = z.int().nonnegative();
 const suite = z.enum(['rsa', 'ec', 'sm2']);
-const bits = z.int().min(2048).max(8192);
+/** From 1024 on only where a key came from outside. */
+const bits = z.int().min(1024).max(8192);
 const mode = z.enum(['deliver', 'remote']);
 const state = z.enum(['active', 'suspended', 'deactivated', 'compromised', 'destroyed']);
 const version = z.int().positive();
@@ -33,6 +34,7 @@ const key = z.strictObject({
   kek,
   publicKey: digest,
   wrapped: digest,
+  origin: z.literal('imported').exactOptional(),
 });
 const binding = z.strictObject({
   type: z.literal('binding'),
@@ -116,6 +118,11 @@ const SHAPES = {
     days,
   }),
   renew: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, pool])), blob }),
+  adopt: z.strictObject({
+    file: bytes,
+    phrase: z.string().max(1_024),
+    to: z.strictObject({ publicKey: digest, key: id, employee: id, mode }).optional(),
+  }),
   appoint: z.strictObject({
     appointment,
     approvals: z.array(recoveryApproval).max(48),

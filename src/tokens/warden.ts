@@ -36,6 +36,7 @@ import {
 } from '../foundation/index.js';
 import { requireAccepted } from './acceptance.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
+import { foreignKeys } from './foreign-keys.js';
 import type { Hsm, StoredPair } from './hsm.js';
 import { auditNoteKey } from './note-key.js';
 import {
@@ -49,7 +50,7 @@ import {
   type SealedRecord,
 } from './records.js';
 import { agentsOf, applianceName, appointmentBytes, type RecoveryAgents, requireApproved, requireQuorum } from './recovery.js';
-import type { AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence, StatementKind } from './token.js';
+import type { AdoptedKey, AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence, ForeignKeys, StatementKind } from './token.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
 /** What must hold in the journal before an answer may leave the token process; checked there, after the token acted and before anything is said. */
@@ -122,6 +123,8 @@ export class Warden {
         return verdict(await this.#issueCrl(ask.args));
       case 'renew':
         return this.#renew(ask.args);
+      case 'adopt':
+        return verdict(this.#adopt(ask.args));
       case 'appoint':
         return this.#appoint(ask.args);
       case 'recover':
@@ -177,6 +180,33 @@ export class Warden {
     const { key, employee, mode } = ask.to;
     const record: KeyRecord = { ...pair, type: 'key', id: key, version: 1, employee, state: 'active', mode };
     return verdict(this.#stamp(record), { kind: 'open', id: employee, code: 'employee-blocked' });
+  }
+
+  /** A PKCS#12 file is opened here, so that its keys are in no other process; without `to` it is looked at only. */
+  #adopt({ file, phrase, to }: Asks['adopt']): AdoptedKey | ForeignKeys {
+    return foreignKeys(file, phrase, ({ keys, certificates }) => {
+      if (!to) return { keys: keys.map(({ pkcs8: _, ...said }) => said), certificates };
+      const key = keys.find(({ publicKey }) => fits(publicKey, to.publicKey));
+      if (!key?.pkcs8) throw new Fault('not-found', 'key-unknown', 'the file holds no RSA key of this digest that can be taken');
+      const { publicKey, wrapped, kek } = this.hsm.adopt(key.pkcs8);
+      const { employee, mode } = to;
+      const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
+      const kind = { suite: 'rsa', bits: key.bits } as const;
+      // For reading old mail only: nobody is to encrypt to a key that others may hold.
+      const record: KeyRecord = {
+        type: 'key',
+        id: to.key,
+        version: 1,
+        employee,
+        ...kind,
+        state: 'deactivated',
+        mode,
+        kek,
+        ...digests,
+        origin: 'imported',
+      };
+      return { key: this.#stamp(record), publicKey, wrapped };
+    });
   }
 
   #changeKey(ask: Asks['changeKey']): Verdict {

@@ -17,7 +17,7 @@ describe('a delivery', () => {
   const accept = (served: Served, now = new Date()) =>
     acceptKey(
       served as ServedKey, // the fake's states are strings
-      { device: device.id, address: ALICE, root: readCertificate(house.authority.root.certificate), deliveryKey: delivery.privateKey },
+      { device: device.id, addresses: [ALICE], root: readCertificate(house.authority.root.certificate), deliveryKey: delivery.privateKey },
       now,
     );
   const made = () => house.appliance.served(alice, device);

@@ -1,11 +1,14 @@
-import { X509Certificate } from 'node:crypto';
+import { type KeyObject, X509Certificate } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { collectKeys } from '../../client/src/keys/index.js';
+import type { EkmsClient } from '../../client/src/sdk/index.js';
+import type { State, Store } from '../../client/src/store/index.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { type DirectoryEntry, MemoryDirectory, readLastSync, type SyncReport } from '../../src/directory/index.js';
 import type { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { refusal } from '../support/wire.js';
-import { begin, enrolDevice, fetchKeys, giveAnswer, keysOf } from '../support/wire-device.js';
+import { begin, enrolDevice, fetchKeys, giveAnswer, keysOf, type WireDevice } from '../support/wire-device.js';
 
 jest.setTimeout(60_000);
 
@@ -73,7 +76,35 @@ test('a mover keeps employee, devices and key, gets a certificate for the new ad
   // A further device, by the new address, is the same person's.
   const second = await enrolDevice(ekms, 'anna.schmidt@corp.example');
   expect(second.employee).toBe(device.employee);
+  // A later key names the new address alone; the device that enrolled by the old one takes it all the same.
+  await ekms.act('key.replace', { address: 'anna.schmidt@corp.example', because: 'superseded' });
+  const held = await collected(device);
+  expect(held.refused).toEqual([]);
+  expect(held.keys.map(({ state, leaves }) => [state, leaves[0]?.addresses])).toEqual([
+    ['active', ['anna.schmidt@corp.example']],
+    ['deactivated', ['anna.schmidt@corp.example']],
+  ]);
 });
+
+/** What the reference client takes of all that a device is served, beginning with nothing. */
+async function collected(device: WireDevice) {
+  const pkcs8 = (key: KeyObject) => key.export({ format: 'der', type: 'pkcs8' }).toString('base64');
+  let state: State = {
+    ...{ v: 1, server: '', address: device.address, device: device.id, employee: device.employee, root: ekms.root, keys: [] },
+    ...{ certificates: [device.certificates], identityKey: pkcs8(device.keys.identity), deliveryKey: pkcs8(device.keys.delivery) },
+  };
+  const store = {
+    read: async () => state,
+    update: async (change: (before: State) => State) => {
+      state = change(state);
+      return state;
+    },
+    keepReceipt: async () => undefined,
+  };
+  const keys = await keysOf(ekms, device);
+  const client = { keys: async () => ({ keys, retryAfter: undefined }) };
+  return collectKeys(store as unknown as Store, client as unknown as EkmsClient, () => new Date()); // as much of both as it uses
+}
 
 test('a leaver gets nothing after the next run, a returner gets all back; what an operator stopped stays stopped', async () => {
   directory.put(entry('anna', 'anna@corp.example'), entry('bob', 'bob@corp.example'));

@@ -134,7 +134,7 @@ export class Person {
       if (key.state === 'pending') throw new Broken(`${this.address}: its key is pending for 20 s`);
       const held = acceptKey(
         { ...key, suite: 'rsa' } as Parameters<typeof acceptKey>[0],
-        { device: device.id, address: this.address, root, deliveryKey: device.keys.delivery },
+        { device: device.id, addresses: [this.address], root, deliveryKey: device.keys.delivery },
         new Date(),
       ); // as served by this version
       if (!held.privateKey) throw new Broken(`${this.address}: key ${key.id} came without its private half`);

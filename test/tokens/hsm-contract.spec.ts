@@ -84,6 +84,17 @@ describe.each(TOKENS.filter(([name]) => name === 'memory' || softHsmIsHere()))('
     expect(pair.wrapped.includes(pkcs8.subarray(-64))).toBe(false);
   });
 
+  test('a key from outside is taken, wrapped and released as one of ours; bytes that are no key are not', () => {
+    const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const pkcs8 = privateKey.export({ format: 'der', type: 'pkcs8' });
+    const adopted = hsm.adopt(pkcs8);
+    expect(adopted.publicKey).toEqual(publicKey.export({ format: 'der', type: 'spki' }));
+    const pair = { ...adopted, kind: { suite: 'rsa', bits: 2048 } as const };
+    expect(openRelease(hsm.rewrap(pair, recipient))).toEqual(pkcs8);
+    expect(() => hsm.adopt(Buffer.from('no key at all, but of some length'))).toThrow();
+    expect(openRelease(hsm.rewrap(pair, recipient))).toEqual(pkcs8);
+  });
+
   test('each release has a fresh content-encryption key', () => {
     expect(openOaep(hsm.rewrap(alice, recipient))).not.toEqual(openOaep(hsm.rewrap(alice, recipient)));
   });

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { compat, modern, pkcs12 } from '../../../src/codec/pkcs12/index.js';
 import { Fault } from '../../../src/foundation/index.js';
 import { heldKey } from '../keys/index.js';
-import { compat, modern, pkcs12 } from '../pkcs12/index.js';
 import { deviceOf, firstLine } from '../store/index.js';
 import { writeOutput } from './output.js';
 import { openStore, type StoreOptions, type Terminal } from './session.js';

@@ -62,7 +62,7 @@ export async function openRecovered(terminal: Terminal, of: string, path: string
       const { delivery } = await client.openRecovery(of, key.id);
       if (delivery === null) throw unasked();
       const certificates = found.keys.find(({ id }) => id === key.id)?.certificates ?? [];
-      const privateKey = acceptRecovered(Buffer.from(delivery, 'base64'), certificates, { root, deliveryKey });
+      const privateKey = acceptRecovered(Buffer.from(delivery, 'base64'), certificates, deliveryKey);
       return openTransport(privateKey, TRANSPORT[ask.scheme], ask.encryptedKey) ?? Buffer.alloc(ask.length);
     };
     const opened = await unwrap(mail, openerFor(heldBy(found), recovered));

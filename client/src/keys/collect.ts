@@ -2,7 +2,7 @@ import { createPublicKey } from 'node:crypto';
 import { Fault, isFault } from '../../../src/foundation/index.js';
 import type { EkmsClient, ServedKey } from '../sdk/index.js';
 import { deviceOf, type KeptKey, type Store } from '../store/index.js';
-import { acceptKey } from './delivery.js';
+import { acceptKey, addressesOf } from './delivery.js';
 import { type HeldKey, heldKey, keptKey } from './held-key.js';
 
 export interface Collected {
@@ -26,15 +26,15 @@ export async function collectKeys(store: Store, client: EkmsClient, now: () => D
   const withheld = keys.flatMap(({ id, problem }) => (problem === undefined ? [] : [{ id, problem }]));
   const refused: Fault[] = [];
   const accepted: { served: ServedKey; key: HeldKey }[] = [];
-  for (const served of keys.filter((key) => key.state !== 'pending' && key.problem === undefined)) {
+  const { id, root, deliveryKey } = device;
+  const addresses = [device.address, ...state.keys.flatMap((kept) => addressesOf(heldKey(kept), root))];
+  // Oldest first: who got another address got a certificate for it on the key of then, and later keys name that address alone.
+  for (const served of keys.filter((key) => key.state !== 'pending' && key.problem === undefined).toReversed()) {
     try {
-      const key = acceptKey(
-        served,
-        { device: device.id, address: device.address, root: device.root, deliveryKey: device.deliveryKey },
-        now(),
-      );
+      const key = acceptKey(served, { device: id, addresses, root, deliveryKey }, now());
       assertUnchanged(key, state.keys);
-      accepted.push({ served, key });
+      accepted.unshift({ served, key });
+      addresses.push(...addressesOf(key, root));
     } catch (error) {
       if (!isFault(error)) throw error;
       refused.push(error);

@@ -9,7 +9,8 @@ import type { HeldKey } from './held-key.js';
 /** Whose delivery it must be. */
 export interface Receiver {
   device: string;
-  address: string;
+  /** Addresses of the person, as far as this device knows: that of its enrolment, and those in certificates of keys that it took before. */
+  addresses: readonly string[];
   root: Certificate;
   deliveryKey: KeyObject;
 }
@@ -34,7 +35,10 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
     const { id, suite, state, mode } = served;
     if (suite !== 'rsa') throw forged(`its suite "${suite}" is unknown to this version of mesign`);
     const { leaves, authorities } = readChain(served.certificates);
-    assertOwn(leaves, authorities, receiver, now);
+    // A key from outside has certificates of other authorities; it is for reading only, so nothing is ever encrypted by them.
+    if (served.imported && state === 'active') throw forged('a key from outside is never the active one');
+    assertOneKey(leaves);
+    if (!served.imported) assertOwn(leaves, authorities, receiver, now);
     const privateKey = mode === 'deliver' ? openDelivery(served, leaves, receiver, now) : undefined;
     if (mode === 'remote' && (served.delivery !== null || served.signature !== null))
       throw forged('a key that stays in the appliance came with a delivery');
@@ -46,13 +50,12 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
 }
 
 /**
- * Somebody else's key that recovery agents had sealed to this device: it opens, and is the key of the certificates that came with it, which end in the
- * pinned root. Throws `delivery-forged`.
+ * Somebody else's key that recovery agents had sealed to this device: it opens, and is the key of the certificates that came with it. It is for
+ * reading only, so nobody's word for those certificates is needed. Throws `delivery-forged`.
  */
-export function acceptRecovered(der: Buffer, pems: readonly string[], receiver: Pick<Receiver, 'root' | 'deliveryKey'>): KeyObject {
-  const { leaves, authorities } = readChain(pems);
-  for (const leaf of leaves) chainToRoot({ leaf, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at: undefined });
-  const privateKey = openEnvelope(der, receiver.deliveryKey);
+export function acceptRecovered(der: Buffer, pems: readonly string[], deliveryKey: KeyObject): KeyObject {
+  const { leaves } = readChain(pems);
+  const privateKey = openEnvelope(der, deliveryKey);
   if (leaves.length === 0 || leaves.some((leaf) => !belongTogether(privateKey, leaf.publicKey)))
     throw forged('what was recovered is not the key of its certificates');
   return privateKey;
@@ -64,16 +67,32 @@ function readChain(pems: readonly string[]): { leaves: Certificate[]; authoritie
   return { leaves, authorities: certificates.filter((certificate) => certificate.isAuthority) };
 }
 
-function assertOwn(leaves: Certificate[], authorities: Certificate[], receiver: Receiver, now: Date): void {
+function assertOneKey(leaves: Certificate[]): void {
   const [newest] = leaves;
   if (!newest) throw forged('it came without a certificate');
   if (leaves.some((leaf) => !leaf.spki.equals(newest.spki))) throw forged('its certificates are not all for one key');
+}
+
+function assertOwn(leaves: Certificate[], authorities: Certificate[], receiver: Receiver, now: Date): void {
   // A person's addresses change and the key stays: the newest certificate may name another address than the one this device enrolled by.
-  const own = leaves.find(({ addresses }) => addresses.some((address) => isSameAddress(address, receiver.address)));
-  if (!own) throw forged(`its certificate names ${newest.addresses.join(', ') || 'nobody'}, not ${receiver.address}`);
+  const own = leaves.find(({ addresses }) => addresses.some((address) => receiver.addresses.some((mine) => isSameAddress(address, mine))));
+  if (!own) throw forged(`its certificate names ${leaves[0]?.addresses.join(', ') || 'nobody'}, not ${receiver.addresses.join(' or ')}`);
   // A former key opens old mail long after its certificate, and perhaps that of its authority, has ended.
   const at = now > own.notAfter ? undefined : now;
   chainToRoot({ leaf: own, among: authorities, root: receiver.root, usage: USAGE.emailProtection, at });
+}
+
+/** What a key's certificates call its person, by those that end in the pinned root. */
+export function addressesOf({ leaves, authorities }: Pick<HeldKey, 'leaves' | 'authorities'>, root: Certificate): string[] {
+  return leaves.flatMap((leaf) => {
+    try {
+      chainToRoot({ leaf, among: authorities, root, usage: USAGE.emailProtection, at: undefined });
+      return leaf.addresses;
+    } catch (error) {
+      if (isFault(error)) return [];
+      throw error;
+    }
+  });
 }
 
 function isSameAddress(certified: string, own: string): boolean {

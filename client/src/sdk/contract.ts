@@ -405,6 +405,8 @@ export interface ServedKey {
   delivery: string | null;
   signature: string | null;
   receipt: Receipt | null;
+  /** It came from outside, for reading old mail; its certificates are of other authorities. */
+  imported?: true;
   /** Why this very key is not handed out, while others are: the code of the refusal. */
   problem?: string;
 }

@@ -30,6 +30,7 @@ export const key = z.object({
   signature: z.nullable(z.string()),
   receipt: z.nullable(receipt),
   problem: z.optional(z.string()),
+  imported: z.optional(z.boolean()),
 });
 export type ServedKey = Read<typeof key, Answers<'GET /v1/keys'>[200][number]>;
 

@@ -61,7 +61,7 @@ export function keyTransportRecipient(certificate: Uint8Array): KeyTransportReci
 const KEY_USAGE = oid('2.5.29.15');
 
 /** RFC 5280 §4.2.1.3: a certificate without the extension may be used for anything. */
-function mayEncipherKeys(certificate: Uint8Array): boolean {
+export function mayEncipherKeys(certificate: Uint8Array): boolean {
   const tbs = at(certificate, 0, 0);
   const extensions = (tbs && elements(tbs.content)?.find(({ tag }) => tag === 0xa3)?.content) ?? Buffer.alloc(0);
   const usage = elements(at(extensions, 0)?.content ?? Buffer.alloc(0))?.find((extension) =>

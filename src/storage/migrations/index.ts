@@ -14,6 +14,7 @@ import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { AuditRetention1795556000000 } from './0056-audit-retention.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
+import { ImportedKeys1795576000000 } from './0076-imported-keys.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -33,4 +34,5 @@ export const migrations = [
   DeviceTrust1795542000000,
   RegisteredDevices1795543000000,
   RecoveryAgents1795575000000,
+  ImportedKeys1795576000000,
 ] as const;

@@ -12,6 +12,7 @@ import {
   type TransportScheme,
   type WrappedPair,
 } from '../hsm.js';
+import { kwp } from '../key-wrap.js';
 import { openOrInvent } from './content-key.js';
 import { type Handle, KEY, type Mechanism, type Pkcs11Module, type Template, type TokenSession } from './module.js';
 import type { TokenProfile } from './profile.js';
@@ -126,6 +127,24 @@ export class Pkcs11Hsm implements Hsm {
         return this.#wrapFor(recipient, key);
       });
     });
+  }
+
+  adopt(pkcs8: Buffer): WrappedPair {
+    const value = randomBytes(32);
+    try {
+      const carrier = this.#session.create({ ...KEY.aes, ...PASSING, unwrap: true, value });
+      return this.#thenDestroy(carrier, () => {
+        const template = { ...KEY.rsaPrivate, ...PASSING, extractable: true };
+        const privateKey = this.#session.unwrap(this.#kwp, carrier, kwp.wrap(value, pkcs8), template);
+        return this.#thenDestroy(privateKey, () => ({
+          publicKey: readRsaSpki(this.#session, privateKey),
+          wrapped: this.#session.wrap(this.#kwp, this.#kek(this.activeKek), privateKey),
+          kek: this.activeKek,
+        }));
+      });
+    } finally {
+      value.fill(0);
+    }
   }
 
   mac(data: Uint8Array): Buffer {

@@ -99,6 +99,15 @@ export abstract class TokenCalls extends Token {
     return this.answer<'destroyKek'>('destroyKek', { kek }, MAKE_PAIR_MS);
   }
 
+  override async look(file: Uint8Array, phrase: string) {
+    // `adopt` without an owner gives what the file holds.
+    return (await this.call('adopt', { file, phrase }, MAKE_PAIR_MS)) as never;
+  }
+
+  override async adopt(...[file, phrase, to]: Parameters<Token['adopt']>) {
+    return this.answer<'adopt'>('adopt', { file, phrase, to }, MAKE_PAIR_MS);
+  }
+
   override appoint(...[ask]: Parameters<Token['appoint']>) {
     return this.answer<'appoint'>('appoint', ask);
   }

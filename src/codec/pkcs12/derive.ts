@@ -1,11 +1,15 @@
-import { createHash } from 'node:crypto';
+import { hash as digest } from 'node:crypto';
 
 /** What the derived bytes are for (RFC 7292 §B.3). */
 export const PURPOSE = { key: 1, iv: 2, mac: 3 } as const;
 
-/** PKCS#12 key derivation (RFC 7292 §B.2); SHA-1 and SHA-256 have 64-octet blocks. `onSum` sees each sum of step 6C. */
+/** Hashes of RFC 7292 §B.2 by the length of their blocks in octets. */
+const BLOCK = { sha1: 64, sha224: 64, sha256: 64, sha384: 128, sha512: 128 } as const;
+export type DerivationHash = keyof typeof BLOCK;
+
+/** PKCS#12 key derivation (RFC 7292 §B.2). `onSum` sees each sum of step 6C. */
 export function derive(
-  hash: 'sha1' | 'sha256',
+  hash: DerivationHash,
   phrase: string,
   salt: Buffer,
   iterations: number,
@@ -13,14 +17,14 @@ export function derive(
   length: number,
   onSum: (sum: Buffer) => void = () => {},
 ): Buffer {
-  const block = 64;
+  const block = BLOCK[hash];
   // §B.1: UTF-16 big endian, closed by two zero octets.
   const secret = Buffer.from(`${phrase}\0`, 'utf16le').swap16();
   const input = Buffer.concat([repeated(salt, block), repeated(secret, block)]);
   const pieces: Buffer[] = [];
   for (let made = 0; made < length; ) {
-    let a = createHash(hash).update(Buffer.alloc(block, purpose)).update(input).digest();
-    for (let round = 1; round < iterations; round++) a = createHash(hash).update(a).digest();
+    let a = digest(hash, Buffer.concat([Buffer.alloc(block, purpose), input]), 'buffer');
+    for (let round = 1; round < iterations; round++) a = digest(hash, a, 'buffer');
     pieces.push(a);
     made += a.length;
     if (made >= length) break;

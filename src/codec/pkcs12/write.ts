@@ -1,6 +1,5 @@
 import { createHash, type KeyObject } from 'node:crypto';
-import { bmpString, context, integer, octetString, oid, sequence, setOf, tlv } from '../../../src/codec/asn1/index.js';
-import type { Certificate } from '../x509/index.js';
+import { bmpString, context, integer, octetString, oid, sequence, setOf, tlv } from '../asn1/index.js';
 import type { Protection } from './protect.js';
 
 const DATA = oid('1.2.840.113549.1.7.1');
@@ -10,6 +9,9 @@ const CERTIFICATE_BAG = oid('1.2.840.113549.1.12.10.1.3');
 const X509_CERTIFICATE = oid('1.2.840.113549.1.9.22.1');
 const FRIENDLY_NAME = oid('1.2.840.113549.1.9.20');
 const LOCAL_KEY_ID = oid('1.2.840.113549.1.9.21');
+
+/** DER. */
+type Certificate = { readonly der: Buffer };
 
 export interface Identity {
   name: string;

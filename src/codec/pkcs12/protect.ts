@@ -1,5 +1,5 @@
 import { createCipheriv, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
-import { integer, nothing, octetString, oid, sequence } from '../../../src/codec/asn1/index.js';
+import { integer, nothing, octetString, oid, sequence } from '../asn1/index.js';
 import { derive, PURPOSE } from './derive.js';
 
 /** How the contents of a file are encrypted and its whole is authenticated. */

@@ -1,0 +1,233 @@
+import { X509Certificate } from 'node:crypto';
+import type { Employees } from '../access/index.js';
+import { certificateTimes, insertCertificate } from '../certificates/index.js';
+import { mayEncipherKeys } from '../codec/cms/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  isFault,
+  isId,
+  newId,
+  parseAddress,
+  type Storage,
+  sha256,
+} from '../foundation/index.js';
+import { KeyStore, type SecondPlace } from '../keys/index.js';
+import type { KeyMode, Token } from '../tokens/index.js';
+
+export interface ImportAsk {
+  /** A PKCS#12 file. */
+  file: Buffer;
+  phrase: string;
+  /** An address or employee id; without it, whom the certificate's addresses belong to. */
+  owner?: string | undefined;
+  /** Says what would be done. */
+  dryRun: boolean;
+}
+
+/** What became of one key in a file. `code` is stable; `words` are for people. */
+export interface ImportedKey {
+  /** SHA-256 of the SPKI, base64url. */
+  publicKey: string;
+  bits: number;
+  outcome: 'imported' | 'importable' | 'there' | 'refused';
+  code?: ImportRefusal;
+  words: string;
+  employee?: string;
+  key?: string;
+  /** Fewer than 2,048 bits: others may open that mail too. */
+  weak: boolean;
+  /** Its certificates have all ended; old mail still opens with it. */
+  expired: boolean;
+}
+
+type ImportRefusal =
+  | 'certificate-missing'
+  | 'key-foreign'
+  | 'signing-only'
+  | 'key-unsupported'
+  | 'key-broken'
+  | 'owner-unknown'
+  | 'owner-ambiguous'
+  | 'owner-other';
+
+const WORDS: Record<ImportRefusal, string> = {
+  'certificate-missing': 'the file holds no certificate, so nobody can tell what the key is for',
+  'key-foreign': 'no certificate in the file is of this key',
+  'signing-only': 'its certificate is for signing only: such keys belong to their owner alone and are not held here',
+  'key-unsupported': 'only RSA keys of 1,024 bits or more are taken',
+  'key-broken': 'the private key cannot be read, or is not one',
+  'owner-unknown': 'nobody here has an address of its certificate: name the owner in the third column',
+  'owner-ambiguous': 'its addresses belong to several people here: name the owner in the third column',
+  'owner-other': 'this key is here already, for somebody else',
+};
+/** Bits below which RSA does not hold any more. */
+const STRONG_BITS = 2_048;
+
+interface Parts {
+  storage: Storage;
+  audit: AuditLog;
+  token: Token;
+  employees: Employees;
+  second: SecondPlace;
+  clock: Clock;
+  mode: KeyMode;
+}
+
+/**
+ * Takes people's former keys out of PKCS#12 files, as AD CS, KRAs and mail programs write them, for reading old mail. The token process opens the
+ * file, so that keys are in no other one. What is here already is left as it is, so whoever was cut off begins again.
+ */
+export class KeyImports {
+  readonly #keys = new KeyStore();
+
+  constructor(private readonly parts: Parts) {}
+
+  /** Rejects with `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported` about the file as a whole. */
+  async take({ file, phrase, owner, dryRun }: ImportAsk, by: AuditActor): Promise<ImportedKey[]> {
+    const { keys, certificates } = await this.parts.token.look(file, phrase);
+    const read = certificates.flatMap((der) => certificateOf(der));
+    const taken: ImportedKey[] = [];
+    for (const { publicKey, bits, problem } of keys) {
+      const own = read.filter(({ spki }) => spki.equals(publicKey));
+      const now = this.parts.clock.now();
+      const said = {
+        publicKey: base64url(sha256(publicKey)),
+        bits,
+        weak: bits < STRONG_BITS,
+        expired: own.every(({ notAfter }) => notAfter <= now),
+      };
+      const refused = (code: ImportRefusal): ImportedKey => ({ ...said, outcome: 'refused', code, words: WORDS[code] });
+      const unfit =
+        problem ??
+        (read.length === 0
+          ? 'certificate-missing'
+          : own.length === 0
+            ? 'key-foreign'
+            : own.some(({ der }) => mayEncipherKeys(der))
+              ? undefined
+              : 'signing-only');
+      taken.push(unfit ? refused(unfit) : await this.#one({ file, phrase, owner, dryRun, said, own, refused }, by));
+    }
+    return taken;
+  }
+
+  async #one(
+    {
+      file,
+      phrase,
+      owner,
+      dryRun,
+      said,
+      own,
+      refused,
+    }: ImportAsk & {
+      said: Pick<ImportedKey, 'publicKey' | 'bits' | 'weak' | 'expired'>;
+      own: readonly Read[];
+      refused: (code: ImportRefusal) => ImportedKey;
+    },
+    by: AuditActor,
+  ): Promise<ImportedKey> {
+    const { storage, audit, token, second, clock } = this.parts;
+    const owners = await this.#owners(owner, own);
+    const [employee] = owners;
+    if (employee === undefined) return refused('owner-unknown');
+    if (owners.length > 1) return refused('owner-ambiguous');
+    const there = await this.#there(said.publicKey);
+    if (there)
+      return there.employee === employee ? { ...said, ...there, outcome: 'there', words: 'it is here already' } : refused('owner-other');
+    if (dryRun) return { ...said, outcome: 'importable', words: `it can be imported${remarks(said)}`, employee };
+    const mode = await this.#modeOf(employee);
+    const { key, publicKey, wrapped } = await token.adopt(file, phrase, { publicKey: said.publicKey, key: newId(), employee, mode });
+    const stored = { sealed: key, wrapped, publicKey };
+    await second.changed(stored);
+    try {
+      await storage.write(async (unit) => {
+        await this.#keys.insert(unit, stored, clock.now().getTime());
+        for (const { der } of own)
+          await insertCertificate(unit, {
+            // Serials are unique within one issuer only, and these are of many.
+            serial: `imported-${sha256(der).toString('hex').slice(0, 32)}-${key.record.id}`,
+            authority: 'people',
+            profile: 'imported',
+            der,
+            ...certificateTimes(der),
+            key: key.record.id,
+            employee,
+          });
+        await audit.append(unit, {
+          ...{ action: 'key.import', outcome: 'done', actor: by, employee, key: key.record.id, subject: key.record.id },
+          facts: { publicKey: said.publicKey, bits: said.bits, mode, certificates: own.length },
+        });
+      });
+    } catch (error) {
+      // The same file twice at a time: the other one was faster.
+      if (!isFault(error, 'duplicate')) throw error;
+      return { ...said, outcome: 'there', words: 'it is here already', employee };
+    }
+    return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
+  }
+
+  async #owners(owner: string | undefined, own: readonly Read[]): Promise<string[]> {
+    const { employees, storage } = this.parts;
+    if (owner !== undefined && isId(owner))
+      return (await storage.all<{ id: string }>('SELECT id FROM employees WHERE id = ?', [owner])).map(({ id }) => id);
+    const found = new Set<string>();
+    for (const address of owner === undefined ? own.flatMap(({ addresses }) => addresses) : [owner]) {
+      const key = addressKey(address);
+      const binding = key === undefined ? undefined : await employees.bindingOf(key);
+      if (binding) found.add(binding.sealed.record.employee);
+    }
+    return [...found];
+  }
+
+  async #there(publicKey: string): Promise<{ key: string; employee: string } | undefined> {
+    return this.parts.storage.one<{ key: string; employee: string }>('SELECT id AS "key", employee FROM keys WHERE public_key_digest = ?', [
+      Buffer.from(publicKey, 'base64url'),
+    ]);
+  }
+
+  async #modeOf(employee: string): Promise<KeyMode> {
+    const row = await this.parts.storage.one<{ mode: KeyMode | null }>('SELECT mode FROM employees WHERE id = ?', [employee]);
+    return row?.mode ?? this.parts.mode;
+  }
+}
+
+interface Read {
+  der: Buffer;
+  spki: Buffer;
+  notAfter: Date;
+  addresses: string[];
+}
+
+function certificateOf(der: Buffer): Read[] {
+  try {
+    const { publicKey, validToDate, subject, subjectAltName = '' } = new X509Certificate(der);
+    const named = [...subjectAltName.matchAll(/(?:^|, )email:([^,]+)/g), ...subject.matchAll(/(?:^|\n)emailAddress=(.+)/g)];
+    return [
+      {
+        der,
+        spki: publicKey.export({ format: 'der', type: 'spki' }),
+        notAfter: validToDate,
+        addresses: [...new Set(named.map(([, address = '']) => address.trim()))],
+      },
+    ];
+  } catch {
+    return [];
+  }
+}
+
+function addressKey(text: string): string | undefined {
+  try {
+    return parseAddress(text).key;
+  } catch (error) {
+    if (error instanceof Fault) return undefined;
+    throw error;
+  }
+}
+
+const remarks = ({ weak, expired }: { weak: boolean; expired: boolean }): string =>
+  `${expired ? '; its certificate has expired' : ''}${weak ? '; it is weak, others may open that mail too' : ''}`;

@@ -1,0 +1,114 @@
+import 'reflect-metadata';
+import { execFileSync } from 'node:child_process';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { acceptKey } from '../../client/src/keys/index.js';
+import { readCertificate } from '../../client/src/x509/index.js';
+import { compat, pkcs12 } from '../../src/codec/pkcs12/index.js';
+import { checkData } from '../../src/commands/consistency.js';
+import type { ImportedKey } from '../../src/custody/index.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+
+jest.setTimeout(60_000);
+let house: HouseInProcess;
+let folder: string;
+let alice: WireDevice;
+
+const openssl = (...words: string[]) => execFileSync('openssl', words, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+const read = (name: string) => readFileSync(join(folder, name));
+/** A self-signed certificate with its key, as PKCS#12. */
+function file(name: string, { bits = 2048, address = 'alice@corp.example', usage = 'keyEncipherment', curve = '' } = {}): Buffer {
+  const kind = curve === '' ? ['rsa', '-pkeyopt', `rsa_keygen_bits:${bits}`] : ['ec', '-pkeyopt', `ec_paramgen_curve:${curve}`];
+  const names = ['-subj', '/CN=Somebody', '-addext', `subjectAltName=email:${address}`, '-addext', `keyUsage=critical,${usage}`];
+  openssl('req', '-x509', '-newkey', ...kind, '-nodes', '-keyout', `${name}.key`, '-out', `${name}.pem`, '-days', '2', ...names);
+  const quick = ['-passout', 'pass:phrase', '-noiter', '-nomaciter'];
+  openssl('pkcs12', '-export', '-inkey', `${name}.key`, '-in', `${name}.pem`, ...quick, '-out', `${name}.p12`);
+  return read(`${name}.p12`);
+}
+const take = (bytes: Buffer, more: object = {}) =>
+  house.act('key.import', { file: bytes.toString('base64'), phrase: 'phrase', dryRun: false, ...more }) as Promise<ImportedKey[]>;
+const imported = () => house.house.storage.all<{ id: string }>("SELECT id FROM keys WHERE origin = 'imported' ORDER BY id");
+const badFindings = async () => (await checkData(house.house.storage, house.token)).filter(({ verdict }) => verdict === 'bad');
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'ekms-import-'));
+  house = await HouseInProcess.open({ settings: { keys: { bits: 2048, pool: { target: 1 } } } });
+  alice = await enrolDevice(house, 'alice@corp.example');
+  await keysOf(house, alice);
+});
+afterAll(async () => {
+  await house?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test('a dry run says what would be done and does nothing; done twice it is there once; its owner’s device gets it, marked, for reading', async () => {
+  const old = file('old');
+  expect(await take(old, { dryRun: true })).toMatchObject([
+    { outcome: 'importable', employee: alice.employee, weak: false, expired: false },
+  ]);
+  expect(await imported()).toEqual([]);
+  expect(await take(old)).toMatchObject([{ outcome: 'imported', employee: alice.employee }]);
+  expect(await take(old)).toMatchObject([{ outcome: 'there' }]);
+  expect(await take(old, { dryRun: true })).toMatchObject([{ outcome: 'there' }]);
+  expect(await imported()).toHaveLength(1);
+
+  const served = (await keysOf(house, alice)).find((key) => (key as { imported?: boolean }).imported);
+  expect(served).toMatchObject({ state: 'deactivated', mode: 'deliver' });
+  const receiver = { device: alice.id, addresses: [alice.address], root: readCertificate(house.root), deliveryKey: alice.keys.delivery };
+  const accept = (change: object = {}) =>
+    acceptKey({ ...served, suite: 'rsa', ...change } as Parameters<typeof acceptKey>[0], receiver, new Date());
+  const pkcs8 = { format: 'der', type: 'pkcs8' } as const;
+  expect(accept().privateKey?.export(pkcs8)).toEqual(createPrivateKey(read('old.key')).export(pkcs8));
+  expect(accept().leaves[0]?.der).toEqual(new X509Certificate(read('old.pem')).raw);
+  // Without the mark, or as an active key, it is refused: no authority that the device trusts stands behind its certificate.
+  expect(() => accept({ imported: undefined })).toThrow('refused');
+  expect(() => accept({ state: 'active' })).toThrow('never the active one');
+
+  expect(await badFindings()).toEqual([]);
+  const mark = (origin: string | null) =>
+    house.house.storage.write((unit) => unit.run('UPDATE keys SET origin = ? WHERE bits > 0 AND state = ?', [origin, 'deactivated']));
+  await mark(null);
+  expect(await badFindings()).not.toEqual([]);
+  await mark('imported');
+});
+
+test('what cannot be taken is told by a code, a key at a time, and leaves nothing behind', async () => {
+  const before = await imported();
+  const code = (bytes: Buffer, more: object = {}) =>
+    take(bytes, more).then(
+      ([key]) => key?.code ?? key?.outcome,
+      (error: { code: string }) => error.code,
+    );
+  const other = file('other', { address: 'nobody@corp.example' });
+  expect(await code(other)).toBe('owner-unknown');
+  expect(await code(other, { phrase: 'wrong' })).toBe('pkcs12-passphrase');
+  expect(await code(Buffer.from('nothing of the kind'))).toBe('pkcs12-malformed');
+  expect(await code(file('sign', { usage: 'digitalSignature' }))).toBe('signing-only');
+  expect(await code(file('ec', { curve: 'P-256', usage: 'keyAgreement' }))).toBe('key-unsupported');
+  const without = ['pkcs12', '-export', '-passout', 'pass:phrase', '-noiter', '-nomaciter'];
+  openssl(...without, '-nocerts', '-inkey', 'other.key', '-out', 'bare.p12');
+  expect(await code(read('bare.p12'))).toBe('certificate-missing');
+  openssl(...without, '-nokeys', '-in', 'sign.pem', '-out', 'certificates.p12');
+  expect(await take(read('certificates.p12'))).toEqual([]);
+  const foreign = {
+    name: '',
+    privateKey: createPrivateKey(read('other.key')),
+    leaves: [{ der: new X509Certificate(read('sign.pem')).raw }],
+    authorities: [],
+  };
+  expect(await code(pkcs12(foreign, compat('phrase')))).toBe('key-foreign');
+  expect(await imported()).toEqual(before);
+
+  const bob = await enrolDevice(house, 'bob@corp.example');
+  expect(await code(read('old.p12'), { owner: 'bob@corp.example' })).toBe('owner-other');
+  expect(await take(other, { owner: bob.employee, dryRun: true })).toMatchObject([{ outcome: 'importable', employee: bob.employee }]);
+  const weak = file('weak', { bits: 1024, address: 'bob@corp.example' });
+  expect(await take(weak)).toMatchObject([{ outcome: 'imported', weak: true, employee: bob.employee }]);
+  expect(await house.house.auditReader.latest(1)).toMatchObject([
+    { body: { action: 'key.import', outcome: 'done', employee: bob.employee } },
+  ]);
+});
