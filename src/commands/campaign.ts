@@ -28,7 +28,7 @@ export const CAMPAIGNS = {
     words: 'bends documents, encrypts or decrypts them, and looks for what is neither refused by name nor rewritten',
   },
   'pdf-corpus': {
-    script: 'test/interop/pdf-corpus.mjs',
+    script: 'test/interop/pdf-corpus-campaign.mjs',
     words: 'encrypts and decrypts the documents that packages bring, and lets PDFBox and qpdf judge (fetches two Debian packages once)',
   },
   tamper: {

@@ -1,9 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { request } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { deviceOf, Store } from '../../client/src/store/index.js';
 import { Appliance } from '../support/appliance.js';
+import { form } from '../support/form.js';
 import { richPdf } from '../support/rich-pdf.js';
+import { SECRET, secretPdf } from '../support/secret-pdf.js';
+import { atHand, pdfCorpus } from './pdf-corpus.js';
 import { PdfBox } from './pdfbox/pdfbox.js';
 
 jest.setTimeout(60_000);
@@ -154,6 +159,12 @@ describe('documents, with keys that the token delivered', () => {
     expect(await pdf('carol', 'decrypt', beside('fewer.pdf'), '-o', beside('none.pdf'))).toMatchObject({ status: 3 });
   });
 
+  test('documents of packages that are installed here: encrypted, judged, decrypted (ekms campaign pdf-corpus: all)', async () => {
+    const told = await pdfCorpus(atHand().slice(0, 3), box, ekms.folder);
+    process.stdout.write(`pdf-corpus: ${JSON.stringify(told)}\n`);
+    expect(told).toMatchObject({ encrypted: told.readable, refused: {}, defects: [] });
+  });
+
   test('several files, a pattern and a watched folder; one bad file leaves the others alone', async () => {
     mkdirSync(beside('in'));
     for (const name of ['a.pdf', 'b.pdf']) writeFileSync(beside(`in/${name}`), readFileSync(beside('rich.pdf')));
@@ -188,4 +199,47 @@ describe('documents, with keys that the token delivered', () => {
     });
     expect(await box.look(beside('remote-open.pdf'))).toEqual(await box.look(beside('rich.pdf')));
   });
+
+  test.each([
+    ['while a document comes in', 1, 20],
+    ['while it is encrypted', 2, 24],
+  ])('the appliance, killed %s, leaves nothing of it', async (_, files, megabytes) => {
+    const { identity } = deviceOf(await new Store(beside('alice'), undefined).read());
+    const whole = form([
+      ['recipients', 'bob@corp.example'],
+      ['file', { file: 'secret.pdf', bytes: secretPdf() }],
+    ]);
+    const ask = request({
+      ...{ host: 'localhost', port: ekms.port, method: 'POST', path: '/v1/pdf/encryptions', ca: ekms.root },
+      ...{ cert: identity.certificates, key: identity.key },
+      headers: { ...whole.headers, 'content-length': whole.body.length },
+    }).on('error', () => undefined); // it loses its server
+    const { pid } = ekms;
+    if (files === 1) ask.write(whole.body.subarray(0, megabytes * 2 ** 20));
+    else ask.end(whole.body);
+    const isThere = () => {
+      const sizes = namelessFiles(pid);
+      return sizes.length >= files && sizes.every((size) => size > 2 ** 20);
+    };
+    for (const until = Date.now() + 20_000; !isThere(); await sleep(1)) if (Date.now() > until) throw new Error('it was never on the way');
+    process.kill(pid, 'SIGKILL');
+    ask.destroy();
+    await sleep(200);
+    expect(readdirSync(ekms.file('run')).filter((name) => name.startsWith('.pdf'))).toEqual([]);
+    expect(spawnSync('grep', ['-rlaF', SECRET, ekms.path]).status).toBe(1);
+    process.stdout.write(`appliance killed with ${files} nameless file(s) open: 1 fired\n`);
+    await ekms.start();
+  });
 });
+
+/** Sizes of the files without a name that documents of this process are in. */
+function namelessFiles(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((name) => {
+    const path = `/proc/${pid}/fd/${name}`;
+    try {
+      return /\/\.pdf-[0-9a-f]+ \(deleted\)$/.test(readlinkSync(path)) ? [statSync(path).size] : [];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
+}
