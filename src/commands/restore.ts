@@ -20,7 +20,7 @@ import {
 } from '../custody/index.js';
 import { Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
-import { fillDatabase, withFreshSchema } from '../storage/index.js';
+import { FILLED, fillDatabase, withFreshSchema } from '../storage/index.js';
 import { encodePackage, Journal } from '../tokens/index.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
@@ -130,7 +130,7 @@ async function takeBack(
   say('filling the database');
   const { url, passwordFile } = configuration.database;
   const count = await withFreshSchema({ url, home, ...(passwordFile ? { passwordFile } : {}) }, manifest.migrations, (runner) =>
-    fillDatabase(runner, rows),
+    fillDatabase(runner, rows, backup.head.id),
   );
   fileKey.fill(0);
   await Journal.restore(join(places.tokenState, 'journal'), Buffer.from(manifest.journal), new SystemClock());
@@ -165,6 +165,7 @@ async function settle(
     writeFileSync(`${root}.new`, pem(house.authorities.root), { mode: 0o644 });
     chmodSync(`${root}.new`, 0o644);
     renameSync(`${root}.new`, root);
+    await house.storage.write((unit) => unit.run('DELETE FROM settings WHERE name = ?', [FILLED]));
     return {
       ...{ backup: backup.head.id, created: backup.head.created, entries, lost: known.lost, ...restored },
       ...(fromEscrow ? { fromEscrow } : {}),

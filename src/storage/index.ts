@@ -9,5 +9,5 @@
 export { holdAlone } from './home-lock.js';
 export { fulfil, type Intent, type IntentKind, intend, openIntents } from './intents.js';
 export { type DatabaseState, databaseState, openStorage, type StorageSettings, withFreshSchema } from './open-storage.js';
-export { fillDatabase, openSnapshot, type Snapshot, type TableRows } from './snapshot.js';
+export { FILLED, fillDatabase, openSnapshot, type Snapshot, type TableRows } from './snapshot.js';
 export type { SqlStorage } from './sql-storage.js';

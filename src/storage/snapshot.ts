@@ -139,16 +139,20 @@ function ordered(names: readonly string[], pointsAt: (table: string) => string[]
   return done;
 }
 
+/** In `settings` while a restore that filled the database is not at its end: id of the backup. */
+export const FILLED = 'restore.filled';
+
 /**
  * Fills an empty database whose schema is that of the snapshot, in one transaction. Rejects with `database-not-empty` and leaves it as it is
- * where somebody's data are.
+ * where somebody's data are; what an earlier try with the same backup filled, and did not come to its end, is nobody's yet and goes.
  */
-export async function fillDatabase(runner: QueryRunner, rows: AsyncIterable<TableRows>): Promise<number> {
+export async function fillDatabase(runner: QueryRunner, rows: AsyncIterable<TableRows>, backup: string): Promise<number> {
   const cleared = new Set<string>();
   let count = 0;
   await runner.startTransaction();
   try {
     const { postgres, ask } = dialect(runner);
+    if (postgres) await clearUnfinished(ask, backup);
     for await (const { table, columns, rows: page } of rows) {
       if (!/^[a-z_]+$/.test(table) || columns.some((name) => !/^[a-z_]+$/.test(name)))
         throw new Fault('malformed', 'backup-malformed', 'the backup names a table that EKMS cannot have');
@@ -164,6 +168,10 @@ export async function fillDatabase(runner: QueryRunner, rows: AsyncIterable<Tabl
         count += some.length;
       }
     }
+    await ask(
+      `INSERT INTO settings (name, value) VALUES (${postgres ? '$1, $2' : '?, ?'}) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+      [FILLED, backup],
+    );
     await runner.commitTransaction();
     return count;
   } catch (error) {
@@ -181,6 +189,19 @@ function dialect(runner: QueryRunner): { postgres: boolean; ask: Ask } {
 
 /** Tables that a migration puts one first row into; whatever else is there is somebody's. */
 const SEEDED: ReadonlySet<string> = new Set(['audit_head', 'audit_tree', 'device_trust']);
+
+/** On SQLite the file itself is removed. */
+async function clearUnfinished(ask: Ask, backup: string): Promise<void> {
+  const [row] = await ask('SELECT value FROM settings WHERE name = $1', [FILLED]);
+  if (row?.['value'] !== backup) return;
+  const tables = await ask(
+    "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' AND table_name <> 'migrations'",
+  );
+  // Entries of the log may not go, which is right once somebody's log is here.
+  await ask('ALTER TABLE audit_entries DISABLE TRIGGER USER');
+  await ask(`TRUNCATE ${tables.map(({ name }) => name).join(', ')} CASCADE`);
+  await ask('ALTER TABLE audit_entries ENABLE TRIGGER USER');
+}
 
 async function clear(ask: Ask, table: string): Promise<void> {
   const [row] = await ask(`SELECT COUNT(*) AS "rows" FROM ${table}`);

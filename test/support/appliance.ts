@@ -107,6 +107,11 @@ export class Home {
     return storage;
   }
 
+  /** Address of another empty database of the same PostgreSQL. */
+  newDatabase(): Promise<string> {
+    return this.#newPostgres();
+  }
+
   async remove(): Promise<void> {
     for (const undo of this.undo.splice(0).reverse()) await undo();
     rmSync(this.folder, { recursive: true, force: true });
