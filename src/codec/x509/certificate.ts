@@ -28,6 +28,7 @@ import {
   type X509CrlReason,
 } from '@peculiar/x509';
 import { type DeviceBinding, deviceBindingUri } from './device-binding.js';
+import { type LeafParent, writeLeaf } from './leaf.js';
 import { POLICY, type Profile, USAGE } from './oids.js';
 import { type Signer, signingWith } from './signer.js';
 
@@ -80,14 +81,14 @@ async function readParent(der: Uint8Array): Promise<Parent> {
   return { name: subjectName, keyIdentifier: await AuthorityKeyIdentifierExtension.create(publicKey) };
 }
 
+const linksOf = ({ urls }: Issuer): Extension[] =>
+  urls ? [new CRLDistributionPointsExtension([urls.crl]), new AuthorityInfoAccessExtension({ caIssuers: urls.issuer })] : [];
+
 async function issue(issuer: Issuer | { self: Signer }, name: string | Name, subject: Subject, extensions: Extension[]): Promise<Buffer> {
   const signer = 'self' in issuer ? issuer.self : issuer.signer;
   const parent = 'self' in issuer ? undefined : await parentOf(issuer.certificate);
   const { signingKey, signingAlgorithm, crypto } = signingWith(signer);
-  const links =
-    'self' in issuer || !issuer.urls
-      ? []
-      : [new CRLDistributionPointsExtension([issuer.urls.crl]), new AuthorityInfoAccessExtension({ caIssuers: issuer.urls.issuer })];
+  const links = 'self' in issuer ? [] : linksOf(issuer);
   const certificate = await X509CertificateGenerator.create(
     {
       serialNumber: subject.serial,
@@ -157,23 +158,40 @@ function leaf(profile: Profile, keyUsage: KeyUsageFlags, usages: string[], names
 }
 
 /** V1: the address and nothing else about the person (RFC 8550 §3, §4.4). */
-export function personCertificate(issuer: Issuer, address: string, subject: Subject): Promise<Buffer> {
-  return issue(
-    issuer,
-    new Name([{ CN: [address] }]),
-    subject,
-    leaf('person', KeyUsageFlags.keyEncipherment, [USAGE.emailProtection], [{ type: 'email', value: address }]),
-  );
+export async function personCertificate(issuer: Issuer, address: string, subject: Subject): Promise<Buffer> {
+  const parent = await leafParent(issuer, 'person', () => leaf('person', KeyUsageFlags.keyEncipherment, [USAGE.emailProtection]));
+  return writeLeaf(issuer.signer, parent, { ...subject, subject: [['CN', address]], name: { email: address } });
 }
 
-export function deviceCertificate(issuer: Issuer, binding: DeviceBinding, subject: Subject): Promise<Buffer> {
-  const uri = deviceBindingUri(binding);
-  return issue(
-    issuer,
-    `OU=Devices, CN=${binding.device}`,
-    subject,
-    leaf('device', KeyUsageFlags.digitalSignature, [USAGE.clientAuth], [{ type: 'url', value: uri }]),
-  );
+export async function deviceCertificate(issuer: Issuer, binding: DeviceBinding, subject: Subject): Promise<Buffer> {
+  const parent = await leafParent(issuer, 'device', () => leaf('device', KeyUsageFlags.digitalSignature, [USAGE.clientAuth]));
+  const names = [
+    ['OU', 'Devices'],
+    ['CN', binding.device],
+  ] as const;
+  return writeLeaf(issuer.signer, parent, { ...subject, subject: names, name: { uri: deviceBindingUri(binding) } });
+}
+
+/** By the authority's certificate, the profile and the addresses in it. */
+const leafParents = new WeakMap<Uint8Array, Map<string, Promise<LeafParent>>>();
+
+function leafParent(issuer: Issuer, profile: Profile, extensions: () => Extension[]): Promise<LeafParent> {
+  const { certificate, urls } = issuer;
+  const key = `${profile} ${urls?.crl} ${urls?.issuer}`;
+  const known = leafParents.get(certificate) ?? new Map<string, Promise<LeafParent>>();
+  leafParents.set(certificate, known);
+  let parent = known.get(key);
+  if (!parent) {
+    parent = readLeafParent(issuer, extensions());
+    known.set(key, parent);
+  }
+  return parent;
+}
+
+async function readLeafParent(issuer: Issuer, before: readonly Extension[]): Promise<LeafParent> {
+  const { name, keyIdentifier } = await parentOf(issuer.certificate);
+  const encoded = (extensions: readonly Extension[]) => Buffer.concat(extensions.map(({ rawData }) => Buffer.from(rawData)));
+  return { name: Buffer.from(name.toArrayBuffer()), before: encoded(before), after: encoded([keyIdentifier, ...linksOf(issuer)]) };
 }
 
 /** `names`: DNS names and IP addresses, the first is the subject. */
