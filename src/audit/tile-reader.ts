@@ -14,8 +14,14 @@ import {
 import { Fault, type Reader } from '../foundation/index.js';
 import { sha256 } from './log-tree.js';
 
+/** Hashes above the lowest tiles that are remembered: of a log of two million entries all of them, 2 MB. */
+const REMEMBERED = 16_384;
+
 /** Tiles, entry bundles and proofs out of what is kept; `size` is that of the tree they are asked for. */
 export class TileReader {
+  /** A whole subtree never changes. */
+  readonly #upper = new Map<string, Uint8Array>();
+
   constructor(private readonly reader: Reader) {}
 
   /** The hashes of a tile, or undefined where the tree has not come so far. */
@@ -56,9 +62,16 @@ export class TileReader {
     return this.#proof(consistencyRecipe(from, size), size);
   }
 
+  #remember(name: string, hash: Uint8Array): void {
+    if (this.#upper.size >= REMEMBERED) this.#upper.clear();
+    this.#upper.set(name, Buffer.from(hash));
+  }
+
   async #proof(recipe: Recipe, size: number): Promise<Buffer[]> {
     const tiles = new Map<string, Promise<Buffer | undefined>>();
     const subtree = async ({ height, index }: Subtree): Promise<Uint8Array> => {
+      const known = this.#upper.get(`${height}/${index}`);
+      if (known) return known;
       const level = Math.floor(height / TILE_HEIGHT);
       const span = 2 ** (height % TILE_HEIGHT);
       const [tile, at] = [Math.floor((index * span) / TILE_WIDTH), (index * span) % TILE_WIDTH];
@@ -68,10 +81,12 @@ export class TileReader {
       tiles.set(name, reading);
       const hashes = await reading;
       if (!hashes) throw new Fault('unavailable', 'audit-unavailable', `tile ${name} of the log is missing`, 2);
-      return hashOver(
+      const hash = hashOver(
         sha256,
         Array.from({ length: span }, (_, n) => hashes.subarray((at + n) * HASH_BYTES, (at + n + 1) * HASH_BYTES)),
       );
+      if (height >= TILE_HEIGHT) this.#remember(`${height}/${index}`, hash);
+      return hash;
     };
     return (await proofOf(sha256, recipe, subtree)).map((each) => Buffer.from(each));
   }

@@ -35,6 +35,10 @@ export const CAMPAIGNS = {
     script: 'test/audit/tamper-campaign.mjs',
     words: 'tampers with logs in twelve ways and looks whether the offline verifier finds and places each, and is silent on clean logs',
   },
+  'log-kills': {
+    script: 'test/audit/kill-campaign.mjs',
+    words: 'kills the writer of the log under 64 writers and looks whether the log, its acts and its heads hold',
+  },
   existence: {
     script: 'test/access/existence-campaign.mjs',
     words: 'asks for people that an appliance knows and for people that it does not, and compares bytes and times',

@@ -90,6 +90,9 @@ export async function verifyExport(source: ExportSource, parts: VerifyParts): Pr
 /** Damages of a kind that are told one by one; a log that was shifted has as many as entries. */
 const TOLD = 10;
 
+/** No hash. */
+const NONE = new Uint8Array();
+
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 class Verification {
@@ -151,6 +154,19 @@ class Verification {
     let vouched = 0;
     let forked: Damage | undefined;
     let different: Damage | undefined;
+    /** Holds the known heads of this size against the entries so far. */
+    const meet = (size: number): void => {
+      while (heads[0]?.size === size) {
+        const [next] = heads.splice(0, 1);
+        if (next && byEntries.size === next.size && sameHash(byEntries.root(), next.root)) vouched = next.size;
+        else
+          forked ??= {
+            kind: 'forked',
+            index: vouched,
+            words: `a signed head of ${size} entries is not of this log: it differs somewhere from entry ${vouched} on`,
+          };
+      }
+    };
     for (let index = 0; index * TILE_WIDTH < head.size; index += 1) {
       const width = Math.min(TILE_WIDTH, head.size - index * TILE_WIDTH);
       const hashes = split(await this.#file(tilePath({ level: 0, index, width })));
@@ -158,34 +174,37 @@ class Verification {
       const isPruned = this.#pruned === index * TILE_WIDTH && width === TILE_WIDTH && !(await this.#isThere(bundlePath({ index, width })));
       if (isPruned) this.#pruned += width;
       const entries = isPruned ? [] : await this.#bundle({ index, width });
+      const leaves = isPruned ? hashes : entries.map((entry) => hashLeaf(sha256, entry));
+      // What is clean is hashed once: the tile's own hash stands for its entries and, where these are the tile's, for those.
+      const isClean = entries.length === width && hashes.length === width && leaves.every((leaf, n) => sameHash(leaf, hashes[n] ?? NONE));
+      const tile = width === TILE_WIDTH ? hashOver(sha256, hashes) : undefined;
+      if (tile) tiles.push(tile);
+      const isKnownInside = heads[0] !== undefined && heads[0].size < (index + 1) * TILE_WIDTH;
+      if (tile && isClean && !different && !isKnownInside && byEntries.size === index * TILE_WIDTH) {
+        for (const [n, entry] of entries.entries()) this.#judge(index * TILE_WIDTH + n, entry, leaves[n] ?? NONE);
+        byEntries.appendSubtree(tile, TILE_WIDTH);
+        byTiles.appendSubtree(tile, TILE_WIDTH);
+        meet((index + 1) * TILE_WIDTH);
+        continue;
+      }
       for (let n = 0; n < width; n += 1) {
         const at = index * TILE_WIDTH + n;
         const entry = entries[n];
+        const leaf = leaves[n];
         const signed = hashes[n];
-        const leaf = isPruned ? signed : entry && hashLeaf(sha256, entry);
         if (signed) byTiles.append(signed);
         if (leaf) byEntries.append(leaf);
         if (!leaf) different ??= { kind: 'missing', index: at, words: `entry ${at} is not there` };
         else if (entry && signed && !sameHash(leaf, signed)) different ??= difference(at, entry, entries.slice(n + 1));
         // After the first entry that is another, everything stands elsewhere: only the first is told.
         if (entry && leaf && !different) this.#judge(at, entry, leaf);
-        while (heads[0]?.size === at + 1) {
-          const [next] = heads.splice(0, 1);
-          if (next && byEntries.size === next.size && sameHash(byEntries.root(), next.root)) vouched = next.size;
-          else
-            forked ??= {
-              kind: 'forked',
-              index: vouched,
-              words: `a signed head of ${at + 1} entries is not of this log: it differs somewhere from entry ${vouched} on`,
-            };
-        }
+        meet(at + 1);
       }
       const end = index * TILE_WIDTH + Math.min(width, hashes.length);
       if (entries.length > width)
         different ??= { kind: 'added', index: end, words: `bundle ${index} has ${entries.length} entries, not ${width}` };
       if (hashes.length !== width)
         different ??= { kind: 'tile', index: end, words: `tile 0/${index} has ${hashes.length} hashes, not ${width}` };
-      if (width === TILE_WIDTH) tiles.push(hashOver(sha256, hashes));
     }
     if (this.#pruned > this.#allowed)
       different = {

@@ -30,10 +30,16 @@ export class Frontier {
   }
 
   append(leaf: Uint8Array): void {
-    let hash = leaf;
-    for (let rest = this.#size; rest % 2 === 1; rest = (rest - 1) / 2) hash = hashChildren(this.sha256, this.#pop(), hash);
+    this.appendSubtree(leaf, 1);
+  }
+
+  /** Appends `width` leaves, a power of two that divides the size, by the hash over them all. */
+  appendSubtree(subtree: Uint8Array, width: number): void {
+    if (this.#size % width > 0) throw new RangeError(`a subtree of ${width} leaves does not begin at ${this.#size}`);
+    let hash = subtree;
+    for (let rest = this.#size / width; rest % 2 === 1; rest = (rest - 1) / 2) hash = hashChildren(this.sha256, this.#pop(), hash);
     this.#hashes.push(hash);
-    this.#size += 1;
+    this.#size += width;
   }
 
   root(): Uint8Array {

@@ -26,15 +26,19 @@ export const hashOfNothing = (sha256: Sha256): Uint8Array => sha256(new Uint8Arr
 
 /** Hashes are public: this need not take the same time for all. */
 export function sameHash(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, n) => byte === b[n]);
+  if (a.length !== b.length) return false;
+  for (let n = 0; n < a.length; n += 1) if (a[n] !== b[n]) return false;
+  return true;
 }
 
 /** The one hash over a row of hashes that are neighbours of the same height, up to a power of two of them (RFC 9162 §2.1.1). */
 export function hashOver(sha256: Sha256, hashes: readonly Uint8Array[]): Uint8Array {
-  const [first, ...rest] = hashes;
-  if (!first) return hashOfNothing(sha256);
-  if (rest.length === 0) return first;
-  let half = 1;
-  while (half * 2 < hashes.length) half *= 2;
-  return hashChildren(sha256, hashOver(sha256, hashes.slice(0, half)), hashOver(sha256, hashes.slice(half)));
+  const level = [...hashes];
+  // Two by two from the left, an odd last one goes up as it is: the same tree as splitting at the largest power of two.
+  for (let count = level.length; count > 1; count = Math.ceil(count / 2))
+    for (let n = 0; n < count; n += 2) {
+      const [left, right] = [level[n], n + 1 < count ? level[n + 1] : undefined];
+      if (left) level[n / 2] = right ? hashChildren(sha256, left, right) : left;
+    }
+  return level[0] ?? hashOfNothing(sha256);
 }
