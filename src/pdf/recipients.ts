@@ -63,7 +63,10 @@ export function foreignCertificate(bytes: Buffer, now: Date): Buffer {
   return certificate;
 }
 
-/** One group for each set of permissions; whoever stands in two has what comes first. */
+/**
+ * One group for each set of permissions; whoever stands in two has what comes first. The sender, who is the first of `people`, stands in each, and can so
+ * read later what each reader was allowed.
+ */
 export function groupsOf(people: readonly { certificate: Buffer; allowed: Allowed }[]): Readers[] {
   const groups = new Map<number, Buffer[]>();
   const seen = new Set<string>();
@@ -72,7 +75,8 @@ export function groupsOf(people: readonly { certificate: Buffer; allowed: Allowe
     if (seen.has(name)) continue;
     seen.add(name);
     const bits = permissionBits(allowed);
-    groups.set(bits, [...(groups.get(bits) ?? []), certificate]);
+    const [sender] = people;
+    groups.set(bits, [...(groups.get(bits) ?? (seen.size > 1 && sender ? [sender.certificate] : [])), certificate]);
   }
   return [...groups].map(([permissions, certificates]) => ({ permissions, certificates }));
 }

@@ -159,6 +159,18 @@ describe('documents, with keys that the token delivered', () => {
     expect(await pdf('carol', 'decrypt', beside('fewer.pdf'), '-o', beside('none.pdf'))).toMatchObject({ status: 3 });
   });
 
+  test('a reader keeps what they were allowed when others come; who cannot read what that was must say it', async () => {
+    const add = (by: string, to: string, ...more: string[]) =>
+      pdf(by, 'recipients', 'add', beside('print.pdf'), 'carol@corp.example', '--stay', to, '-o', beside('kept.pdf'), ...more);
+    expect(await add('bob', 'alice@corp.example')).toMatchObject({ status: 1, stderr: expect.stringContaining('did not allow') });
+    expect(await add('alice', 'bob@corp.example', '--permissions', 'read')).toMatchObject({ status: 0 });
+    const found = async (key: { p12: string; password: string }) => (await box.look(beside('kept.pdf'), key))['permissions'];
+    expect(await found(bob())).toBe('print ');
+    expect(await found({ p12: beside('carol.p12'), password: 'opensesame' })).toBe('');
+    expect(await found(alice())).toContain('owner');
+    expect(JSON.parse((await pdf('alice', 'readers', '--json', beside('kept.pdf'))).stdout)).toHaveLength(3);
+  });
+
   test('documents of packages that are installed here: encrypted, judged, decrypted (ekms campaign pdf-corpus: all)', async () => {
     const told = await pdfCorpus(atHand().slice(0, 3), box, ekms.folder);
     process.stdout.write(`pdf-corpus: ${JSON.stringify(told)}\n`);

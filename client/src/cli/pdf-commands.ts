@@ -46,6 +46,7 @@ export function pdfCommands(root: Command, make: Make, terminal: Terminal, does:
       .argument('<file>')
       .argument('<addresses...>')
       .option('--stay <addresses>', 'its other readers, who stay: a document does not say who they are', list)
+      .option('--permissions <set>', 'what those who are added may do (default: full); readers keep what they were allowed')
       .option('--break-signatures', 'also where the document is signed')
       .requiredOption('-o, --output <file>', 'the new document')
       .action((file: string, addresses: string[], { stay, ...options }: ChangeOptions & { stay?: string[] }) =>

@@ -1,9 +1,19 @@
-import { lockOf, namedReaders, permissionBits, publicKeySecurity, rewrite } from '../../../src/codec/pdf/index.js';
+import {
+  lockOf,
+  namedReaders,
+  type PublicKeyLock,
+  parsePermissions,
+  permissionBits,
+  publicKeySecurity,
+  rewrite,
+} from '../../../src/codec/pdf/index.js';
 import { Fault } from '../../../src/foundation/index.js';
-import { distinct, findRecipient, ownRecipient, type Recipient, withDocument, withFile, writeDocument } from '../pdf/index.js';
+import { isNamedBy } from '../cms/index.js';
+import { CannotDecrypt, openOneOf } from '../keys/index.js';
+import { distinct, findRecipient, type Keys, ownRecipient, type Recipient, withDocument, withFile, writeDocument } from '../pdf/index.js';
 import { deviceOf } from '../store/index.js';
 import { nameText } from '../x509/index.js';
-import { keysOf } from './pdf.js';
+import { groupsOf, keysOf } from './pdf.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
 /** Who can open a document, from the document alone. */
@@ -30,11 +40,13 @@ export interface ChangeOptions extends StoreOptions {
   output: string;
   /** Everybody who is to open it from now on, but you. */
   to?: string[];
+  /** Of who is added, and of whom it cannot be read what they were allowed. */
+  permissions?: string;
   breakSignatures?: boolean;
 }
 
 /**
- * A new document, under a new key, for those who could open the former one and `added`, without `removed`. A document names its readers by serial numbers only,
+ * A new document, under a new key, for those who could open the former one and who is added, without who is removed; each may do what they might before. A document names its readers by serial numbers only,
  * so who stays is found by the addresses of `to`.
  */
 export async function pdfChangeRecipients(
@@ -75,12 +87,22 @@ export async function pdfChangeRecipients(
         'readers-unknown',
         `${strangers.length} of its readers are not among those named: a document names readers by serial number only (mesign pdf readers), so name everybody who stays with --stay`,
       );
+    const allowed = await permissionsOfSets(opened.lock, keys);
+    const given = options.permissions === undefined ? undefined : permissionBits(parsePermissions(options.permissions));
     const stay = distinct(all.filter(({ certificate }) => !gone.some((other: Recipient) => other.certificate.der.equals(certificate.der))));
-    const security = publicKeySecurity(
-      [{ certificates: stay.map(({ certificate }) => certificate.der), permissions: permissionBits('owner') }],
-      { transport: 'pkcs1', cipher: 'aes-256-cbc' },
-      'all',
-    );
+    const others = stay.slice(1).map(({ name, certificate }) => {
+      const set = opened.lock.envelopes.findIndex(({ recipients }) => recipients.some(({ id }) => isNamedBy(id, certificate)));
+      const permissions = set < 0 ? (given ?? permissionBits('owner')) : (allowed[set] ?? given);
+      // What others were allowed must not become more by leaving it out.
+      if (permissions === undefined)
+        throw new Fault(
+          'conflict',
+          'permissions-unreadable',
+          `what ${name} was allowed can be read by its sender and by ${name} alone: say with --permissions what they may do from now on`,
+        );
+      return { certificate, permissions };
+    });
+    const security = publicKeySecurity(groupsOf(own.certificate, others), { transport: 'pkcs1', cipher: 'aes-256-cbc' }, 'all');
     writeDocument(options.output, mode, (sink) =>
       rewrite(file, sink, { security, signatures: options.breakSignatures ? 'break' : 'refuse', progress: terminal.progress?.(path) }),
     );
@@ -89,4 +111,19 @@ export async function pdfChangeRecipients(
     );
     return 0;
   });
+}
+
+/** What each set of recipients may do; undefined for one that these keys do not open. */
+async function permissionsOfSets({ envelopes, filters }: PublicKeyLock, { held, remotely }: Keys): Promise<(number | undefined)[]> {
+  const found: (number | undefined)[] = [];
+  for (const envelope of envelopes)
+    try {
+      const { content } = await openOneOf([envelope], held, remotely, 'document');
+      found.push(filters(content).permissions);
+      content.fill(0);
+    } catch (error) {
+      if (!(error instanceof CannotDecrypt)) throw error;
+      found.push(undefined);
+    }
+  return found;
 }

@@ -4,6 +4,7 @@ import {
   parsePermissions,
   permissionBits,
   publicKeySecurity,
+  type Readers,
   type Rewritten,
   rewrite,
   type Warning,
@@ -23,6 +24,7 @@ import {
   writeDocument,
 } from '../pdf/index.js';
 import { deviceOf, type Store } from '../store/index.js';
+import type { Certificate } from '../x509/index.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
 export interface PdfEncryptOptions extends StoreOptions {
@@ -54,7 +56,13 @@ export async function pdfEncrypt(terminal: Terminal, inputs: readonly string[], 
   return each(terminal, jobs, (job) =>
     withDocument(job.input, keys, async ({ file, mode, opened }) => {
       if (opened) terminal.say(`${job.input} was encrypted; opened with ${opened.by}`);
-      const groups = groupsOf(recipients, permissions);
+      const [own, ...others] = recipients;
+      const groups = own
+        ? groupsOf(
+            own.certificate,
+            others.map(({ certificate }) => ({ certificate, permissions })),
+          )
+        : [];
       return writeDocument(job.output, mode, (sink) =>
         rewrite(file, sink, {
           security: publicKeySecurity(groups, form, options.encrypt),
@@ -83,16 +91,16 @@ export async function pdfDecrypt(terminal: Terminal, inputs: readonly string[], 
   );
 }
 
-/** The sender is always the first and may do everything; a person in two groups has what the first allows. */
-export function groupsOf(recipients: readonly Recipient[], permissions: number) {
-  const [own, ...others] = recipients.map(({ certificate }) => certificate.der);
+/**
+ * One group for each set of permissions. The sender is the first of each, and by the first group may do everything (a person in two has what the first
+ * allows): so whoever sent a document can read later what each reader was allowed, and keep it when its readers change.
+ */
+export function groupsOf(sender: Certificate, others: readonly { certificate: Certificate; permissions: number }[]): Readers[] {
   const owner = permissionBits('owner');
-  if (!own) return [];
-  if (permissions === owner || others.length === 0) return [{ certificates: [own, ...others], permissions: owner }];
-  return [
-    { certificates: [own], permissions: owner },
-    { certificates: others, permissions },
-  ];
+  const groups = new Map<number, Buffer[]>([[owner, [sender.der]]]);
+  for (const { certificate, permissions } of others)
+    groups.set(permissions, [...(groups.get(permissions) ?? [sender.der]), certificate.der]);
+  return [...groups].map(([permissions, certificates]) => ({ permissions, certificates }));
 }
 
 export async function keysOf(store: Store): Promise<Keys> {

@@ -26,12 +26,16 @@ export interface NamedReader {
   keyIdentifier: string | null;
 }
 
+/** Each once, in the order of the document: a sender stands in every set of recipients. */
 export function namedReaders(lock: PublicKeyLock): NamedReader[] {
-  return lock.envelopes.flatMap(({ recipients }) =>
-    recipients.map(({ id }) =>
-      'keyIdentifier' in id
-        ? { serial: null, issuer: null, keyIdentifier: id.keyIdentifier.toString('hex') }
-        : { serial: id.serial.toString('hex'), issuer: id.issuer.toString('base64'), keyIdentifier: null },
-    ),
-  );
+  const found = new Map<string, NamedReader>();
+  for (const { recipients } of lock.envelopes)
+    for (const { id } of recipients) {
+      const reader =
+        'keyIdentifier' in id
+          ? { serial: null, issuer: null, keyIdentifier: id.keyIdentifier.toString('hex') }
+          : { serial: id.serial.toString('hex'), issuer: id.issuer.toString('base64'), keyIdentifier: null };
+      found.set(Object.values(reader).join(' '), reader);
+    }
+  return [...found.values()];
 }
