@@ -49,7 +49,9 @@ import {
   LogTree,
   Pruning,
   renameAuditKey,
+  SealedEntries,
   SearchIndex,
+  Veil,
   type Witnesses,
 } from './audit/index.js';
 import {
@@ -106,6 +108,7 @@ export interface House {
   evidence: EvidenceDesk;
   erasure: Erasure;
   pruning: Pruning;
+  sealedEntries: SealedEntries;
   keyUses: KeyUses;
   forwarder: Forwarder;
   witnesses: Witnesses;
@@ -262,8 +265,10 @@ async function joinRooms(
   // Policies write entries themselves, so they come later.
   let policyVersion = () => 0;
   const policy = { version: () => policyVersion(), networkOf: (address: string) => sites.of(address) };
+  const seal = await RowSeal.open(storage, token);
+  const veil = new Veil((salt) => seal.mac('audit_sealed', { salt: base64url(salt) }));
   const audit = new BoundedAuditLog(
-    new DurableAuditLog(clock, logStanding, undefined, policy),
+    new DurableAuditLog(clock, logStanding, undefined, policy, veil),
     clock,
     configuration.budgets.refusals.source,
   );
@@ -280,6 +285,7 @@ async function joinRooms(
   const searchIndex = new SearchIndex(storage);
   const sinks = sinksOf(configuration.forwarding, { log: origin, host: configuration.publicName });
   const auditSearch = new AuditSearch(storage, audit, searchIndex);
+  const sealedEntries = new SealedEntries(storage, audit, clock, veil);
   const forwarder = new Forwarder(storage, audit, clock, sinks);
   const certificates = await token.certificates();
   const { root, people, devices, infrastructure } = certificates;
@@ -300,7 +306,6 @@ async function joinRooms(
     from: configuration.mail.from,
   });
   const employees = new Employees(storage, audit, token, clock);
-  const seal = await RowSeal.open(storage, token);
   const apps = new AppCredentials(storage, audit, seal, clock, { publicName: configuration.publicName, rootDigest });
   const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
   const { listen } = configuration;
@@ -419,10 +424,11 @@ async function joinRooms(
     searchIndex,
     auditSearch,
     auditReports: new AuditReports(storage, audit, clock),
+    sealedEntries,
     pruning: new Pruning(
       {
         ...{ storage, audit, clock, tree, checkpoints },
-        needed: async () => [await searchIndex.next(), await forwarder.next()],
+        needed: async () => [await searchIndex.next(), await forwarder.next(), await sealedEntries.first()],
       },
       configuration.retention.auditYears,
     ),

@@ -11,6 +11,7 @@ import {
   type Unit,
 } from '../foundation/index.js';
 import { ENTRY_BYTES, leafHash, type PersonalValue, type Place, writeEntry } from './entry.js';
+import { sealedEvent, type Veil } from './sealed-entries.js';
 import { LogStanding } from './standing.js';
 
 /** What every entry says of the network policy. */
@@ -31,15 +32,17 @@ export class DurableAuditLog extends AuditLog {
     private readonly standing: Pick<LogStanding, 'requireWhole'> = new LogStanding(),
     private readonly salt: () => Buffer = salts(),
     private readonly policy: PolicyInForce = { version: () => 0, networkOf: () => undefined },
+    private readonly veil?: Veil,
   ) {
     super();
   }
 
-  override async append(unit: Unit, event: AuditEvent): Promise<Receipt> {
-    if (RELEASES.has(event.action) && event.outcome === 'done') this.standing.requireWhole();
+  override async append(unit: Unit, said: AuditEvent): Promise<Receipt> {
+    if (RELEASES.has(said.action) && said.outcome === 'done') this.standing.requireWhole();
     try {
-      const wrong = inadmissible(event);
+      const wrong = inadmissible(said);
       if (wrong !== undefined) throw new RangeError(wrong);
+      const event = said.sealedUntil === undefined ? said : sealedEvent(said);
       const personal = Object.entries(event.personal ?? {}).map(([name, value]) => ({ name, value, salt: this.salt() }));
       const { network } = event.personal ?? {};
       const place = {
@@ -50,11 +53,25 @@ export class DurableAuditLog extends AuditLog {
       const body = writeEntry(event, place, personal);
       if (Buffer.byteLength(body) > ENTRY_BYTES) throw new RangeError(`an entry has at most ${ENTRY_BYTES} bytes`);
       const leaf = leafHash(body);
-      await keep(unit, event, place, body, leaf, personal);
+      const isSealed = said.sealedUntil !== undefined;
+      await keep(unit, event, place, body, leaf, isSealed ? [] : personal);
+      if (isSealed) await this.#keepSealed(unit, place.index, said.sealedUntil ?? 0, personal);
       return { index: place.index, leaf: base64url(leaf) };
     } catch (error) {
       throw new Fault('unavailable', 'audit-unavailable', `the audit log did not take the entry: ${(error as Error).message}`, 2);
     }
+  }
+
+  async #keepSealed(unit: Unit, index: number, until: number, personal: readonly PersonalValue[]): Promise<void> {
+    const { veil } = this;
+    if (!veil) throw new Error('nothing can be sealed here');
+    for (const { salt, value } of personal)
+      await unit.run('INSERT INTO audit_sealed (idx, until, salt, content) VALUES (?, ?, ?, ?)', [
+        index,
+        until,
+        salt,
+        veil.cover(salt, value),
+      ]);
   }
 
   /** The next index and a time not before the last entry's; for a key that we have, the place in its chain of uses. */

@@ -100,6 +100,10 @@ export class Erasure {
       if (!last) break;
       after = last.idx;
       for (const entry of await this.#reader.entries(rows.map(({ idx }) => idx))) {
+        // What an entry said under a seal is a value of the sealed one.
+        const sealed = Number(entry.body.action === 'entry.unseal' ? entry.body.facts?.['entry'] : undefined);
+        for (const { idx, name } of sealed >= 0 ? await this.#reader.values(sealed, sealed) : [])
+          targets.push({ index: idx, name, terms: [] });
         if (entry.body.action.startsWith('binding.')) for (const address of addressesOf(entry)) addresses.add(address);
         for (const name of Object.keys(entry.personal))
           if (name !== 'network' || OWN.has(entry.body.actor.kind)) targets.push(target(entry, name));

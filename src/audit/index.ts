@@ -24,6 +24,7 @@ export { type Delivered, type LineForm, Sink } from './out/sink.js';
 export { SyslogSink, syslogMessage } from './out/syslog-sink.js';
 export { type Pruned, Pruning, prunedUntil } from './pruning.js';
 export { AuditReports, REPORTS, type ReportName } from './reports/audit-reports.js';
+export { SealedEntries, Veil } from './sealed-entries.js';
 export { AuditSearchController } from './search/audit-search.controller.js';
 export { AuditSearch } from './search/audit-search.js';
 export {

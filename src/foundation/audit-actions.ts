@@ -127,6 +127,8 @@ export const ACTIONS = {
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
   'audit.erase': { facts: { values: count } },
+  'entry.sealed': { facts: { until: count }, personal: ['sealed'] },
+  'entry.unseal': { facts: { entry: count } },
   'audit.prune': { facts: { until: count, years: count } },
   'audit.evidence': { facts: { manifest: digest, entries: count } },
   'audit.report': { facts: { report: word, rows: count } },

@@ -25,6 +25,11 @@ interface EventOf<A extends AuditAction> {
   subject?: string;
   /** Id of the HTTP request. */
   request?: string;
+  /**
+   * Milliseconds since 1970 until which the log holds back what this entry says (lawful, covert recovery); place, key and counter stand at once. Whoever
+   * seals has had two persons' yes.
+   */
+  sealedUntil?: number;
   facts?: FactsOf<A>;
   personal?: PersonalOf<A>;
 }

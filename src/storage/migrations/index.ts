@@ -12,6 +12,7 @@ import { AuditTree1795550000000 } from './0050-audit-tree.js';
 import { KeyUses1795551000000 } from './0051-key-uses.js';
 import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { AuditRetention1795556000000 } from './0056-audit-retention.js';
+import { SealedEntries1795557000000 } from './0057-sealed-entries.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
 import { ImportedKeys1795576000000 } from './0076-imported-keys.js';
@@ -31,6 +32,7 @@ export const migrations = [
   KeyUses1795551000000,
   AuditSearch1795555000000,
   AuditRetention1795556000000,
+  SealedEntries1795557000000,
   DeviceTrust1795542000000,
   RegisteredDevices1795543000000,
   RecoveryAgents1795575000000,
