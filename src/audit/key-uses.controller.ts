@@ -42,6 +42,10 @@ const keyUses = z
           .meta({ description: 'Opens the digest `personal.network` of the entry; null where there is none, or it was erased.' }),
       }),
     ),
+    pruned: z
+      .object({ index: z.int().min(0), entry: z.string(), proof: hashes })
+      .nullable()
+      .meta({ description: 'The entry `audit.prune` that says up to where entries were let go; null where none were.' }),
     next: z.int().min(0).nullable().meta({ description: 'Where to go on; null at the end. The last entries are this very reading.' }),
   })
   .meta({ id: 'KeyUses' });
@@ -64,10 +68,11 @@ export class KeyUsesController {
     @Query() asked: unknown,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<z.input<typeof keyUses>> {
-    const { consistency, uses, ...rest } = await this.uses.of(actor, parsed(z.strictObject(query), asked, 'the query'));
+    const { consistency, uses, pruned, ...rest } = await this.uses.of(actor, parsed(z.strictObject(query), asked, 'the query'));
     reply.header('cache-control', 'no-store');
     return {
       ...rest,
+      pruned: pruned && { ...pruned, proof: pruned.proof.map((hash) => hash.toString('base64')) },
       consistency: consistency && base64(consistency),
       uses: uses.map(({ proof, network, ...use }) => ({
         ...use,

@@ -4,6 +4,7 @@ import type { Token } from '../tokens/index.js';
 import type { StoredEntry, StoredValue } from './audit-reader.js';
 import type { Checkpoints } from './checkpoints.js';
 import type { LogTree, TreeState } from './log-tree.js';
+import { prunedBy } from './pruning.js';
 import type { LogStanding } from './standing.js';
 import type { TileReader } from './tile-reader.js';
 
@@ -25,6 +26,8 @@ export interface KeyUsesAnswer {
   /** That `checkpoint` extends the tree of `since` entries; null where there never were so many. */
   consistency: Buffer[] | null;
   uses: KeyUse[];
+  /** The entry that says up to where the log was pruned, proved as each is: uses before that are not shown. Null where nothing was. */
+  pruned: Omit<KeyUse, 'network'> | null;
   /** Index to go on from; null at the end. */
   next: number | null;
 }
@@ -69,6 +72,7 @@ export class KeyUses {
       vouch: await this.#vouched(note.slice(0, note.indexOf('\n'))),
       consistency: since > signed ? null : await tiles.consistency(since, signed),
       uses,
+      pruned: await this.#pruned(signed),
       next: rows[PAGE]?.idx ?? null,
     };
   }
@@ -111,6 +115,16 @@ export class KeyUses {
       `SELECT idx, body FROM audit_entries WHERE key IN (${keys.map(() => '?').join(', ')}) AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?`,
       [...keys, from, below, PAGE + 1],
     );
+  }
+
+  async #pruned(signed: number): Promise<KeyUsesAnswer['pruned']> {
+    const { storage, tiles } = this.parts;
+    const rows = await storage.all<Pick<StoredEntry, 'idx' | 'body'>>('SELECT idx, body FROM audit_entries WHERE idx = ? AND idx < ?', [
+      (await prunedBy(storage)) ?? -1,
+      signed,
+    ]);
+    const [row] = rows;
+    return row ? { index: row.idx, entry: row.body, proof: await tiles.inclusion(row.idx, signed) } : null;
   }
 
   async #networks(indices: readonly number[]): Promise<Map<number, Pick<StoredValue, 'salt' | 'value'>>> {

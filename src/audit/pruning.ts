@@ -30,6 +30,13 @@ export async function prunedUntil(reader: Reader): Promise<number> {
   return (await reader.one<{ until: number }>('SELECT until FROM audit_pruned WHERE id = 1'))?.until ?? 0;
 }
 
+/** Index of the newest entry that says so; undefined where nothing was pruned. */
+export async function prunedBy(reader: Reader): Promise<number | undefined> {
+  const row = await reader.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [PRUNED_BY]);
+  return row && Number(row.value);
+}
+const PRUNED_BY = 'audit-pruned-by';
+
 /**
  * Lets go of entries that are older than the policy keeps them, from the first on and in whole bundles; never of hashes, so that all that was signed
  * can still be proved and the rest of the log verifies. An entry says so, and is what a verifier goes by.
@@ -61,8 +68,17 @@ export class Pruning {
     const until = most - (most % TILE_WIDTH);
     if (until <= before) throw new Fault('conflict', 'nothing-old', `no 256 entries that may go are older than ${this.years} years`);
     await storage.write(async (unit) => {
-      await audit.append(unit, { action: 'audit.prune', outcome: 'done', actor: by, facts: { until, years: this.years ?? 0 } });
+      const { index } = await audit.append(unit, {
+        action: 'audit.prune',
+        outcome: 'done',
+        actor: by,
+        facts: { until, years: this.years ?? 0 },
+      });
       await unit.run('INSERT INTO audit_pruned (id, until) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET until = excluded.until', [until]);
+      await unit.run('INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value', [
+        PRUNED_BY,
+        String(index),
+      ]);
     });
     await this.resume();
     return { until, entries: until - before };

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { CHECKS, type Evidence, type ProvedUse } from '../../client/src/log/index.js';
 import { checkLog, DurableAuditLog, exportFolder } from '../../src/audit/index.js';
 import { type ExportSource, verifyExport } from '../../src/codec/audit-log/index.js';
 import { parseNoteKey, pureSha256, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
@@ -96,6 +97,34 @@ describe('retention', () => {
     await expect(house.house.logBook.bundle({ index: 0, width: 256 }, { actor: { kind: 'operator' } })).rejects.toMatchObject({
       code: 'entries-pruned',
     });
+    // Whoever looks at the uses of their keys is shown why the first ones are not there, with its proof.
+    const { id, employee } = (await house.db.one<{ id: string; employee: string }>('SELECT id, employee FROM devices')) ?? {
+      id: '',
+      employee: '',
+    };
+    const actor = { kind: 'device', id, employee, request: { id: 'r', network: '127.0.0.1' } } as unknown as Parameters<
+      typeof house.house.keyUses.of
+    >[0]; // its certificate ended
+    const { pruned, uses } = await house.house.keyUses.of(actor, { from: 0, since: 0, nonce: 'n'.repeat(43) });
+    expect(JSON.parse(pruned?.entry ?? '{}')).toMatchObject({ action: 'audit.prune', facts: { until: 512 } });
+    const shown = uses.map(({ index, entry }) => ({
+      ...(JSON.parse(entry) as { key: string; use: string; previous?: string; action: string }),
+      index,
+    }));
+    expect(Number(shown[0]?.use)).toBeGreaterThan(1);
+    const evidence = {
+      uses: shown.map(({ use, ...rest }, n) => ({
+        ...rest,
+        use: Number(use),
+        leaf: shown[n + 1]?.previous ?? '',
+      })) as unknown as ProvedUse[],
+      ...{ held: [shown[0]?.key ?? ''], receipts: [{ key: shown[0]?.key ?? '', act: 'deliver', index: 20, leaf: 'x', at: '' }], nonce: '' },
+      known: undefined,
+    } as unknown as Evidence; // as far as these two look
+    const findings = (until: number) =>
+      [CHECKS['counters'], CHECKS['receipts']].flatMap((check) => check?.({ ...evidence, pruned: until }) ?? []);
+    expect(findings(512)).toEqual([]);
+    expect(findings(0).map(({ kind }) => kind)).toEqual(['omitted', 'omitted']);
     const { entries, next } = await house.house.auditSearch.look({}, { count: 500 });
     expect([entries.at(-1)?.index, next]).toEqual([512, undefined]);
     expect(house.defects).toEqual([]);

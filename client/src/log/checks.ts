@@ -33,6 +33,8 @@ export interface Evidence {
   held: readonly string[];
   receipts: readonly (KeptReceipt & { at: string })[];
   known: KnownLog | undefined;
+  /** First entry that the log still has; 0 where nothing was pruned, which an entry of it proves. */
+  pruned: number;
   /** What the entries of this very reading say. */
   nonce: string;
 }
@@ -45,13 +47,15 @@ const byKey = ({ uses, held }: Evidence): Map<string, ProvedUse[]> => {
   return keys;
 };
 
-/** Uses are numbered from 1 without a gap, and each names the leaf of the one before. */
+/** Uses are numbered from 1 (after pruning, from any) without a gap, and each names the leaf of the one before. */
 const counters: Check = (evidence) =>
   [...byKey(evidence)].flatMap(([key, uses]): Finding[] => {
+    const gone = evidence.pruned > 0 ? (uses[0]?.use ?? 1) - 1 : 0;
     for (const [n, { use, previous }] of uses.entries()) {
-      if (use > n + 1) return [{ kind: 'omitted', words: `use ${n + 1} of key ${key} was left out: use ${use} follows` }];
-      if (use < n + 1) return [{ kind: 'contradicted', words: `use ${use} of key ${key} is in the log twice` }];
-      if (previous !== uses[n - 1]?.leaf)
+      const next = gone + n + 1;
+      if (use > next) return [{ kind: 'omitted', words: `use ${next} of key ${key} was left out: use ${use} follows` }];
+      if (use < next) return [{ kind: 'contradicted', words: `use ${use} of key ${key} is in the log twice` }];
+      if (previous !== uses[n - 1]?.leaf && !(n === 0 && gone > 0))
         return [{ kind: 'contradicted', words: `use ${use} of key ${key} follows another entry than the one shown` }];
     }
     return [];
@@ -68,10 +72,10 @@ const fresh: Check = (evidence) =>
   });
 
 /** Every receipt is an entry. */
-const receipts: Check = ({ uses, receipts: kept, held }) => {
+const receipts: Check = ({ uses, receipts: kept, held, pruned }) => {
   const leaves = new Map(uses.map(({ index, leaf }) => [index, leaf]));
   return kept.flatMap(({ key, index, leaf, at }): Finding[] => {
-    if (!held.includes(key) || leaves.get(index) === leaf) return [];
+    if (!held.includes(key) || index < pruned || leaves.get(index) === leaf) return [];
     const words = `this device has a receipt of ${at} for key ${key}, entry ${index}; the log shows`;
     return leaves.has(index)
       ? [{ kind: 'contradicted', words: `${words} another entry there` }]
@@ -80,10 +84,12 @@ const receipts: Check = ({ uses, receipts: kept, held }) => {
 };
 
 /** What was seen before is still there. */
-const remembered: Check = ({ uses, known }) =>
+const remembered: Check = ({ uses, known, pruned }) =>
   Object.entries(known?.uses ?? {}).flatMap(([key, { use, leaf }]): Finding[] => {
     const now = uses.find((one) => one.key === key && one.use === use);
     if (now?.leaf === leaf) return [];
+    const first = uses.find((one) => one.key === key)?.use ?? 0;
+    if (!now && pruned > 0 && use < first) return [];
     const words = `use ${use} of key ${key}, which was shown before,`;
     return now ? [{ kind: 'contradicted', words: `${words} is another one now` }] : [{ kind: 'omitted', words: `${words} was left out` }];
   });

@@ -87,7 +87,7 @@ export async function readUses(parts: ReadingParts): Promise<LogReading> {
     from = answer.next;
     if (from !== null && from > (uses.at(-1)?.index ?? -1)) continue;
     if (from !== null) throw logForged('the appliance shows the same entries again and again');
-    const evidence = { uses, held, receipts, known, nonce };
+    const evidence = { uses, held, receipts, known, nonce, pruned: prunedUntil(answer, head) };
     const findings = Object.values(checks).flatMap((check) => check(evidence));
     const last = Object.fromEntries(uses.map(({ key, use, leaf }) => [key, { use, leaf }]));
     return { uses, findings, size: head.size, known: { v: 1, key: text, checkpoint: answer.checkpoint, uses: last } };
@@ -127,6 +127,26 @@ function proved({ uses }: KeyUses, head: TreeHead): ProvedUse[] {
     const fits = network && base64url(digest(Buffer.from(network.salt, 'base64url'), network.value)) === personal['network'];
     return { ...body, index, leaf: base64url(leaf), use: Number(use), previous, reason, device, network: fits ? network.value : undefined };
   });
+}
+
+/** docs/formats/audit-entry.md: what `audit.prune` says. */
+const pruning = z.object({
+  index: z.string(),
+  action: z.literal('audit.prune'),
+  outcome: z.literal('done'),
+  facts: z.object({ until: z.int() }),
+});
+
+function prunedUntil({ pruned }: KeyUses, head: TreeHead): number {
+  if (!pruned) return 0;
+  const { index, entry: text, proof } = pruned;
+  if (index >= head.size || !verifyInclusion(sha256, index, hashLeaf(sha256, Buffer.from(text)), head, hashes(proof)))
+    throw logForged(`entry ${index} is not in the log that was signed`);
+  try {
+    return pruning.parse(JSON.parse(text)).facts.until;
+  } catch {
+    throw logForged(`entry ${index} does not say that the log was pruned`);
+  }
 }
 
 function read(text: string, index: number): z.infer<typeof entry> {

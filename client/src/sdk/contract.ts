@@ -290,6 +290,12 @@ export interface KeyUses {
       value: string;
     } | null;
   })[];
+  /** The entry `audit.prune` that says up to where entries were let go; null where none were. */
+  pruned: {
+    index: number;
+    entry: string;
+    proof: string[];
+  } | null;
   /** Where to go on; null at the end. The last entries are this very reading. */
   next: number | null;
 }

@@ -50,6 +50,7 @@ export const keyUses = z.object({
       network: z.nullable(z.object({ salt: z.base64url(), value: z.string() })),
     }),
   ),
+  pruned: z.nullable(z.object({ index: z.int().check(z.nonnegative()), entry: z.string(), proof: z.array(z.string()) })),
   next: z.nullable(z.int().check(z.nonnegative())),
 });
 export type KeyUses = Read<typeof keyUses, Answers<'GET /v1/me/uses'>[200]>;
