@@ -32,18 +32,21 @@ const installation = { root };
 /**
  * An initialised appliance with `people` people of one device and one key each, all made by the product's own use cases and a real token.
  * It is kept under `folder`, for making the pairs takes minutes; the same numbers find it again.
+ * @param custodians by a ceremony; two of the shares beside it open its backups
  * @returns {Promise<{ home: string, devices: Device[], app: object }>}
  * @typedef {{ id: string, employee: string, certificates: string[], identity: string, delivery: string }} Device
  */
-export async function preparedHome({ people, bits = 3072, folder = join(tmpdir(), 'ekms-bench') }) {
-  const home = join(folder, `${bits}-${people}`);
+export async function preparedHome({ people, bits = 3072, folder = join(tmpdir(), 'ekms-bench'), custodians = false }) {
+  const home = join(folder, `${bits}-${people}${custodians ? '-custodians' : ''}`);
   const list = join(home, 'devices.json');
   if (!existsSync(list)) {
     rmSync(home, { recursive: true, force: true });
     mkdirSync(home, { recursive: true, mode: 0o700 });
     configure(home, { bits });
     process.stderr.write(`making ${people} people with RSA-${bits} keys in ${home} …\n`);
-    await must(process.execPath, [join(root, 'dist/programs/main.js'), 'init'], { EKMS_HOME: home });
+    rmSync(`${home}-shares`, { recursive: true, force: true });
+    const ceremony = ['ceremony', '--custodian', 'Ada=paper', 'Ben=paper', 'Cleo=paper', '--shares', `${home}-shares`];
+    await must(process.execPath, [join(root, 'dist/programs/main.js'), ...(custodians ? ceremony : ['init'])], { EKMS_HOME: home });
     const made = await inHouse(home, (house, transport) => populate(house, transport.accepted, people));
     writeFileSync(list, JSON.stringify(made), { mode: 0o600 });
   }
@@ -156,14 +159,14 @@ export const spkiOf = (key) => createPublicKey(key).export({ type: 'spki', forma
 const pkcs8 = (key) => key.export({ type: 'pkcs8', format: 'pem' }).toString();
 
 /**
- * `count` different RSA-3072 keys in seconds: each is the product of another two of a few primes. Good for nothing but a bench, where a
+ * `count` different RSA keys in seconds: each is the product of another two of a few primes. Good for nothing but a bench, where a
  * client must have a key of its own and nobody attacks it.
  */
-export function deliveryKeys(count) {
+export function deliveryKeys(count, bits = 3072) {
   const primes = [];
   const keys = [];
   while (keys.length < count) {
-    const prime = generatePrimeSync(1536, { bigint: true });
+    const prime = generatePrimeSync(bits / 2, { bigint: true });
     for (const other of primes) if (keys.length < count) keys.push(rsaKey(prime, other));
     primes.push(prime);
   }

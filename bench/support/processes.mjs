@@ -22,6 +22,12 @@ async function started(args, env) {
     port,
     /** CPU seconds until now: of the server itself, and of its token process. */
     cpu: () => pids.map(cpuSeconds),
+    /** As a crash does. */
+    async kill() {
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+    },
     async stop() {
       const ended = once(child, 'exit');
       child.kill('SIGTERM');

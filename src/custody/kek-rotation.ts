@@ -167,17 +167,23 @@ export class KekRotation {
   async #renewKeys(to: string): Promise<number> {
     const { storage, token, second } = this.parts;
     const ids = await storage.all<{ id: string }>('SELECT id FROM keys WHERE kek <> ? LIMIT ?', [to, BATCH]);
-    const renewed: { before: KeyRecord; key: StoredKey }[] = [];
-    for (const { id } of ids) {
-      const key = await this.#keys.find(storage, id);
-      if (!key || this.#stopped) continue;
-      const { sealed, wrapped } = await token.renew(key.sealed, { wrapped: key.wrapped, publicKey: key.publicKey });
-      await second.changed({ ...key, sealed, wrapped });
-      renewed.push({ before: key.sealed.record, key: { ...key, sealed, wrapped } });
-    }
+    if (this.#stopped) return ids.length;
+    // All at once, so that the token process never waits for the next one; it has a lane of its own for them, beside the retrievals.
+    const tried = await Promise.allSettled(
+      ids.map(async ({ id }): Promise<{ before: KeyRecord; key: StoredKey } | undefined> => {
+        const key = await this.#keys.find(storage, id);
+        if (!key) return undefined;
+        const { sealed, wrapped } = await token.renew(key.sealed, { wrapped: key.wrapped, publicKey: key.publicKey });
+        await second.changed({ ...key, sealed, wrapped });
+        return { before: key.sealed.record, key: { ...key, sealed, wrapped } };
+      }),
+    );
+    const renewed = tried.flatMap((one) => (one.status === 'fulfilled' && one.value ? [one.value] : []));
     await storage.write(async (unit) => {
       for (const { before, key } of renewed) await this.#keys.renew(unit, before, key);
     });
+    const failed = tried.find((one) => one.status === 'rejected');
+    if (failed) throw failed.reason;
     return renewed.length;
   }
 
