@@ -113,6 +113,7 @@ describe('enrolment.device: registered', () => {
     certify('grandchild', 'below', ...leaf);
     certify('odd', 'mdm', ...leaf, '1.2.3.4=critical,DER:05:00');
     certify('berts', 'mdm', ...leaf, `subjectAltName=email:${BERT}`);
+    certify('annas', 'mdm', ...leaf, 'subjectAltName=email:Anna@Corp.Example,URI:ms:device:7');
     rsa();
     house = await HouseInProcess.open({
       settings: {
@@ -200,6 +201,7 @@ describe('enrolment.device: registered', () => {
     expect((await enroll('bert3', BERT, ...certified('machine'))).status).not.toBe(0);
     expect(await lastRule()).toMatchObject({ facts: { rule: 'in-use' } });
     expect(await enroll('anna3', ANNA, ...certified('machine'))).toMatchObject({ status: 0 });
+    expect(await enroll('anna4', ANNA, ...certified('annas'))).toMatchObject({ status: 0 });
     const wrong = await enroll('bert4', BERT, '--device-certificate', files.path('machine.pem'), '--device-key', files.path('rsa.key'));
     expect(wrong.said).toContain('its private key');
   });

@@ -1,5 +1,5 @@
 import { X509Certificate as NodeCertificate, verify } from 'node:crypto';
-import { X509Certificate } from '@peculiar/x509';
+import { SubjectAlternativeNameExtension, X509Certificate } from '@peculiar/x509';
 import { sameBytes } from '../../foundation/index.js';
 import { USAGE } from './oids.js';
 
@@ -11,7 +11,8 @@ export type UnfitCertificate = 'foreign' | 'expired' | 'unfit';
 /**
  * Judges a certificate that an organisation's device management (MDM) gave to a machine. It must be signed by one of `authorities` itself (CAs that the
  * operator named; no chain is built, so nothing below them can be slipped in), be in time with its CA, be no CA, and, where it names extended key
- * usages, be for client authentication. `address`: where the certificate names mailboxes, it must be one of them.
+ * usages, be for client authentication. `address`, as `parseAddress` keys it: where the
+ * certificate names mailboxes, it must be one of them.
  */
 export function judgeManagedDevice(
   der: Buffer,
@@ -21,9 +22,14 @@ export function judgeManagedDevice(
 ): { spki: Buffer; holds: (statement: Uint8Array, signature: Uint8Array) => boolean } | UnfitCertificate {
   let leaf: NodeCertificate;
   let extensions: X509Certificate['extensions'];
+  let mailboxes: string[];
   try {
     leaf = new NodeCertificate(der);
-    ({ extensions } = new X509Certificate(der));
+    const read = new X509Certificate(der);
+    extensions = read.extensions;
+    const names = read.getExtension(SubjectAlternativeNameExtension)?.names.toJSON() ?? [];
+    // As addresses of people are compared: without case.
+    mailboxes = names.filter(({ type }) => type === 'email').map(({ value }) => value.toLowerCase());
   } catch {
     return 'unfit';
   }
@@ -36,7 +42,7 @@ export function judgeManagedDevice(
   if (leaf.ca || extensions.some(({ critical, type }) => critical && !UNDERSTOOD.has(type))) return 'unfit';
   // Node calls the extended key usages so.
   if (leaf.keyUsage && !leaf.keyUsage.includes(USAGE.clientAuth)) return 'unfit';
-  if (/(^|, )email:/.test(leaf.subjectAltName ?? '') && !leaf.checkEmail(address, { subject: 'never' })) return 'foreign';
+  if (mailboxes.length > 0 && !mailboxes.includes(address)) return 'foreign';
   const key = leaf.publicKey;
   const fits =
     key.asymmetricKeyType === 'ec' || (key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= 2048);
