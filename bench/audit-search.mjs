@@ -113,23 +113,24 @@ async function measure(kind, settings) {
 }
 
 async function fill(storage) {
-  await storage.write(async (unit) => {
-    for (const { id, key, devices } of people) {
-      await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', 1)", [id]);
-      await unit.run(
-        `INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created)
-         VALUES (?, 1, ?, 'rsa', 3072, 'active', 'deliver', 'k', ?, ?, ?, ?, 1)`,
-        [key, id, Buffer.from(key), Buffer.alloc(1), Buffer.alloc(1), Buffer.alloc(1)],
-      );
-      for (const device of devices)
+  for (let at = 0; at < people.length; at += 250)
+    await storage.write(async (unit) => {
+      for (const { id, key, devices } of people.slice(at, at + 250)) {
+        await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', 1)", [id]);
         await unit.run(
-          `INSERT INTO devices (id, employee, certificate_digest, serial, delivery_key, delivery_digest, identity_jkt, platform, app, state, enrolled)
-           VALUES (?, ?, ?, 's', ?, ?, ?, 'linux', 'a', 'active', 1)`,
-          [device, id, Buffer.from(device), Buffer.alloc(1), Buffer.from(device), device],
+          `INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created)
+         VALUES (?, 1, ?, 'rsa', 3072, 'active', 'deliver', 'k', ?, ?, ?, ?, 1)`,
+          [key, id, Buffer.from(key), Buffer.alloc(1), Buffer.alloc(1), Buffer.alloc(1)],
         );
-    }
-  });
-  const step = 2_000;
+        for (const device of devices)
+          await unit.run(
+            `INSERT INTO devices (id, employee, certificate_digest, serial, delivery_key, delivery_digest, identity_jkt, platform, app, state, enrolled)
+           VALUES (?, ?, ?, 's', ?, ?, ?, 'linux', 'a', 'active', 1)`,
+            [device, id, Buffer.from(device), Buffer.alloc(1), Buffer.from(device), device],
+          );
+      }
+    });
+  const step = 1_000;
   for (let at = 0; at < count; at += step)
     await storage.write(async (unit) => {
       for (let index = at; index < Math.min(count, at + step); index += 1) await row(unit, index);
