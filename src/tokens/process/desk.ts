@@ -33,7 +33,7 @@ export interface DeskParts {
 
 /** Bytes of the journal in one answer. */
 const JOURNAL_PART = 4 * 2 ** 20;
-const paging = z.strictObject({ from: z.int().min(0) });
+const paging = z.strictObject({ from: z.int().min(0), copy: z.int().min(0) });
 const blocking = z.strictObject({ id: z.string().refine(isId) });
 const kekNaming = z.strictObject({ kek: z.string().regex(/^[1-9]\d{0,5}$/) });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
@@ -41,6 +41,7 @@ const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 /** Answers every verb of `Token`: some by itself, the rest by a warden, whose answer leaves only when the journal has admitted its claims. */
 export class Desk {
   #copy: Buffer = Buffer.alloc(0);
+  #copies = 0;
 
   constructor(private readonly parts: DeskParts) {}
 
@@ -50,13 +51,17 @@ export class Desk {
     return keks;
   }
 
-  /** From 0: of a copy that is made then, and stays for the parts that follow. */
-  #journalPart(from: number): { size: number; bytes: Buffer } {
-    if (from === 0) this.#copy = this.parts.journal.copy();
-    const bytes = this.#copy.subarray(from, from + JOURNAL_PART);
+  /** From 0: of a copy that is made then, and stays for the parts that follow. Somebody else's copy meanwhile ends this one by name. */
+  #journalPart({ from, copy }: z.output<typeof paging>): { size: number; copy: number; bytes: Buffer } {
+    if (from === 0) {
+      this.#copy = this.parts.journal.copy();
+      this.#copies++;
+    } else if (copy !== this.#copies)
+      throw new Fault('unavailable', 'journal-copied', 'another backup takes the journal of the token just now', 5);
     const { length: size } = this.#copy;
+    const bytes = this.#copy.subarray(from, from + JOURNAL_PART);
     if (from + bytes.length >= size) this.#copy = Buffer.alloc(0);
-    return { size, bytes };
+    return { size, copy: this.#copies, bytes };
   }
 
   /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
@@ -68,7 +73,7 @@ export class Desk {
       case 'certificates':
         return encodeBody(authorities);
       case 'journalCopy':
-        return encodeBody(this.#journalPart(read(paging, body).from));
+        return encodeBody(this.#journalPart(read(paging, body)));
       case 'signingKey':
         return encodeBody(signingKeys.get(read(naming, body).name));
       case 'auditHead':

@@ -63,7 +63,7 @@ export async function reissue(value: unknown): Promise<{ ceremony: string; forme
     }
     if (begun === undefined && readdirSync(out).length > 0)
       throw new Fault('conflict', 'shares-folder', `${out} is not empty: shares go into a folder of their own`);
-    for (const name of readdirSync(out)) rmSync(join(out, name));
+    for (const name of readdirSync(out).filter((each) => each === MARK || each.startsWith('share-'))) rmSync(join(out, name));
     const digests = before.shares.map(({ digest }) => digest);
     const ceremonyKey = await combineShares(shares.map(parseShare), before.ceremony, before.threshold, digests);
     const session = module.openSession(label);

@@ -127,11 +127,11 @@ export abstract class TokenCalls extends Token {
   /** In parts: a frame of the channel has its limit, the journal of a large organisation has none. */
   override async journalCopy() {
     const parts: Buffer[] = [];
-    for (let [from, size] = [0, 1]; from < size; ) {
-      const part = (await this.call('journalCopy', { from })) as { size: number; bytes: Buffer }; // what desk.ts answers
+    for (let [from, size, copy] = [0, 1, 0]; from < size; ) {
+      const part = (await this.call('journalCopy', { from, copy })) as { size: number; copy: number; bytes: Buffer }; // what desk.ts answers
       parts.push(part.bytes);
       from += part.bytes.length;
-      size = part.size;
+      ({ size, copy } = part);
     }
     return Buffer.concat(parts);
   }
