@@ -23,6 +23,7 @@ export function pdfCommands(root: Command, make: Make, terminal: Terminal, does:
     .option('--oaep', 'RSA-OAEP for the recipients; Acrobat cannot open that')
     .addOption(new Option('--encrypt <what>', 'what is encrypted').choices(['all', 'all-but-metadata', 'attachments']).default('all'))
     .option('--break-signatures', 'also where the document is signed and its signatures will not hold any more')
+    .option('--password-file <file>', 'its first line opens documents that are protected by a password')
     .option('--recursive', 'folders with all that is in them')
     .action((files: string[], options: PdfEncryptOptions) =>
       does(import('./pdf.js').then(({ pdfEncrypt }) => pdfEncrypt(terminal, files, options))),
@@ -30,6 +31,7 @@ export function pdfCommands(root: Command, make: Make, terminal: Terminal, does:
   make(pdf, 'decrypt', 'open documents that are encrypted to you')
     .argument('<files...>', 'documents, patterns, and with --recursive folders')
     .requiredOption('-o, --output <path>', 'the open document; of several, a folder')
+    .option('--password-file <file>', 'its first line opens documents that are protected by a password')
     .option('--recursive', 'folders with all that is in them')
     .action((files: string[], options: PdfDecryptOptions) =>
       does(import('./pdf.js').then(({ pdfDecrypt }) => pdfDecrypt(terminal, files, options))),

@@ -65,14 +65,16 @@ export async function pdfChangeRecipients(
   const named = await find(addresses);
   const known = await find((options.to ?? []).flatMap((list) => list.split(',')).map((name) => name.trim()));
   return withDocument(path, keys, async ({ file, mode, opened }) => {
-    if (!opened) throw new Fault('malformed', 'not-encrypted', `${path} is not encrypted: "mesign pdf encrypt" does that`);
+    const lock = opened?.lock;
+    if (!opened || !lock)
+      throw new Fault('malformed', 'not-encrypted', `${path} is not encrypted to anybody: "mesign pdf encrypt" does that`);
     if (!opened.permissions.isOwner)
       throw new Fault('forbidden', 'permission-missing', 'its sender did not allow you to change who can open it');
     const own = ownRecipient(keys.held, address);
     const mine = keys.held.flatMap(({ leaves }) => leaves);
     const gone = act === 'remove' ? named : [];
     const all = [own, ...known, ...(act === 'add' ? named : [])];
-    const readers = opened.lock.envelopes.flatMap(({ recipients }) => recipients);
+    const readers = lock.envelopes.flatMap(({ recipients }) => recipients);
     // Somebody who could read it and of whom there is no certificate at hand would be left out silently.
     const strangers = readers.filter(
       ({ id }) =>
@@ -87,11 +89,11 @@ export async function pdfChangeRecipients(
         'readers-unknown',
         `${strangers.length} of its readers are not among those named: a document names readers by serial number only (mesign pdf readers), so name everybody who stays with --stay`,
       );
-    const allowed = await permissionsOfSets(opened.lock, keys);
+    const allowed = await permissionsOfSets(lock, keys);
     const given = options.permissions === undefined ? undefined : permissionBits(parsePermissions(options.permissions));
     const stay = distinct(all.filter(({ certificate }) => !gone.some((other: Recipient) => other.certificate.der.equals(certificate.der))));
     const others = stay.slice(1).map(({ name, certificate }) => {
-      const set = opened.lock.envelopes.findIndex(({ recipients }) => recipients.some(({ id }) => isNamedBy(id, certificate)));
+      const set = lock.envelopes.findIndex(({ recipients }) => recipients.some(({ id }) => isNamedBy(id, certificate)));
       const permissions = set < 0 ? (given ?? permissionBits('owner')) : (allowed[set] ?? given);
       // What others were allowed must not become more by leaving it out.
       if (permissions === undefined)

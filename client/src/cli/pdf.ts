@@ -23,7 +23,7 @@ import {
   withDocument,
   writeDocument,
 } from '../pdf/index.js';
-import { deviceOf, type Store } from '../store/index.js';
+import { deviceOf, firstLine, type Store } from '../store/index.js';
 import type { Certificate } from '../x509/index.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
@@ -37,18 +37,20 @@ export interface PdfEncryptOptions extends StoreOptions {
   encrypt: Components;
   breakSignatures?: boolean;
   recursive?: boolean;
+  passwordFile?: string;
 }
 
 export interface PdfDecryptOptions extends StoreOptions {
   output: string;
   recursive?: boolean;
   breakSignatures?: boolean;
+  passwordFile?: string;
 }
 
 export async function pdfEncrypt(terminal: Terminal, inputs: readonly string[], options: PdfEncryptOptions): Promise<number> {
   const store = await openStore(terminal, options);
   const jobs = jobsOf(inputs, options.output, options.recursive === true);
-  const keys = await keysOf(store);
+  const keys = { ...(await keysOf(store)), password: await passwordOf(options) };
   const recipients = await recipientsOf(store, keys, options);
   const form = formOf(terminal, options);
   const permissions = permissionBits(parsePermissions(options.permissions));
@@ -77,7 +79,7 @@ export async function pdfEncrypt(terminal: Terminal, inputs: readonly string[], 
 export async function pdfDecrypt(terminal: Terminal, inputs: readonly string[], options: PdfDecryptOptions): Promise<number> {
   const store = await openStore(terminal, options);
   const jobs = jobsOf(inputs, options.output, options.recursive === true);
-  const keys = await keysOf(store);
+  const keys = { ...(await keysOf(store)), password: await passwordOf(options) };
   return each(terminal, jobs, (job) =>
     withDocument(job.input, keys, async ({ file, opened }) => {
       if (!opened) throw new Fault('malformed', 'not-encrypted', `${job.input} is not encrypted`);
@@ -102,6 +104,9 @@ export function groupsOf(sender: Certificate, others: readonly { certificate: Ce
     groups.set(permissions, [...(groups.get(permissions) ?? [sender.der]), certificate.der]);
   return [...groups].map(([permissions, certificates]) => ({ permissions, certificates }));
 }
+
+const passwordOf = async ({ passwordFile }: { passwordFile?: string }): Promise<string | undefined> =>
+  passwordFile === undefined ? undefined : firstLine(passwordFile, 'password');
 
 export async function keysOf(store: Store): Promise<Keys> {
   const state = await store.read();
