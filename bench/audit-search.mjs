@@ -130,15 +130,33 @@ async function fill(storage) {
           );
       }
     });
-  const step = 1_000;
-  for (let at = 0; at < count; at += step)
+  const step = 100;
+  for (let at = 0; at < count; at += step) {
+    const rows = Array.from({ length: Math.min(step, count - at) }, (_, n) => row(at + n));
     await storage.write(async (unit) => {
-      for (let index = at; index < Math.min(count, at + step); index += 1) await row(unit, index);
+      const columns = '(idx, leaf, body, time, action, outcome, key, device, employee)';
+      await insert(
+        unit,
+        `audit_entries ${columns}`,
+        rows.map(({ entry }) => entry),
+      );
+      await insert(
+        unit,
+        'audit_values (idx, name, salt, value)',
+        rows.flatMap(({ values }) => values),
+      );
     });
+  }
   await storage.write((unit) => unit.run('UPDATE audit_head SET size = ?, time = ? WHERE id = 1', [count, start + 320 * DAY]));
 }
 
-async function row(unit, index) {
+/** Rows of one statement: a round trip for each would take hours. */
+function insert(unit, table, rows) {
+  const places = rows.map((one) => `(${one.map(() => '?').join(', ')})`).join(', ');
+  return unit.run(`INSERT INTO ${table} VALUES ${places}`, rows.flat());
+}
+
+function row(index) {
   const time = start + Math.floor((index / count) * 320 * DAY);
   const dice = Math.random();
   const who = index < people.length ? people[index] : any(people);
@@ -165,20 +183,9 @@ async function row(unit, index) {
           : dice < 0.95
             ? [{ action: 'device.admit', outcome: 'refused', reason: 'device-unknown', actor: { kind: 'stranger' } }, { network }]
             : [{ action: 'key.decrypt', outcome: 'done', actor: { kind: 'device', id: used.device }, ...used, use: '1' }, { network }];
-  await unit.run(
-    'INSERT INTO audit_entries (idx, leaf, body, time, action, outcome, key, device, employee) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
-    [
-      index,
-      Buffer.alloc(32),
-      JSON.stringify({ ...base, ...body }),
-      time,
-      body.action,
-      body.outcome,
-      body.key ?? null,
-      body.device ?? null,
-      body.employee ?? null,
-    ],
-  );
-  for (const [name, value] of Object.entries(values))
-    await unit.run('INSERT INTO audit_values (idx, name, salt, value) VALUES (?, ?, ?, ?)', [index, name, Buffer.alloc(32), value]);
+  const json = JSON.stringify({ ...base, ...body });
+  return {
+    entry: [index, Buffer.alloc(32), json, time, body.action, body.outcome, body.key ?? null, body.device ?? null, body.employee ?? null],
+    values: Object.entries(values).map(([name, value]) => [index, name, Buffer.alloc(32), value]),
+  };
 }
