@@ -164,8 +164,10 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   async #serveRound(): Promise<void> {
+    // Who was stopped meanwhile waits until they return; the token would refuse them, and nobody else waits for that.
     const waiting = await this.storage.all<{ id: string; body: string }>(
-      "SELECT id, body FROM intents WHERE kind = 'give-key' ORDER BY created, id",
+      `SELECT id, body FROM intents WHERE kind = 'give-key'
+       AND NOT EXISTS (SELECT 1 FROM employees WHERE 'key:' || employees.id = intents.id AND employees.state <> 'active') ORDER BY created, id`,
     );
     for (const { id, body } of waiting) {
       const { employee, serial } = JSON.parse(body) as { employee: string; serial?: string }; // only this class writes these intents

@@ -28,6 +28,8 @@ export class CustodyHome {
   readonly folder: string;
   readonly steps: FatalSteps;
   ports = { client: 0, administration: 0, staff: 0, public: 0, operation: 0 };
+  /** Whom the directory names now. */
+  named: readonly string[] = ['p1', 'p2'];
   #server: ChildProcess | undefined;
 
   private constructor(template?: CustodyHome) {
@@ -87,6 +89,7 @@ export class CustodyHome {
 
   /** Whom the organisation's directory names. */
   people(names: readonly string[]): void {
+    this.named = names;
     const lines = names.map((name) => `${name},${name}@corp.example,active`);
     writeFileSync(this.beside('people.csv'), `id,addresses,state\n${lines.join('\n')}\n`);
   }

@@ -106,7 +106,7 @@ export class RestoreLab {
   }
 
   async #newcomer(home: CustodyHome, house: House, name: string): Promise<Record<string, string>> {
-    home.people(['p1', 'p2', name]);
+    home.people([...home.named, name]);
     await act(house, 'directory.sync', {});
     // Keys are made ahead only while half of the pool remains for those who come with a device.
     for (let n = 0; n < 10 && (await nobodyWithout(house.storage)) > 0; n++) {
