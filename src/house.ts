@@ -70,6 +70,7 @@ import {
   EscrowJournal,
   KekRotation,
   KeyImports,
+  KeyLives,
   RecoveryAgentRegister,
   RecoveryCases,
   settleRestored,
@@ -121,6 +122,7 @@ export interface House {
   backups: Backups;
   second: SecondPlace;
   imports: KeyImports;
+  lives: KeyLives;
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
   rotation: KekRotation;
@@ -459,6 +461,7 @@ async function joinRooms(
     rotation,
     recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
     recoveryAgents,
+    lives: new KeyLives({ ...log, token, replacement, clock }),
     imports: new KeyImports({ ...log, token, employees, second, clock, mode: configuration.keys.mode }),
     backups,
     apps,

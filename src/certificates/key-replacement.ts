@@ -34,12 +34,24 @@ export class KeyReplacement {
     await this.issuance.serveWaiting();
   }
 
-  /** Any change of a key's state; one that ends its use for encrypting takes its certificates with it. */
-  async setState(id: string, state: KeyState, by: AuditActor): Promise<void> {
+  /**
+   * Any change of a key's state; one that ends its use for encrypting takes its certificates with it.
+   * @param because a code for the entry
+   * @param also what belongs to the same unit of work
+   */
+  async setState(
+    id: string,
+    state: KeyState,
+    by: AuditActor,
+    because?: string,
+    also: (unit: Unit) => Promise<void> = async () => {},
+  ): Promise<void> {
     const ends = state === 'deactivated' || state === 'compromised' || state === 'destroyed';
-    await this.vault.change(id, { state }, by, async (unit) => {
+    const together = async (unit: Unit) => {
+      await also(unit);
       if (ends) await this.#revokeOf(unit, id, state === 'compromised' ? 'keyCompromise' : 'cessationOfOperation', by);
-    });
+    };
+    await this.vault.change(id, { state }, by, together, because);
     if (ends) await this.revocations.publish('people');
   }
 

@@ -11,6 +11,7 @@ import { examine } from './doctor.js';
 import { employeeOf } from './employee-of.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
 import { IMPORT_ACTS } from './import-acts.js';
+import { KEY_ACTS } from './key-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
 import { RECOVERY_ACTS } from './recovery-acts.js';
 import { REGISTRATION_ACTS } from './registration-acts.js';
@@ -91,13 +92,6 @@ export const ACTS = {
     roles: ['operator', 'security-officer'],
     perform: (house, { id }, by) => house.registry.end(id, 'revoked', by),
   }),
-  'key.change': act({
-    args: z.strictObject({ id, state: z.enum(['active', 'suspended', 'deactivated', 'compromised', 'destroyed']) }),
-    roles: ['operator'],
-    // Everything else can be taken back.
-    danger: ({ state }) => (state === 'destroyed' ? 'two-persons' : undefined),
-    perform: (house, { id, state }, by) => house.replacement.setState(id, state, by),
-  }),
   'key.replace': act({
     args: z.strictObject({ address, because: z.enum(['superseded', 'compromised']) }),
     roles: ['operator'],
@@ -138,6 +132,7 @@ export const ACTS = {
   ...RECOVERY_ACTS,
   ...CUSTODIAN_ACTS,
   ...IMPORT_ACTS,
+  ...KEY_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

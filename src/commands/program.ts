@@ -123,7 +123,25 @@ export function program(installation: Installation, version: string): Command {
   key
     .command('set-state <id>')
     .addArgument(new Argument('<state>').choices(['active', 'suspended', 'deactivated', 'compromised', 'destroyed'] satisfies KeyState[]))
-    .action((id: string, state: string) => does('key.change')({ id, state }));
+    .addOption(
+      new Option('--reason <code>', 'why')
+        .choices(['superseded', 'compromised', 'departed', 'retention', 'request', 'legal', 'mistake', 'other'])
+        .default('other'),
+    )
+    .action((id: string, state: string, { reason }: { reason: string }) => does('key.change')({ id, state, reason }));
+  key
+    .command('list <who>')
+    .description('keys of a person (address or employee id), with dates, reasons, certificates and holds')
+    .action((who: string) => does('key.list')({ who }));
+  key
+    .command('hold <who>')
+    .description('legal hold: no key of this person is destroyed, the later ones included')
+    .requiredOption('--reference <text>', 'file number or the like')
+    .action((who: string, { reference }: { reference: string }) => does('hold.place')({ who, reference }));
+  key
+    .command('release-hold <id>')
+    .description('lift a legal hold')
+    .action((id: string) => does('hold.lift')({ id }));
   adminCommands(ekms, does);
   requestCommands(ekms, does, (name, args) => act(name, args, installation));
   const audit = ekms.command('audit').description('the log');

@@ -8,6 +8,7 @@ export { type FromEscrow, takeFromEscrow } from './from-escrow.js';
 export { type FromTail, takeFromTail } from './from-tail.js';
 export { KekRotation, type RotationStatus } from './kek-rotation.js';
 export { type ImportedKey, KeyImports } from './key-imports.js';
+export { KEY_REASONS, KeyLives } from './key-lives.js';
 export { holdAgainst, type KnownLog, readKnownLog } from './known-log.js';
 export { type MinutesFacts, minutesPdf, minutesStatement } from './minutes.js';
 export { RecoveriesController } from './recoveries.controller.js';

@@ -104,7 +104,7 @@ export class KeyStore {
     return changed === 1;
   }
 
-  /** Writes the next version over the one before it; false when somebody else was first. */
+  /** Writes the next version over the one before it, and of a destroyed key nothing to open; false when somebody else was first. */
   async replace(unit: Unit, { record, mac }: Sealed<KeyRecord>): Promise<boolean> {
     const changed = await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, mac = ? WHERE id = ? AND version = ?', [
       record.version,
@@ -114,6 +114,7 @@ export class KeyStore {
       record.id,
       record.version - 1,
     ]);
+    if (record.state === 'destroyed') await unit.run('UPDATE keys SET wrapped = ? WHERE id = ?', [Buffer.alloc(0), record.id]);
     return changed === 1;
   }
 }

@@ -149,18 +149,21 @@ export class KeyVault {
 
   /**
    * Changes state or mode of a key: the next sealed version, committed, then raised in the token so that the old one counts no more.
+   * A key that is destroyed leaves nothing but its record.
    * @param also what belongs to the same unit of work
+   * @param because a code for the entry
    */
   async change(
     id: string,
     to: { state?: KeyState; mode?: KeyMode },
     by: AuditActor,
     also: (unit: Unit) => Promise<void> = async () => {},
+    because?: string,
   ): Promise<void> {
     const key = await this.#store.find(this.storage, id);
     if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
     const next = await this.token.changeKey(key.sealed, to);
-    await this.second.changed({ ...key, sealed: next });
+    await this.second.changed({ ...key, sealed: next, wrapped: next.record.state === 'destroyed' ? NOTHING : key.wrapped });
     await this.storage.write(async (unit) => {
       if (!(await this.#store.replace(unit, next)))
         throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
@@ -168,6 +171,7 @@ export class KeyVault {
       await this.audit.append(unit, {
         action: 'key.change',
         outcome: 'done',
+        ...(because === undefined ? {} : { reason: because }),
         actor: by,
         employee: next.record.employee,
         key: id,
@@ -271,6 +275,9 @@ export class KeyVault {
     };
   }
 }
+
+/** What is left of a wrapped key that was destroyed. */
+const NOTHING = Buffer.alloc(0);
 
 /** A Fault about one key; what concerns them all (token or database away, a defect) goes on up. */
 function refusal(error: unknown): Fault {

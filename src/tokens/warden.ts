@@ -70,6 +70,9 @@ export interface Verdict {
 /** Longest life by profile, in days: what a stolen moment of asking may leave behind. */
 const INFRASTRUCTURE_DAYS = { 'tls-server': 8, 'mail-signing': 400 } as const;
 
+/** Digest of no bytes. */
+const NOTHING = base64url(sha256(Buffer.alloc(0)));
+
 /** Verified certificates that are kept, so that a device's signature is not computed anew at each release. */
 const KEPT_DEVICES = 20_000;
 const forbidden = (code: string, message: string) => new Fault('forbidden', code, message);
@@ -217,7 +220,9 @@ export class Warden {
     // What was delivered stays delivered: a key that devices have held is never called remote afterwards; the person gets a new one.
     if (mode === 'remote' && record.mode === 'deliver')
       throw new Fault('conflict', 'key-mode', 'a delivered key cannot become remote; make a new key');
-    const next: KeyRecord = { ...record, version: record.version + 1, state, mode };
+    // Of a destroyed key the record names no wrapped key any more, so a blob that is put back fits nothing.
+    const wrapped = state === 'destroyed' ? NOTHING : record.wrapped;
+    const next: KeyRecord = { ...record, version: record.version + 1, state, mode, wrapped };
     return verdict(this.#stamp(next), { kind: 'version', id: record.id, version: record.version });
   }
 
@@ -342,6 +347,8 @@ export class Warden {
     const record = this.#genuine(sealed);
     if (!fits(blob.wrapped, record.wrapped) || !fits(blob.publicKey, record.publicKey))
       throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
+    // Nothing is left of it to be wrapped anew.
+    if (record.wrapped === NOTHING) return verdict({ sealed: this.#stamp({ ...record, kek: this.hsm.activeKek }), wrapped: blob.wrapped });
     const { wrapped, kek } = this.hsm.renew({ ...blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } });
     const value = { sealed: this.#stamp({ ...record, kek, wrapped: base64url(sha256(wrapped)) }), wrapped };
     return record.type === 'key' ? verdict(value, { kind: 'version', id: record.id, version: record.version }) : verdict(value);

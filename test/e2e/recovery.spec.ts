@@ -222,6 +222,42 @@ describe('recovery by several people', () => {
       expect(opened).toMatchObject({ status: 0 });
       expect(readFileSync(ekms.beside('opened')).equals(readFileSync(MAIL))).toBe(true);
     }
+    // Her keys leave for another system, and come into one: here, as former keys of Rita's.
+    writeFileSync(ekms.beside('p12-phrase'), 'for the way\n');
+    const how = ['--p12', ekms.beside('leaving'), '--p12-passphrase-file', ekms.beside('p12-phrase'), '--profile', 'compat'];
+    expect(await ekms.mesign('rita-1', 'recover', 'export', of, ...how)).toMatchObject({ status: 0 });
+    expect(await ekms.mesign('rita-1', 'recover', 'export', of, ...how)).toMatchObject({ status: 0, stderr: '' });
+    const [name = ''] = readdirSync(ekms.beside('leaving'));
+    const shown = openssl('pkcs12', '-legacy', '-in', `leaving/${name}`, '-passin', 'file:p12-phrase', '-nodes').toString();
+    expect(shown).toContain('BEGIN PRIVATE KEY');
+    openssl(
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      'old.key',
+      '-out',
+      'old.pem',
+      '-days',
+      '2',
+      '-subj',
+      '/CN=R/emailAddress=rita@corp.example',
+    );
+    openssl('pkcs12', '-export', '-legacy', '-inkey', 'old.key', '-in', 'old.pem', '-passout', 'pass:a,b', '-out', 'leaving/old.pfx');
+    writeFileSync(ekms.beside('phrases.csv'), `old.pfx,"a,b"\n${name},for the way\n`);
+    const take = (...more: string[]) =>
+      ekms.ekms('import', 'p12', ekms.beside('leaving'), '--passphrases', ekms.beside('phrases.csv'), ...more);
+    const dry = await take('--dry-run');
+    expect([dry.status, dry.stdout]).toEqual([0, expect.stringContaining('old.pfx: importable')]);
+    // Alice's own key is here already; whose it is has not changed by its leaving.
+    expect(dry.stdout).toContain(`${name}: there`);
+    expect((await take()).stdout).toContain('imported 1');
+    openssl('cms', '-encrypt', '-binary', '-aes256', '-outform', 'DER', '-in', MAIL, '-out', 'm-old', 'old.pem');
+    expect(await ekms.mesign('rita-1', 'keys')).toMatchObject({ status: 0 });
+    expect(await ekms.mesign('rita-1', 'decrypt', ekms.beside('m-old'), '-o', ekms.beside('opened'))).toMatchObject({ status: 0 });
+    expect(readFileSync(ekms.beside('opened')).equals(readFileSync(MAIL))).toBe(true);
     // Who writes the database puts the ceremony's agents back: the token process remembers that there is a later list.
     const rows = await ekms.db.all<{ version: number; list: string; mac: Buffer; created: number }>('SELECT * FROM recovery_agents');
     await ekms.db.write((unit) => unit.run('DELETE FROM recovery_agents', []));

@@ -1,6 +1,6 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { ListOptions } from './devices.js';
-import type { RecoverOptions } from './recover.js';
+import type { RecoverExportOptions, RecoverOptions } from './recover.js';
 import type { StoreOptions, Terminal } from './session.js';
 
 type Make = (parent: Command, name: string, description: string) => Command;
@@ -15,6 +15,16 @@ export function recoverCommands(root: Command, make: Make, terminal: Terminal, d
     .argument('<mail>', 'the file; - for stdin')
     .action((mail: string, _options: StoreOptions) =>
       does(import('./recover.js').then(({ describeMessage }) => describeMessage(terminal, mail))),
+    );
+  make(recover, 'export', 'write every key of a case as PKCS#12, a file a key; done again, it goes on where it was cut off')
+    .argument('<case>', 'its id')
+    .requiredOption('--p12 <folder>', 'where the files go')
+    .requiredOption('--p12-passphrase-file <file>', 'its first line protects each file')
+    .addOption(
+      new Option('--profile <name>', 'modern: AES-256; compat: 3DES, for old readers').choices(['modern', 'compat']).default('modern'),
+    )
+    .action((of: string, options: RecoverExportOptions) =>
+      does(import('./recover.js').then(({ exportRecovered }) => exportRecovered(terminal, of, options))),
     );
   make(recover, 'open', 'open a mail with what a case recovers; no key is kept, and each use is in the log')
     .argument('<case>', 'its id')

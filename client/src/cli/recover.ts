@@ -1,13 +1,24 @@
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { compat, modern, pkcs12 } from '../../../src/codec/pkcs12/index.js';
 import { base64url, Fault, sha256 } from '../../../src/foundation/index.js';
 import { type Enveloped, openTransport, type Transport } from '../cms/index.js';
 import { acceptRecovered, type HeldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
 import { unwrap } from '../mime/index.js';
-import type { RecoveryCase } from '../sdk/index.js';
-import { deviceOf } from '../store/index.js';
+import type { EkmsClient, RecoveryCase } from '../sdk/index.js';
+import { deviceOf, firstLine } from '../store/index.js';
 import { readCertificate } from '../x509/index.js';
 import { readMail, show } from './decrypt.js';
 import type { ListOptions } from './devices.js';
+import { writeOutput } from './output.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
+
+export interface RecoverExportOptions extends StoreOptions {
+  p12: string;
+  p12PassphraseFile: string;
+  profile: 'modern' | 'compat';
+}
 
 export interface RecoverOptions extends StoreOptions {
   output?: string;
@@ -50,9 +61,7 @@ export async function openRecovered(terminal: Terminal, of: string, path: string
   const store = await openStore(terminal, options);
   const { deliveryKey, root } = deviceOf(await store.read());
   return asDevice(store, async (client) => {
-    const found = (await client.recoveries()).find(({ id }) => id === of);
-    if (!found)
-      throw new Fault('not-found', 'recovery-unknown', 'there is no recovery case of this id for this device, or its time is over');
+    const found = await theCase(client, of);
     const recovered: RemoteDecryption = async (key, ask) => {
       if (found.message !== null) {
         const { wrapped, hash } = await client.openRecovery(of, key.id, ask);
@@ -68,6 +77,40 @@ export async function openRecovered(terminal: Terminal, of: string, path: string
     const opened = await unwrap(mail, openerFor(heldBy(found), recovered));
     return show(terminal, path, opened, root, options);
   });
+}
+
+/** A person's keys on their way out, for another mail program or another appliance; each is an entry of the log. */
+export async function exportRecovered(terminal: Terminal, of: string, options: RecoverExportOptions): Promise<number> {
+  const store = await openStore(terminal, options);
+  const phrase = await firstLine(options.p12PassphraseFile, 'PKCS#12 pass phrase');
+  const { deliveryKey, root } = deviceOf(await store.read());
+  await mkdir(options.p12, { recursive: true, mode: 0o700 });
+  return asDevice(store, async (client) => {
+    const found = await theCase(client, of);
+    if (found.message !== null)
+      throw new Fault('conflict', 'recovery-foreign', 'this case is about one mail: it gives no key that could be exported');
+    for (const { id, certificates } of found.keys) {
+      const path = join(options.p12, `${id}.p12`);
+      if (existsSync(path)) continue;
+      const { delivery } = await client.openRecovery(of, id);
+      if (delivery === null) throw unasked();
+      const privateKey = acceptRecovered(Buffer.from(delivery, 'base64'), certificates, deliveryKey);
+      const read = certificates.map((pem) => readCertificate(pem));
+      const leaves = read.filter(({ isAuthority }) => !isAuthority);
+      const authorities = [...read.filter((one) => one.isAuthority && !one.der.equals(root.der)), root];
+      const name = leaves[0]?.addresses[0] ?? id;
+      const protection = options.profile === 'modern' ? modern(phrase) : compat(phrase);
+      await writeOutput(path, pkcs12({ name, privateKey, leaves, authorities }, protection));
+      terminal.say(`${id}: ${path}`);
+    }
+    return 0;
+  });
+}
+
+async function theCase(client: EkmsClient, of: string): Promise<RecoveryCase> {
+  const found = (await client.recoveries()).find(({ id }) => id === of);
+  if (!found) throw new Fault('not-found', 'recovery-unknown', 'there is no recovery case of this id for this device, or its time is over');
+  return found;
 }
 
 /** The keys of a case as if they stayed in the appliance: each is asked for when a mail names it. */

@@ -16,6 +16,7 @@ import { SealedEntries1795557000000 } from './0057-sealed-entries.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
 import { ImportedKeys1795576000000 } from './0076-imported-keys.js';
+import { KeyLives1795577000000 } from './0077-key-lives.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -37,4 +38,5 @@ export const migrations = [
   RegisteredDevices1795543000000,
   RecoveryAgents1795575000000,
   ImportedKeys1795576000000,
+  KeyLives1795577000000,
 ] as const;

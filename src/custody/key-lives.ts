@@ -1,0 +1,156 @@
+import type { KeyReplacement } from '../certificates/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  newId,
+  type Reader,
+  type Storage,
+  sha256,
+} from '../foundation/index.js';
+import { KeyStore } from '../keys/index.js';
+import type { KeyState, Token } from '../tokens/index.js';
+
+/** Why a key's state changes; enumerated, so that the log can hold it. */
+export const KEY_REASONS = ['superseded', 'compromised', 'departed', 'retention', 'request', 'legal', 'mistake', 'other'] as const;
+export type KeyReason = (typeof KEY_REASONS)[number];
+
+/** A key as it has lived (SP 800-57 part 1 §7); times in ms since 1970. */
+export interface KeyLife {
+  id: string;
+  suite: string;
+  bits: number;
+  mode: string;
+  state: KeyState;
+  /** Came from outside. */
+  imported: boolean;
+  created: number;
+  /** Changes of state, oldest first. `statement`: the token's signed word that it was destroyed. */
+  changes: { state: KeyState; reason: KeyReason; time: number; statement: string | null }[];
+  certificates: { serial: string; notBefore: number; notAfter: number; revokedAt: number | null }[];
+}
+
+export interface KeyHold {
+  id: string;
+  reference: string;
+  placed: number;
+  lifted: number | null;
+}
+
+interface Parts {
+  storage: Storage;
+  audit: AuditLog;
+  token: Token;
+  replacement: KeyReplacement;
+  clock: Clock;
+}
+
+/** The lives of keys: states with dates and reasons, what is on legal hold, and destruction. */
+export class KeyLives {
+  readonly #keys = new KeyStore();
+
+  constructor(private readonly parts: Parts) {}
+
+  /**
+   * Changes a key's state. What is on hold is not destroyed (`key-held`). Destroying takes the wrapped key out of the database and every kept
+   * delivery with it, for good; the token states it, and says what it does not reach.
+   */
+  async setState(id: string, state: KeyState, reason: KeyReason, by: AuditActor): Promise<{ statement: string } | undefined> {
+    const { storage, audit, token, replacement, clock } = this.parts;
+    const key = await this.#keys.find(storage, id);
+    if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
+    const { employee, version, publicKey } = key.sealed.record;
+    const destroys = state === 'destroyed';
+    if (destroys) await this.#requireFree(storage, employee);
+    const statement = destroys ? await token.attest('destruction', { key: id, employee, publicKey, reason, reach: REACH }) : null;
+    await replacement.setState(id, state, by, reason, async (unit) => {
+      // Again, in the unit: a hold that came meanwhile counts.
+      if (destroys) await this.#requireFree(unit, employee);
+      await unit.run('INSERT INTO key_changes (key, version, state, reason, time, statement) VALUES (?, ?, ?, ?, ?, ?)', [
+        ...[id, version + 1, state, reason, clock.now().getTime()],
+        statement,
+      ]);
+      if (statement)
+        await audit.append(unit, {
+          ...{ action: 'key.destroy', outcome: 'done', actor: by, employee, key: id, subject: id },
+          facts: { statement: base64url(sha256(Buffer.from(statement))), publicKey },
+        });
+    });
+    return statement ? { statement } : undefined;
+  }
+
+  /** Every key of a person, oldest first, and the holds on them. */
+  async of(employee: string): Promise<{ keys: KeyLife[]; holds: KeyHold[] }> {
+    const { storage } = this.parts;
+    const rows = await storage.all<Omit<KeyLife, 'imported' | 'changes' | 'certificates'> & { origin: string | null }>(
+      'SELECT id, suite, bits, mode, state, origin, created FROM keys WHERE employee = ? ORDER BY created, id',
+      [employee],
+    );
+    const keys = await Promise.all(
+      rows.map(async ({ origin, ...row }) => ({
+        ...row,
+        created: Number(row.created),
+        imported: origin !== null,
+        changes: (
+          await storage.all<KeyLife['changes'][0]>(
+            'SELECT state, reason, time, statement FROM key_changes WHERE key = ? ORDER BY version',
+            [row.id],
+          )
+        ).map((change) => ({ ...change, time: Number(change.time) })),
+        certificates: (
+          await storage.all<KeyLife['certificates'][0]>(
+            `SELECT serial, not_before AS "notBefore", not_after AS "notAfter", revoked_at AS "revokedAt" FROM certificates WHERE subject_key = ? ORDER BY not_before, serial`,
+            [row.id],
+          )
+        ).map((certificate) => ({
+          ...certificate,
+          notBefore: Number(certificate.notBefore),
+          notAfter: Number(certificate.notAfter),
+          revokedAt: certificate.revokedAt === null ? null : Number(certificate.revokedAt),
+        })),
+      })),
+    );
+    return { keys, holds: await this.#holds(storage, employee) };
+  }
+
+  /** From now on no key of this person is destroyed, the later ones included. @param reference a file number outside of EKMS */
+  async hold(employee: string, reference: string, by: AuditActor): Promise<{ hold: string }> {
+    const { storage, audit, clock } = this.parts;
+    const id = newId();
+    await storage.write(async (unit) => {
+      await unit.run('INSERT INTO key_holds (id, employee, reference, placed, lifted) VALUES (?, ?, ?, ?, NULL)', [
+        ...[id, employee, reference, clock.now().getTime()],
+      ]);
+      await audit.append(unit, { action: 'hold.place', outcome: 'done', actor: by, employee, subject: id });
+    });
+    return { hold: id };
+  }
+
+  async lift(hold: string, by: AuditActor): Promise<void> {
+    const { storage, audit, clock } = this.parts;
+    await storage.write(async (unit) => {
+      const row = await unit.one<{ employee: string }>('SELECT employee FROM key_holds WHERE id = ? AND lifted IS NULL', [hold]);
+      if (!row) throw new Fault('not-found', 'hold-unknown', 'there is no hold of this id, or it was lifted before');
+      await unit.run('UPDATE key_holds SET lifted = ? WHERE id = ?', [clock.now().getTime(), hold]);
+      await audit.append(unit, { action: 'hold.lift', outcome: 'done', actor: by, employee: row.employee, subject: hold });
+    });
+  }
+
+  async #holds(reader: Reader, employee: string): Promise<KeyHold[]> {
+    const rows = await reader.all<KeyHold>('SELECT id, reference, placed, lifted FROM key_holds WHERE employee = ? ORDER BY placed, id', [
+      employee,
+    ]);
+    return rows.map((row) => ({ ...row, placed: Number(row.placed), lifted: row.lifted === null ? null : Number(row.lifted) }));
+  }
+
+  async #requireFree(reader: Reader, employee: string): Promise<void> {
+    if ((await this.#holds(reader, employee)).some(({ lifted }) => lifted === null))
+      throw new Fault('conflict', 'key-held', 'keys of this person are on legal hold: nothing of them is destroyed until it is lifted');
+  }
+}
+
+/** What a destruction does and does not reach, in the signed statement itself. */
+const REACH =
+  'The wrapped key and every kept delivery are gone from the database and from later backups. Earlier backups, the escrow journal and free pages of the database hold the wrapped key until they are overwritten or their key-encryption key is destroyed; copies that devices hold stay with them.';

@@ -1,0 +1,77 @@
+import 'reflect-metadata';
+import { createHash } from 'node:crypto';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { checkData } from '../../src/commands/consistency.js';
+import type { KeyHold, KeyLife } from '../../src/custody/key-lives.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+
+jest.setTimeout(60_000);
+let house: HouseInProcess;
+let alice: WireDevice;
+let former: string;
+
+beforeAll(async () => {
+  house = await HouseInProcess.open({ settings: { keys: { bits: 2048, pool: { target: 2 } } } });
+  alice = await enrolDevice(house, 'alice@corp.example');
+  former = (await keysOf(house, alice))[0]?.id ?? '';
+});
+afterAll(() => house?.close());
+
+const lives = async () => (await house.act('key.list', { who: alice.employee })) as { keys: KeyLife[]; holds: KeyHold[] };
+const change = (state: string, reason: string) => house.act('key.change', { id: former, state, reason });
+
+test('a key’s states are told with dates and reasons; on legal hold it is not destroyed; destroyed, nothing of it is left but its record and the token’s statement', async () => {
+  await house.act('key.replace', { address: 'alice@corp.example', because: 'superseded' });
+  expect((await keysOf(house, alice)).map(({ state }) => state)).toEqual(['active', 'deactivated']);
+  await change('compromised', 'compromised');
+  const { hold } = (await house.act('hold.place', { who: 'alice@corp.example', reference: 'case 7' })) as { hold: string };
+  await expect(change('destroyed', 'retention')).rejects.toMatchObject({ code: 'key-held' });
+  expect(await house.house.storage.all('SELECT key FROM deliveries WHERE key = ?', [former])).toHaveLength(0);
+  await keysOf(house, alice);
+  expect(await house.house.storage.all('SELECT key FROM deliveries WHERE key = ?', [former])).toHaveLength(1);
+
+  await house.act('hold.lift', { id: hold });
+  await expect(house.act('hold.lift', { id: hold })).rejects.toMatchObject({ code: 'hold-unknown' });
+  const before = await house.house.storage.one<{ wrapped: Buffer; mac: Buffer; version: number }>(
+    'SELECT wrapped, mac, version FROM keys WHERE id = ?',
+    [former],
+  );
+  const { statement } = (await change('destroyed', 'retention')) as { statement: string };
+  const payload = JSON.parse(Buffer.from(statement.split('.')[1] ?? '', 'base64url').toString()) as Record<string, unknown>;
+  expect(payload).toMatchObject({
+    key: former,
+    employee: alice.employee,
+    reason: 'retention',
+    reach: expect.stringContaining('Earlier backups'),
+  });
+  const digest = createHash('sha256').update(statement).digest('base64url');
+  const entries = (await house.house.auditReader.latest(20)).map(({ body }) => body);
+  expect(entries).toContainEqual(
+    expect.objectContaining({ action: 'key.destroy', key: former, facts: expect.objectContaining({ statement: digest }) }),
+  );
+  expect(entries).toContainEqual(expect.objectContaining({ action: 'key.change', key: former, reason: 'retention' }));
+
+  expect(await house.house.storage.all('SELECT key FROM deliveries WHERE key = ?', [former])).toEqual([]);
+  const [row] = await house.house.storage.all<{ wrapped: Buffer }>('SELECT wrapped FROM keys WHERE id = ?', [former]);
+  expect(row?.wrapped).toHaveLength(0);
+  const { keys, holds } = await lives();
+  expect(keys.map(({ id, state, changes }) => [id === former, state, changes.map(({ state, reason }) => `${state} ${reason}`)])).toEqual([
+    [true, 'destroyed', ['compromised compromised', 'destroyed retention']],
+    [false, 'active', []],
+  ]);
+  expect(keys[0]?.changes[1]?.statement).toBe(statement);
+  expect(keys[0]?.certificates[0]?.revokedAt).not.toBeNull();
+  expect(holds).toMatchObject([{ id: hold, reference: 'case 7', lifted: expect.any(Number) }]);
+  expect((await keysOf(house, alice)).map(({ id }) => id === former)).toEqual([false]);
+  expect((await checkData(house.house.storage, house.token)).filter(({ verdict }) => verdict === 'bad')).toEqual([]);
+
+  // Who writes the database puts the whole row back as it was: the token process knows a later version.
+  await house.house.storage.write((unit) =>
+    unit.run("UPDATE keys SET state = 'compromised', wrapped = ?, mac = ?, version = ? WHERE id = ?", [
+      ...[before?.wrapped ?? null, before?.mac ?? null, before?.version ?? 0],
+      former,
+    ]),
+  );
+  expect(await keysOf(house, alice)).toContainEqual(expect.objectContaining({ id: former, delivery: null, problem: 'record-stale' }));
+});
