@@ -4,11 +4,10 @@ import { join } from 'node:path';
 import { compat, modern, pkcs12 } from '../../../src/codec/pkcs12/index.js';
 import { base64url, Fault, sha256 } from '../../../src/foundation/index.js';
 import { type Enveloped, openTransport, type Transport } from '../cms/index.js';
-import { acceptRecovered, type HeldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
+import { acceptRecovered, chainOf, type HeldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
 import { unwrap } from '../mime/index.js';
 import type { EkmsClient, RecoveryCase } from '../sdk/index.js';
 import { deviceOf, firstLine } from '../store/index.js';
-import { readCertificate } from '../x509/index.js';
 import { readMail, show } from './decrypt.js';
 import type { ListOptions } from './devices.js';
 import { writeOutput } from './output.js';
@@ -95,9 +94,8 @@ export async function exportRecovered(terminal: Terminal, of: string, options: R
       const { delivery } = await client.openRecovery(of, id);
       if (delivery === null) throw unasked();
       const privateKey = acceptRecovered(Buffer.from(delivery, 'base64'), certificates, deliveryKey);
-      const read = certificates.map((pem) => readCertificate(pem));
-      const leaves = read.filter(({ isAuthority }) => !isAuthority);
-      const authorities = [...read.filter((one) => one.isAuthority && !one.der.equals(root.der)), root];
+      const { leaves, authorities: between } = chainOf(certificates);
+      const authorities = [...between.filter(({ der }) => !der.equals(root.der)), root];
       const name = leaves[0]?.addresses[0] ?? id;
       const protection = options.profile === 'modern' ? modern(phrase) : compat(phrase);
       await writeOutput(path, pkcs12({ name, privateKey, leaves, authorities }, protection));
@@ -115,14 +113,7 @@ async function theCase(client: EkmsClient, of: string): Promise<RecoveryCase> {
 
 /** The keys of a case as if they stayed in the appliance: each is asked for when a mail names it. */
 function heldBy({ keys }: RecoveryCase): HeldKey[] {
-  return keys.map(({ id, suite, state, certificates }) => {
-    const read = certificates.map((pem) => readCertificate(pem));
-    return {
-      ...{ id, suite, state, mode: 'remote' as const, privateKey: undefined },
-      leaves: read.filter(({ isAuthority }) => !isAuthority),
-      authorities: read.filter(({ isAuthority }) => isAuthority),
-    };
-  });
+  return keys.map(({ certificates, ...key }) => ({ ...key, ...chainOf(certificates), mode: 'remote', privateKey: undefined }));
 }
 
 const oaep = (hash: string): Transport => ({ scheme: 'oaep', hash, mgfHash: hash, label: Buffer.alloc(0) });

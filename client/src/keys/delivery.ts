@@ -4,7 +4,7 @@ import { base64url, Fault, fromBase64, isFault, parseAddress, sameBytes, sha256 
 import { CONTENT, cipherOf, openContent, openTransport, readContentInfo, readEnveloped, transportOf } from '../cms/index.js';
 import type { ServedKey } from '../sdk/index.js';
 import { type Certificate, chainToRoot, openStatement, readCertificate, subjectKeyIdentifier, USAGE } from '../x509/index.js';
-import type { HeldKey } from './held-key.js';
+import { chainOf, type HeldKey } from './held-key.js';
 
 /** Whose delivery it must be. */
 export interface Receiver {
@@ -34,7 +34,7 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
   try {
     const { id, suite, state, mode } = served;
     if (suite !== 'rsa') throw forged(`its suite "${suite}" is unknown to this version of mesign`);
-    const { leaves, authorities } = readChain(served.certificates);
+    const { leaves, authorities } = chainOf(served.certificates);
     // A key from outside has certificates of other authorities; it is for reading only, so nothing is ever encrypted by them.
     if (served.imported && state === 'active') throw forged('a key from outside is never the active one');
     assertOneKey(leaves);
@@ -54,17 +54,11 @@ export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): Hel
  * reading only, so nobody's word for those certificates is needed. Throws `delivery-forged`.
  */
 export function acceptRecovered(der: Buffer, pems: readonly string[], deliveryKey: KeyObject): KeyObject {
-  const { leaves } = readChain(pems);
+  const { leaves } = chainOf(pems);
   const privateKey = openEnvelope(der, deliveryKey);
   if (leaves.length === 0 || leaves.some((leaf) => !belongTogether(privateKey, leaf.publicKey)))
     throw forged('what was recovered is not the key of its certificates');
   return privateKey;
-}
-
-function readChain(pems: readonly string[]): { leaves: Certificate[]; authorities: Certificate[] } {
-  const certificates = pems.map((pem) => readCertificate(pem));
-  const leaves = certificates.filter((certificate) => !certificate.isAuthority);
-  return { leaves, authorities: certificates.filter((certificate) => certificate.isAuthority) };
 }
 
 function assertOneKey(leaves: Certificate[]): void {

@@ -16,15 +16,20 @@ export interface HeldKey {
   privateKey: KeyObject | undefined;
 }
 
+/** The first certificate is the key's own, and so is each of the same key: one that somebody issued to themselves may call itself an authority. */
+export function chainOf(pems: readonly string[]): Pick<HeldKey, 'leaves' | 'authorities'> {
+  const certificates = pems.map((pem) => readCertificate(pem));
+  const isLeaf = ({ isAuthority, spki }: Certificate) => !isAuthority || (certificates[0]?.spki.equals(spki) ?? false);
+  return { leaves: certificates.filter(isLeaf), authorities: certificates.filter((certificate) => !isLeaf(certificate)) };
+}
+
 export function heldKey(kept: KeptKey): HeldKey {
-  const certificates = kept.certificates.map((pem) => readCertificate(pem));
   return {
     id: kept.id,
     suite: kept.suite,
     state: kept.state,
     mode: kept.mode,
-    leaves: certificates.filter((certificate) => !certificate.isAuthority),
-    authorities: certificates.filter((certificate) => certificate.isAuthority),
+    ...chainOf(kept.certificates),
     privateKey:
       kept.privateKey === undefined
         ? undefined
