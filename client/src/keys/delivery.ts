@@ -3,7 +3,7 @@ import * as z from 'zod/mini';
 import { base64url, Fault, fromBase64, isFault, parseAddress, sameBytes, sha256 } from '../../../src/foundation/index.js';
 import { CONTENT, cipherOf, openContent, openTransport, readContentInfo, readEnveloped, transportOf } from '../cms/index.js';
 import type { ServedKey } from '../sdk/index.js';
-import { type Certificate, chainToRoot, openStatement, readCertificate, subjectKeyIdentifier, USAGE } from '../x509/index.js';
+import { type Certificate, chainToRoot, openStatement, subjectKeyIdentifier, USAGE } from '../x509/index.js';
 import { chainOf, type HeldKey } from './held-key.js';
 
 /** Whose delivery it must be. */
