@@ -64,6 +64,7 @@ export class RestoreLab {
   async byCopy(): Promise<string[]> {
     const home = this.#lab.template.copy();
     const problems: string[] = [];
+    const named = home.named;
     try {
       const owners = await withHouse(home, async (house) => {
         await house.pool.fill(4);
@@ -74,6 +75,7 @@ export class RestoreLab {
       });
       rmSync(home.path, { recursive: true });
       cpSync(home.beside('copy'), home.path, { recursive: true });
+      home.people(named); // or the first life's newcomer comes too, and may be the one who gets that pair
       await withHouse(home, async (house) => {
         await this.#newcomer(home, house, 'somebody.else');
         await twoOwners(house.storage, owners, problems);

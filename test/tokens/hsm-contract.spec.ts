@@ -90,9 +90,15 @@ describe.each(TOKENS.filter(([name]) => name === 'memory' || softHsmIsHere()))('
     const adopted = hsm.adopt(pkcs8);
     expect(adopted.publicKey).toEqual(publicKey.export({ format: 'der', type: 'spki' }));
     const pair = { ...adopted, kind: { suite: 'rsa', bits: 2048 } as const };
-    expect(openRelease(hsm.rewrap(pair, recipient))).toEqual(pkcs8);
+    // SoftHSM fills the PKCS#8 up with zero octets to a multiple of eight before it wraps; DER says where it ends.
+    const released = () => {
+      const opened = openRelease(hsm.rewrap(pair, recipient));
+      expect(opened.subarray(pkcs8.length)).toEqual(Buffer.alloc(opened.length - pkcs8.length));
+      return opened.subarray(0, pkcs8.length);
+    };
+    expect(released()).toEqual(pkcs8);
     expect(() => hsm.adopt(Buffer.from('no key at all, but of some length'))).toThrow();
-    expect(openRelease(hsm.rewrap(pair, recipient))).toEqual(pkcs8);
+    expect(released()).toEqual(pkcs8);
   });
 
   test('each release has a fresh content-encryption key', () => {

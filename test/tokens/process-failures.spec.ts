@@ -6,7 +6,18 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { newId } from '../../src/foundation/index.js';
 import { TokenProcess } from '../../src/tokens/token-client.js';
-import { ENTRY, enrol, eventually, giveKey, type Held, initialisedHome, type Person, runMain, type TokenHome } from './process-house.js';
+import {
+  DIST,
+  ENTRY,
+  enrol,
+  eventually,
+  giveKey,
+  type Held,
+  initialisedHome,
+  type Person,
+  runMain,
+  type TokenHome,
+} from './process-house.js';
 
 const unavailable = { kind: 'unavailable', code: 'token-unavailable' };
 const reasons = (results: PromiseSettledResult<unknown>[]) =>
@@ -192,7 +203,7 @@ describe('the token process, when things go wrong,', () => {
   test('ends with who started it, even when that was killed', async () => {
     const other = initialisedHome();
     const script = `
-      const { TokenProcess } = await import(${JSON.stringify(join(ENTRY, '../../token-client.js'))});
+      const { TokenProcess } = await import(${JSON.stringify(join(DIST, 'src/tokens/token-client.js'))});
       const token = new TokenProcess(${JSON.stringify({ entry: ENTRY, settings: other.settings })});
       await token.start();
       console.log(token.pid);

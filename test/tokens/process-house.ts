@@ -9,8 +9,8 @@ import type { BindingRecord, DeviceEvidence, EnrolmentRecord, KeyMode, KeyRecord
 import type { InitSettingsInput } from '../../src/tokens/process/init.js';
 import type { TokenSettingsInput } from '../../src/tokens/process/settings.js';
 
-const dist = resolve(process.env['EKMS_DIST'] ?? 'dist');
-export const ENTRY = join(dist, 'programs/tokens/process/main.js');
+export const DIST = resolve(process.env['EKMS_DIST'] ?? 'dist');
+export const ENTRY = join(DIST, 'programs/tokens/process/main.js');
 export const URLS = { crl: 'http://localhost/crl/x.crl', issuer: 'http://localhost/ca/x.cer' };
 
 export interface TokenHome {
