@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import { AuditReader, checkLog, DurableAuditLog } from '../../src/audit/index.js';
 import { type AuditEvent, Clock, canonicalJson, type Json, type Storage } from '../../src/foundation/index.js';
-import { eachDatabase } from '../support/database.js';
+import { eachDatabase, liftKept } from '../support/database.js';
 
 class TestClock extends Clock {
   time = Date.parse('2026-11-23T12:00:00.000Z');
@@ -242,11 +242,7 @@ describe('the audit log', () => {
         await append({ ...began, personal: { address: 'alice@corp.example' } });
         for (const key of ['k1', 'k1', 'k2', 'k2', 'k1']) await append(delivered(key));
         expect((await checkLog(database.storage)).problems).toEqual([]);
-        const lift =
-          database.kind === 'sqlite'
-            ? 'DROP TRIGGER audit_entries_no_update; DROP TRIGGER audit_entries_no_delete;'
-            : 'DROP TRIGGER audit_entries_kept ON audit_entries;';
-        await database.tamper(`${lift} ${attack}`);
+        await database.tamper(`${liftKept(database.kind)} ${attack}`);
         expect((await checkLog(database.storage)).problems.join('\n')).toMatch(finding);
       });
     });
@@ -254,7 +250,7 @@ describe('the audit log', () => {
     test('a check of several pages, while the log grows, finds nothing wrong', async () => {
       const { storage } = await open();
       const { append } = await houseOf(storage, ['k1']);
-      await Promise.all(Array.from({ length: 2_300 }, () => append(delivered('k1'))));
+      for (let round = 0; round < 10; round++) await Promise.all(Array.from({ length: 230 }, () => append(delivered('k1'))));
       const growing = Promise.all(Array.from({ length: 300 }, () => append(delivered('k1'))));
       const check = await checkLog(storage);
       expect(check.problems).toEqual([]);

@@ -19,7 +19,7 @@ import {
 import { type AuditEvent, sha256 as digest, type Storage, SystemClock } from '../../src/foundation/index.js';
 import { auditNoteKey, type Token } from '../../src/tokens/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
-import { eachDatabase } from '../support/database.js';
+import { eachDatabase, liftKept } from '../support/database.js';
 
 const sha256: Sha256 = (bytes) => digest(bytes);
 const clock = new SystemClock();
@@ -134,7 +134,7 @@ describe('checkpoints', () => {
       await node.append(5);
       await node.checkpoints.publish();
       await database.tamper(
-        `${database.kind === 'sqlite' ? 'DROP TRIGGER audit_entries_no_delete;' : 'DROP TRIGGER audit_entries_kept ON audit_entries;'}
+        `${liftKept(database.kind)}
          DELETE FROM audit_entries WHERE idx > 2; UPDATE audit_head SET size = 3;
          UPDATE audit_tree SET size = 0, signed = 0, note = NULL, root = ${database.kind === 'sqlite' ? "X''" : "''"}, frontier = ${database.kind === 'sqlite' ? "X''" : "''"}`,
       );

@@ -100,6 +100,12 @@ async function postgres(cluster: string): Promise<Place> {
   };
 }
 
+/** What an attacker who owns the database does first: the triggers that keep entries go. */
+export const liftKept = (kind: 'sqlite' | 'postgres'): string =>
+  kind === 'sqlite'
+    ? 'DROP TRIGGER audit_entries_no_update; DROP TRIGGER audit_entries_no_delete;'
+    : 'DROP TRIGGER audit_entries_kept ON audit_entries; DROP TRIGGER audit_entries_pruned ON audit_entries;';
+
 async function ask(url: string, sql: string): Promise<void> {
   const client = new pg.Client(url);
   await client.connect();
