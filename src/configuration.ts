@@ -348,7 +348,7 @@ mail: { transport: maildir, directory: mail }
 # token: { module: /usr/lib/softhsm/libsofthsm2.so, label: ekms, pinFile: pin, profile: softhsm, workers: 2 }
 # database: { url: "sqlite:ekms.db" }             # or: { url: "postgres://ekms@db.corp.example/ekms", passwordFile: db-password }
 # enrolment: { minutes: 10, device: any }         # second: none | device | approval | directory; device, unless mail goes to a Maildir
-#   device: registered: only machines on the list, or certified by your device management (deviceAuthoritiesFile: mdm-ca.pem)
+# (device: registered lets in only machines on the list, or with deviceAuthoritiesFile those that your device management certified)
 # clients: { linux: { minimum: "1.4.0" } }         # older ones are told to update
 # keys: { bits: 3072, mode: deliver, pool: { target: 20 }, keepDeliveriesDays: 30 }
 # sessions: { administration: { idleMinutes: 15, hours: 8 }, staff: { idleMinutes: 60, hours: 12 } }
