@@ -48,6 +48,7 @@ const AT_ONCE = 100;
 export class DeviceRegistry extends DeviceTrust {
   /** By the digest's bytes, which the guard keeps as long as the connection. */
   readonly #found = new WeakMap<Buffer, { generation: number; known: KnownDevice }>();
+  #generation: Promise<number | undefined> | undefined;
 
   constructor(
     private readonly storage: Storage,
@@ -64,12 +65,25 @@ export class DeviceRegistry extends DeviceTrust {
   /** What was looked up once for an open connection's certificate counts until the database says that anything it rests on has changed. */
   override async find(certificateDigest: Buffer): Promise<KnownDevice | undefined> {
     // Before the look-up: what changes in between is looked up again next time.
-    const generation = (await this.storage.one<{ generation: number }>('SELECT generation FROM device_trust WHERE id = 1'))?.generation;
+    const generation = await this.#currentGeneration();
     const remembered = this.#found.get(certificateDigest);
     if (remembered && remembered.generation === generation) return remembered.known;
     const known = await this.storage.one<KnownDevice>(LOOK_UP, [certificateDigest]);
     if (known && generation !== undefined) this.#found.set(certificateDigest, { generation, known });
     return known;
+  }
+
+  /** Asked once for all requests that one turn of the event loop brings: they came in together, and a change that any of them could know of came before. */
+  #currentGeneration(): Promise<number | undefined> {
+    if (!this.#generation) {
+      this.#generation = this.storage
+        .one<{ generation: number }>('SELECT generation FROM device_trust WHERE id = 1')
+        .then((row) => row?.generation);
+      setImmediate(() => {
+        this.#generation = undefined;
+      });
+    }
+    return this.#generation;
   }
 
   async ofEmployee(employee: string): Promise<Device[]> {

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { DeviceRegistry } from '../../src/devices/index.js';
 import { SystemClock } from '../../src/foundation/index.js';
@@ -46,6 +47,8 @@ describe('what is remembered of a device', () => {
         appState: 'active',
         frozen: null,
       });
+      // Another request comes in by another turn of the event loop.
+      await nextTurn();
       return { database, registry };
     };
 
