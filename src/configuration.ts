@@ -176,6 +176,8 @@ const schema = z.strictObject({
       megabytes: z.int().min(1).max(4_096).default(256),
       /** The organisation's own certificate, PEM: every document is encrypted to it too. */
       recoveryCertificateFile: path.optional(),
+      /** Uploads that are encrypted already: opened with the key that a reader's device sends along, or always refused. */
+      encrypted: z.enum(['open', 'refuse']).default('open'),
       groups: z.record(z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'must be a name in lower case'), z.array(z.string()).max(200)).default({}),
     })
     .prefault({}),

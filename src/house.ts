@@ -522,13 +522,14 @@ async function sayBreach({ storage, audit }: Pick<House, 'storage' | 'audit'>, {
 
 function documents(house: Omit<House, 'close' | 'pages' | 'pdf'>, installation: Installation): PdfDesk {
   const { configuration, clock, directory } = house;
-  const { megabytes, recoveryCertificateFile, groups } = configuration.documents;
+  const { megabytes, recoveryCertificateFile, groups, encrypted } = configuration.documents;
   const places = placesOf(configuration, installation);
   return new PdfDesk(house, directory, new PdfWorkers(places.pdfWorker), clock, {
     folder: places.run,
     most: megabytes * 2 ** 20,
     recovery: recoveryCertificateFile ? foreignCertificate(readFileSync(recoveryCertificateFile), clock.now()) : undefined,
     groups,
+    encrypted,
   });
 }
 

@@ -1,6 +1,6 @@
 import { type Clock, Fault, type Storage } from '../foundation/index.js';
 import type { AuthorityName } from '../tokens/index.js';
-import { endedCertificateOf, validCertificatesOf, validCertificatesOfEmployee } from './certificate-store.js';
+import { endedCertificateOf, everyCertificateOfEmployee, validCertificatesOf, validCertificatesOfEmployee } from './certificate-store.js';
 
 /** Public certificates: of people by address, of authorities by name. */
 export class CertificateDirectory {
@@ -17,6 +17,11 @@ export class CertificateDirectory {
   /** An employee's own, newest first. */
   ofEmployee(employee: string): Promise<Buffer[]> {
     return validCertificatesOfEmployee(this.storage, employee, this.clock.now().getTime());
+  }
+
+  /** Each that an employee's keys ever had, whatever became of it: what a document may name them by. */
+  everOf(employee: string): Promise<Buffer[]> {
+    return everyCertificateOfEmployee(this.storage, employee);
   }
 
   /** Valid certificates of an address; `ended` says of one without any what became of the last. */

@@ -67,6 +67,15 @@ export async function validCertificatesOfEmployee(reader: Reader, employee: stri
   return rows.map((row) => row.der);
 }
 
+/** Of all keys of an employee, former ones and those from outside too. */
+export async function everyCertificateOfEmployee(reader: Reader, employee: string): Promise<Buffer[]> {
+  const rows = await reader.all<{ der: Buffer }>(
+    'SELECT der FROM certificates WHERE employee = ? AND subject_key IS NOT NULL ORDER BY not_before DESC, serial',
+    [employee],
+  );
+  return rows.map((row) => row.der);
+}
+
 /** What became of the newest certificate that an address has had; undefined if there was none. */
 export async function endedCertificateOf(reader: Reader, address: string, now: number): Promise<'expired' | 'revoked' | undefined> {
   const [newest] = await reader.all<{ isRevoked: number; notAfter: number }>(

@@ -144,7 +144,10 @@ export const ACTIONS = {
   'budget.freeze': { facts: BUDGET },
   'budget.unfreeze': { facts: { scope: BUDGET.scope } },
   'policy.change': { facts: { mode: MODE } },
-  'pdf.encrypt': { facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count }, personal: ['recipients'] },
+  'pdf.encrypt': {
+    facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count, opened: flag },
+    personal: ['recipients'],
+  },
   'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
   'custody.permit': { facts: { plan: digest, threshold: count, shares: count } },
   'custody.reissue': { facts: { ceremony: word, former: word, threshold: count, shares: count, minutes: digest } },

@@ -25,6 +25,8 @@ export interface PdfSettings {
   recovery: Buffer | undefined;
   /** Addresses by the name of their group. */
   groups: Readonly<Record<string, readonly string[]>>;
+  /** Whether documents that are encrypted already are taken with the key that a reader's device opened. */
+  encrypted: 'open' | 'refuse';
 }
 
 export type Sender = DeviceActor | StaffActor;
@@ -33,6 +35,8 @@ export type Sender = DeviceActor | StaffActor;
 export interface Upload {
   file: PrivateFile;
   digest: Buffer;
+  /** Where it is encrypted already: the content-encryption key that the sender's device opened. */
+  key?: Buffer | undefined;
 }
 
 export interface Wish {
@@ -90,14 +94,19 @@ export class PdfDesk {
       actor: auditActor(by),
       ...(by.kind === 'device' ? { employee: by.employee, device: by.id } : {}),
       request: by.request.id,
-      facts: { source: base64url(upload.digest), recipients: wish.people.length + wish.foreign.length, bytes: upload.file.size },
+      facts: {
+        source: base64url(upload.digest),
+        recipients: wish.people.length + wish.foreign.length,
+        bytes: upload.file.size,
+      },
       personal: { network: by.request.network, recipients: wish.people.map(({ address }) => address).join(' ') },
     };
     return orRefused(this.parts, attempt, async () => {
       const groups = await this.#readers(by, wish);
+      const opening = await this.#opening(by, upload.key);
       const output = PrivateFile.create(this.settings.folder);
       try {
-        const { pages, warnings, bytes, digest } = await this.workers.encrypt({
+        const { pages, warnings, bytes, digest, opened } = await this.workers.encrypt({
           input: upload.file.descriptor,
           size: upload.file.size,
           output: output.descriptor,
@@ -105,8 +114,9 @@ export class PdfDesk {
           form: { transport: 'pkcs1', cipher: 'aes-256-cbc' },
           components: wish.components,
           signatures: wish.signatures,
+          opening,
         });
-        const facts = { ...attempt.facts, result: base64url(digest), pages };
+        const facts = { ...attempt.facts, result: base64url(digest), pages, ...(opened ? { opened } : {}) };
         const receipt = await this.parts.storage.write((unit) => this.parts.audit.append(unit, { ...attempt, facts, outcome: 'done' }));
         return { file: output, bytes, pages, warnings, receipt };
       } catch (error) {
@@ -114,6 +124,15 @@ export class PdfDesk {
         throw error;
       }
     });
+  }
+
+  /**
+   * The key of a document comes with it from a device of one of its readers, out of the person's own key there or by the token in remote mode. Nothing here can
+   * open a document for a session alone (docs/adr/0041).
+   */
+  async #opening(by: Sender, key: Buffer | undefined) {
+    if (!key || by.kind !== 'device' || this.settings.encrypted === 'refuse') return undefined;
+    return { key, certificates: await this.directory.everOf(by.employee) };
   }
 
   /** The sender first, who may do everything; the organisation's recovery, by its policy; then who was named. */

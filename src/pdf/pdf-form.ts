@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { z } from 'zod';
 import type { GuardedRequest } from '../access/index.js';
 import { parsePermissions } from '../codec/pdf/index.js';
-import { Fault, parsed } from '../foundation/index.js';
+import { Fault, parsed, shapes } from '../foundation/index.js';
 import type { PdfDesk, Upload, Wish } from './pdf-desk.js';
 import { PrivateFile } from './private-file.js';
 import { foreignCertificate } from './recipients.js';
@@ -17,6 +17,8 @@ const FIELD_BYTES = 64 * 1024;
 const listed = z.array(z.strictObject({ email: z.string().max(320), permissions: z.string().max(200).optional() })).max(1000);
 const components = z.enum(['all', 'all-but-metadata', 'attachments']);
 const signatures = z.enum(['refuse', 'break']);
+/** By the name of its document: 16, 24 or 32 bytes. */
+const opening = z.record(z.string(), shapes.base64(32));
 
 export interface PdfForm {
   documents: (Upload & { name: string })[];
@@ -49,6 +51,11 @@ export async function readForm(
       else throw new Fault('malformed', 'body-malformed', `there is no file field ${nameOfField(part.fieldname)}`);
     }
     if (documents.length === 0) throw new Fault('malformed', 'file-missing', 'the form has no document: a field "file" with a PDF');
+    for (const [name, key] of Object.entries(parsed(opening, json(fields.get('opening') ?? '{}', 'opening'), 'opening'))) {
+      const document = documents.find((one) => one.name === name);
+      if (!document) throw new Fault('malformed', 'body-malformed', 'opening: there is no document of this name');
+      document.key = key;
+    }
     return { documents, wish: what === 'document alone' ? NOTHING : wishOf(fields, certificates, desk) };
   } catch (error) {
     await closeAll(documents);
@@ -92,7 +99,7 @@ function wishOf(fields: ReadonlyMap<string, string>, certificates: readonly Buff
   const allowed = parsePermissions(fields.get('permissions') ?? 'full');
   const asked = fields.get('recipients') ?? '';
   const named: z.output<typeof listed> = asked.trimStart().startsWith('[')
-    ? parsed(listed, json(asked), 'recipients')
+    ? parsed(listed, json(asked, 'recipients'), 'recipients')
     : asked.split(',').map((email) => ({ email: email.trim() }));
   const people = named
     .filter(({ email }) => email !== '')
@@ -111,11 +118,11 @@ function wishOf(fields: ReadonlyMap<string, string>, certificates: readonly Buff
   };
 }
 
-function json(text: string): unknown {
+function json(text: string, field: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Fault('malformed', 'body-malformed', 'recipients: neither addresses with commas between nor JSON');
+    throw new Fault('malformed', 'body-malformed', `${field}: this is not JSON`);
   }
 }
 

@@ -38,6 +38,10 @@ export class PdfController {
       permissions: { description: 'full (default), read, print, fill-in, comment, or single permissions with commas between' },
       encrypt: { description: 'all (default), all-but-metadata, attachments' },
       signatures: { description: 'refuse (default) or break: what happens to a signed document' },
+      opening: {
+        description:
+          'From a device that can open a document which is encrypted already: JSON, by the name of the document its content-encryption key in base64 (`key` of `POST /v1/pdf/readers`, opened)',
+      },
     },
     answers: {
       200: {
@@ -61,6 +65,7 @@ export class PdfController {
         ...ADDRESS_REFUSALS,
         ...DOCUMENT_PROBLEMS,
       ],
+      403: ['pdf-not-reader', 'pdf-key-wrong', 'permission-missing'],
       404: ['group-unknown'],
       409: ['recipients-unresolved', 'sender-without-key', 'pdf-encrypted', 'pdf-signed'],
       413: ['pdf-too-large', 'pdf-excessive', 'recipients-too-many', 'field-too-large'],

@@ -1,21 +1,25 @@
 import { createHash } from 'node:crypto';
 import { ftruncateSync, readSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { fileSink, fileSource, lockOf, PdfFile, publicKeySecurity, rewrite } from '../codec/pdf/index.js';
+import {
+  fileSink,
+  fileSource,
+  filtersFor,
+  lockOf,
+  Opening,
+  PdfFile,
+  permissionsOf,
+  publicKeySecurity,
+  rewrite,
+} from '../codec/pdf/index.js';
 import { Fault, isFault } from '../foundation/index.js';
 import { diskFault } from './private-file.js';
 import type { WorkAnswer, WorkAsk } from './workers.js';
 
 /** One document, in a thread of its own: nothing in it can keep the appliance from answering. Entry point; see workers.ts. */
-function work({ input, size, output, groups, form, components, signatures }: WorkAsk): WorkAnswer {
+function work({ input, size, output, groups, form, components, signatures, opening }: WorkAsk): WorkAnswer {
   const file = PdfFile.open(fileSource(input, size, readSync));
-  const { kind } = lockOf(file);
-  if (kind !== 'none')
-    throw new Fault(
-      'conflict',
-      'pdf-encrypted',
-      `the PDF is encrypted already, ${kind === 'password' ? 'by a password' : 'to certificates'}: open it first, on a device that can`,
-    );
+  const opened = unlock(file, opening);
   const sink = fileSink(output, writeSync, ftruncateSync);
   let hash = createHash('sha256');
   let bytes = 0;
@@ -35,7 +39,24 @@ function work({ input, size, output, groups, form, components, signatures }: Wor
     },
     { security: publicKeySecurity(groups, form, components), signatures },
   );
-  return { pages, warnings, bytes, digest: hash.digest() };
+  return { pages, warnings, opened, bytes, digest: hash.digest() };
+}
+
+/** Opens what is encrypted with the key that its sender's own device took out of it, and whoever lacks that key is told. False for what was not encrypted. */
+function unlock(file: PdfFile, opening: WorkAsk['opening']): boolean {
+  const found = lockOf(file);
+  if (found.kind === 'none') return false;
+  if (found.kind === 'password' || !opening)
+    throw new Fault(
+      'conflict',
+      'pdf-encrypted',
+      `the PDF is encrypted already, ${found.kind === 'password' ? 'by a password' : 'to certificates'}: open it first, on a device that can`,
+    );
+  const { filters, permissions } = filtersFor(found.lock, opening.key, opening.certificates);
+  if (!permissionsOf(permissions).isOwner)
+    throw new Fault('forbidden', 'permission-missing', 'the sender of the PDF did not allow you to change who can open it');
+  file.decryption = new Opening(filters);
+  return true;
 }
 
 function answer(): WorkAnswer | { fault: { kind: Fault['kind']; code: string; message: string } } {

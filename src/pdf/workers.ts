@@ -11,11 +11,15 @@ export interface WorkAsk {
   form: EnvelopeForm;
   components: Components;
   signatures: 'refuse' | 'break';
+  /** For a document that is encrypted already: the key that its sender's device opened, and the sender's certificates, DER. */
+  opening?: { key: Uint8Array; certificates: readonly Uint8Array[] } | undefined;
 }
 
 export interface WorkAnswer {
   pages: number;
   warnings: Warning[];
+  /** It was encrypted before. */
+  opened: boolean;
   /** Of the result. */
   bytes: number;
   digest: Uint8Array;

@@ -1,14 +1,17 @@
-import { createHash, type KeyObject } from 'node:crypto';
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { inflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { decrypted, unlocked } from '../codec/pdf/documents.js';
+import { openTransport } from '../../src/codec/cms/index.js';
+import { filtersFor, lockOf, PdfFile } from '../../src/codec/pdf/index.js';
+import { decrypted, sourceOf, testCertificate, unlocked } from '../codec/pdf/documents.js';
 import { type Field, form } from '../support/form.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { openKey } from '../support/open-delivery.js';
 import { richPdf } from '../support/rich-pdf.js';
 import { refusal, send, type WireReply } from '../support/wire.js';
-import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+import { asDevice, enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 
 jest.setTimeout(60_000);
 
@@ -137,6 +140,100 @@ describe('POST /v1/pdf/encryptions', () => {
     const readers = await asAlice('/v1/pdf/readers', [file(reply.body)]);
     expect(readers.json).toMatchObject({ encryption: 'certificates', readers: [{ serial: expect.stringMatching(/^[0-9a-f]+$/) }, {}] });
     expect((await asAlice('/v1/pdf/readers', [file()])).json).toEqual({ encryption: 'none', readers: [] });
+  });
+
+  describe('a document that is encrypted already', () => {
+    type Reader = { serial: string; key: { scheme: string; encryptedKey: string; length: 16 | 24 | 32 } };
+    const readersOf = async (bytes: Buffer, as = alice) =>
+      ((await asAlice('/v1/pdf/readers', [file(bytes)], as)).json as { readers: Reader[] }).readers;
+    /** What `key` opens of the document; the first reader whom it opens anything for. */
+    const openedBy = async (key: KeyObject, bytes: Buffer): Promise<Buffer | undefined> => {
+      for (const reader of await readersOf(bytes)) {
+        const found = openTransport(key, { scheme: 'pkcs1' }, Buffer.from(reader.key.encryptedKey, 'base64'));
+        if (found?.length === reader.key.length) return found;
+      }
+      return undefined;
+    };
+    const opening = (key: Buffer | undefined, name = 'figures.pdf'): Field => [
+      'opening',
+      JSON.stringify({ [name]: key?.toString('base64') ?? '' }),
+    ];
+    const again = (as: WireDevice, bytes: Buffer, ...fields: Field[]) =>
+      asAlice('/v1/pdf/encryptions', [['recipients', to], ...fields, file(bytes)], as);
+    let sealed: Buffer;
+    let key: Buffer | undefined;
+
+    beforeAll(async () => {
+      sealed = (await asAlice('/v1/pdf/encryptions', [['recipients', 'alice@corp.example'], file()])).body;
+      key = await openedBy(keys.alice, sealed);
+    });
+
+    test('goes to others by the key that a reader’s device opened, and the log says that it was encrypted', async () => {
+      const reply = await again(alice, sealed, opening(key));
+      expect([reply.status, decrypted(reply.body, keys.bob).told]).toMatchObject([200, { pages: 3, warnings: [] }]);
+      expect((await house.log(1))[0]).toMatchObject({ action: 'pdf.encrypt', outcome: 'done', facts: { opened: true, pages: 3 } });
+      const several = await again(alice, sealed, opening(key), file(pdf, 'plain.pdf'));
+      expect(JSON.parse(String(unzipped(several.body)['results.json']))).toMatchObject([{ state: 'encrypted' }, { state: 'encrypted' }]);
+    });
+
+    test('where the key stays, the token opens it for the reader’s device', async () => {
+      const dora = await enrolDevice(house, 'dora@corp.example');
+      await keysOf(house, dora);
+      await house.act('employee.mode', { address: 'dora@corp.example', mode: 'remote' });
+      const held = (await keysOf(house, dora)).find(({ state, mode }) => state === 'active' && mode === 'remote');
+      const bytes = (await asAlice('/v1/pdf/encryptions', [['recipients', 'dora@corp.example'], file()])).body;
+      const serial = new X509Certificate(held?.certificates[0] ?? '').serialNumber.toLowerCase();
+      const ask = (await readersOf(bytes)).find((reader) => reader.serial === serial)?.key ?? {};
+      const { wrapped, hash } = (await asDevice(house, dora, 'POST', `/v1/keys/${held?.id}/decryptions`, ask)).json as {
+        wrapped: string;
+        hash: string;
+      };
+      const own = openTransport(
+        dora.keys.delivery,
+        { scheme: 'oaep', hash, mgfHash: hash, label: Buffer.alloc(0) },
+        Buffer.from(wrapped, 'base64'),
+      );
+      opensFor((await again(dora, bytes, opening(own))).body, 'bob');
+    });
+
+    test('stays closed to whoever is none of its readers, has not its key, or may only read it; and to the sites that say so', async () => {
+      const codes = async (...asks: Promise<WireReply>[]) => (await Promise.all(asks)).map(refusal);
+      expect(
+        await codes(
+          again(alice, sealed),
+          again(bob, sealed, opening(key)),
+          again(alice, sealed, opening(Buffer.alloc(32))),
+          again(alice, sealed, opening(Buffer.alloc(5))),
+          again(alice, sealed, opening(key, 'other.pdf')),
+          again(alice, sealed, ['opening', 'x']),
+        ),
+      ).toEqual([
+        '409 pdf-encrypted',
+        '403 pdf-not-reader',
+        '403 pdf-key-wrong',
+        '403 pdf-key-wrong',
+        '400 body-malformed',
+        '400 body-malformed',
+      ]);
+      const toRead = (await asAlice('/v1/pdf/encryptions', [['recipients', to], ['permissions', 'read'], file()])).body;
+      expect(await codes(again(bob, toRead, opening(await openedBy(keys.bob, toRead))))).toEqual(['403 permission-missing']);
+      const { settings } = house.house.pdf;
+      settings.encrypted = 'refuse';
+      expect(await codes(again(alice, sealed, opening(key)))).toEqual(['409 pdf-encrypted']);
+      settings.encrypted = 'open';
+    });
+
+    test('with the guard out, somebody’s key opens for somebody else', () => {
+      const found = lockOf(PdfFile.open(sourceOf(sealed)));
+      if (found.kind !== 'public-key' || !key) throw new Error('it is encrypted');
+      const { filtersFor: unguarded } = guardOff<typeof import('../../src/codec/pdf/lock.js')>({
+        file: 'src/codec/pdf/lock.ts',
+        guard: 'lock.envelopes.find(({ recipients }) => recipients.some(({ id }) => mine.some((names) => isNamedBy(id, names))))',
+        instead: 'lock.envelopes[0]',
+      });
+      expect(unguarded(found.lock, key, [testCertificate]).permissions).toBe(-1);
+      expect(() => filtersFor(found.lock, key ?? Buffer.alloc(0), [testCertificate])).toThrow('none of its readers');
+    });
   });
 
   test.each<[string, string, () => Field[]]>([

@@ -12,6 +12,8 @@ export {
   readContentInfo,
   readEnveloped,
   type Transport,
+  type TransportName,
+  transportName,
   transportOf,
 } from '../../../src/codec/cms/index.js';
 export { checkSignatures, readSigned, type Signature, type Signed } from './signed.js';

@@ -9,16 +9,19 @@ import {
   type Recipient,
   type RecipientId,
   type Transport,
+  type TransportName,
+  transportName,
   transportOf,
 } from '../cms/index.js';
 import type { Opener } from '../mime/index.js';
 import { nameText } from '../x509/index.js';
 import type { HeldKey } from './held-key.js';
 
-type RemoteScheme = 'rsa-pkcs1' | 'rsa-oaep-sha1' | 'rsa-oaep-sha256';
-
 /** The appliance's help for a key that stays there. `scheme` is what its interface knows. */
-export type RemoteDecryption = (key: HeldKey, ask: { scheme: RemoteScheme; encryptedKey: Buffer; length: 16 | 24 | 32 }) => Promise<Buffer>;
+export type RemoteDecryption = (
+  key: HeldKey,
+  ask: { scheme: TransportName; encryptedKey: Buffer; length: 16 | 24 | 32 },
+) => Promise<Buffer>;
 
 /** The mail cannot be opened with what this device holds. */
 export class CannotDecrypt extends Error {
@@ -82,11 +85,9 @@ async function contentKeyOf(
   return remotely(key, { scheme: remoteScheme(transport), encryptedKey: recipient.encryptedKey, length });
 }
 
-function remoteScheme(transport: Transport): RemoteScheme {
-  if (transport.scheme === 'pkcs1') return 'rsa-pkcs1';
-  const isPlain = transport.hash === transport.mgfHash && transport.label.length === 0;
-  if (isPlain && transport.hash === 'sha1') return 'rsa-oaep-sha1';
-  if (isPlain && transport.hash === 'sha256') return 'rsa-oaep-sha256';
+function remoteScheme(transport: Transport): TransportName {
+  const name = transportName(transport);
+  if (name) return name;
   const words = 'the appliance, where this key stays, opens RSA PKCS#1 v1.5, and RSA-OAEP with SHA-1 or SHA-256 and no label';
   throw new Fault('malformed', 'algorithm-unsupported', words);
 }

@@ -336,6 +336,13 @@ export interface PdfReaders {
     issuer: string | null;
     /** Hexadecimal, where the reader is named by it */
     keyIdentifier: string | null;
+    /** What this reader's key opens, as `POST /v1/keys/{id}/decryptions` takes it; what comes out goes into `opening` of `POST /v1/pdf/encryptions` */
+    key: {
+      scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1' | 'rsa-oaep-sha256';
+      /** base64 */
+      encryptedKey: string;
+      length: 16 | 24 | 32;
+    } | null;
   })[];
 }
 
@@ -592,11 +599,14 @@ export type ProblemCode =
   | 'pdf-damaged'
   | 'pdf-encrypted'
   | 'pdf-excessive'
+  | 'pdf-key-wrong'
   | 'pdf-not'
+  | 'pdf-not-reader'
   | 'pdf-signed'
   | 'pdf-too-large'
   | 'pdf-truncated'
   | 'pdf-unsupported'
+  | 'permission-missing'
   | 'permissions-unknown'
   | 'person-missing'
   | 'person-over-budget'

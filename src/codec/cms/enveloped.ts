@@ -1,7 +1,10 @@
+import { X509Certificate } from 'node:crypto';
 import { Fault } from '../../foundation/index.js';
-import { children, type Element, Fields, octetsOf, oidOf, TAG, tlv } from '../asn1/index.js';
+import { children, type Element, Fields, octetsOf, oidOf, readWhole, TAG, tlv } from '../asn1/index.js';
 import { type AlgorithmIdentifier, algorithmOf, type ContentInfo } from './content-info.js';
+import { subjectKeyIdentifier } from './enveloped-key.js';
 import { CONTENT } from './oids.js';
+import { issuerAndSerial } from './signed-detached.js';
 
 /** How a mail names the key that opens it (RFC 5652 §6.2.1). */
 export type RecipientId = { issuer: Buffer; serial: Buffer } | { keyIdentifier: Buffer };
@@ -73,4 +76,15 @@ export function readRecipientId(id: Element): RecipientId {
 export function isNamedBy(id: RecipientId, certificate: { issuer: Buffer; serial: Buffer; keyIdentifier: Buffer }): boolean {
   if ('keyIdentifier' in id) return id.keyIdentifier.equals(certificate.keyIdentifier);
   return id.issuer.equals(certificate.issuer) && id.serial.equals(certificate.serial);
+}
+
+/** By what a recipient may be named who has this certificate, DER; its key identifier as RFC 5280 §4.2.1.2 (1) makes it. */
+export function namesOf(certificate: Uint8Array): { issuer: Buffer; serial: Buffer; keyIdentifier: Buffer } {
+  const parts = new Fields(readWhole(issuerAndSerial(certificate)));
+  const spki = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
+  return {
+    issuer: parts.take(TAG.sequence).whole,
+    serial: parts.take(TAG.integer).content,
+    keyIdentifier: subjectKeyIdentifier(spki),
+  };
 }

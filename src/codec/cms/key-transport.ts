@@ -31,6 +31,18 @@ export function transportOf(algorithm: AlgorithmIdentifier): Transport {
   return transport;
 }
 
+/** The forms that the appliance opens with a key that stays in its token. */
+export type TransportName = 'rsa-pkcs1' | 'rsa-oaep-sha1' | 'rsa-oaep-sha256';
+
+/** Undefined for what only a private key at hand opens. */
+export function transportName(transport: Transport): TransportName | undefined {
+  if (transport.scheme === 'pkcs1') return 'rsa-pkcs1';
+  const isPlain = transport.hash === transport.mgfHash && transport.label.length === 0;
+  if (isPlain && transport.hash === 'sha1') return 'rsa-oaep-sha1';
+  if (isPlain && transport.hash === 'sha256') return 'rsa-oaep-sha256';
+  return undefined;
+}
+
 export function digestName(oid: string): string {
   const name = DIGEST[oid];
   if (!name) throw unsupported(`digest ${oid}`);

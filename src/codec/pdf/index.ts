@@ -5,7 +5,7 @@
 export type { EnvelopeForm } from '../cms/index.js';
 export { fileSink, fileSource } from './descriptors.js';
 export { LIMITS } from './limits.js';
-export { type Lock, lockOf, type NamedReader, namedReaders } from './lock.js';
+export { filtersFor, type Lock, lockOf, type NamedReader, namedReaders } from './lock.js';
 export { PdfFile } from './pdf-file.js';
 export type { Sink, Source } from './ports.js';
 export { type RewritePlan, type Rewritten, rewrite, type Warning } from './rewrite.js';

@@ -1,5 +1,18 @@
+import { Fault, isFault } from '../../foundation/index.js';
+import {
+  cipherOf,
+  type Enveloped,
+  isNamedBy,
+  namesOf,
+  openContent,
+  type Recipient,
+  type TransportName,
+  transportName,
+  transportOf,
+} from '../cms/index.js';
 import { unsupported } from './faults.js';
 import type { PdfFile } from './pdf-file.js';
+import type { Filters } from './security/opening.js';
 import { type PasswordLock, readPasswordLock } from './security/password.js';
 import { type PublicKeyLock, readPublicKeyLock } from './security/public-key.js';
 import { nameOf } from './values.js';
@@ -31,18 +44,53 @@ export interface NamedReader {
   /** Name, DER in base64. */
   issuer: string | null;
   keyIdentifier: string | null;
+  /** What the reader's key opens, base64, and how; null where this is of a kind that is not opened here. */
+  key: { scheme: TransportName; encryptedKey: string; length: 16 | 24 | 32 } | null;
 }
 
-/** Each once, in the order of the document: a sender stands in every set of recipients. */
+/** Each once, in the order of the document, by the first set of recipients that names them: a sender stands in every one, and may do what the first allows. */
 export function namedReaders(lock: PublicKeyLock): NamedReader[] {
   const found = new Map<string, NamedReader>();
-  for (const { recipients } of lock.envelopes)
-    for (const { id } of recipients) {
-      const reader =
+  for (const envelope of lock.envelopes)
+    for (const recipient of envelope.recipients) {
+      const { id } = recipient;
+      const names =
         'keyIdentifier' in id
           ? { serial: null, issuer: null, keyIdentifier: id.keyIdentifier.toString('hex') }
           : { serial: id.serial.toString('hex'), issuer: id.issuer.toString('base64'), keyIdentifier: null };
-      found.set(Object.values(reader).join(' '), reader);
+      const name = Object.values(names).join(' ');
+      if (!found.has(name)) found.set(name, { ...names, key: keyOf(envelope, recipient) });
     }
   return [...found.values()];
+}
+
+function keyOf(envelope: Enveloped, { algorithm, encryptedKey }: Recipient): NamedReader['key'] {
+  try {
+    const scheme = transportName(transportOf(algorithm));
+    return scheme ? { scheme, encryptedKey: encryptedKey.toString('base64'), length: cipherOf(envelope).keyLength } : null;
+  } catch (error) {
+    if (isFault(error, 'algorithm-unsupported')) return null;
+    throw error;
+  }
+}
+
+/**
+ * Opens a document by the content-encryption key that one of its readers, who has one of `certificates` (DER), opened: that of the first envelope which names
+ * them. Throws `pdf-not-reader`, `pdf-key-wrong`.
+ */
+export function filtersFor(
+  lock: PublicKeyLock,
+  key: Uint8Array,
+  certificates: readonly Uint8Array[],
+): { filters: Filters; permissions: number } {
+  const mine = certificates.map(namesOf);
+  const envelope = lock.envelopes.find(({ recipients }) => recipients.some(({ id }) => mine.some((names) => isNamedBy(id, names))));
+  if (!envelope) throw new Fault('forbidden', 'pdf-not-reader', 'the PDF is encrypted, and you are none of its readers');
+  const content = openContent(envelope, Buffer.from(key));
+  if (!content) throw new Fault('forbidden', 'pdf-key-wrong', 'the PDF does not open with the key that came with it');
+  try {
+    return lock.filters(content);
+  } finally {
+    content.fill(0);
+  }
 }
