@@ -52,7 +52,7 @@ module.exports = {
     behind('openid-client', 'openid-client', '^src/staff/identity-provider\\.ts$'),
     behind('multipart', '@fastify/multipart', '^src/http/'),
     behind('yazl', 'yazl', '^src/(pdf|audit/evidence)/'),
-    behind('x509', '@peculiar/x509', '^(src/codec/x509|client/src)/'),
+    behind('x509', '@peculiar/x509', '^src/codec/x509/library\\.ts$'),
   ],
   options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default'] } },
 };

@@ -1,7 +1,6 @@
 // First pages of a search in a log of many entries, by every criterion, on SQLite and, where EKMS_TEST_POSTGRES names a throw-away cluster, on PostgreSQL.
 // Rows are synthesised: entries, values and terms lie as the product lays them, leaves are no hashes. The product's own search is measured.
 // Usage: bench/audit-search.mjs [--entries N] [--rounds N]
-import 'reflect-metadata';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,5 @@
 // What the log costs: appends against raw fdatasync, many writers against one, proofs, offline verification and start-up of a long log against a short one.
 // Everything on one file system, in one run: `node_modules/.bin/node bench/audit.mjs [--folder DIR] [--rounds N] [--seconds S] [--long N]`, on a built checkout.
-import 'reflect-metadata';
 import { generateKeyPairSync, hash, randomInt, sign } from 'node:crypto';
 import { closeSync, existsSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,5 @@
 // What custody costs: wrapping every key anew against the token's own rate, under the load of retrievals and with kills in between; a backup and its
 // restore against a plain copy of the same bytes, and what retrievals feel of a backup. Usage: see README.md.
-import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
 import { createPublicKey, randomBytes, randomUUID } from 'node:crypto';
 import { closeSync, cpSync, fsyncSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

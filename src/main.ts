@@ -1,4 +1,3 @@
-import 'reflect-metadata';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { run } from './commands/program.js';

@@ -1,6 +1,5 @@
 // The appliance in the composition of this bench: its checks can be taken away and put back while it runs, which no setting of the product can.
 // Orders over the channel of child_process.fork: 'all' (as delivered), 'no-budgets', 'none'. Each is answered when it holds.
-import 'reflect-metadata';
 import { startAppliance } from '../../dist/src/appliance.js';
 import { reconcile } from '../../dist/src/commands/reconcile.js';
 import { loadConfiguration } from '../../dist/src/configuration.js';

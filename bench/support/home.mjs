@@ -1,4 +1,3 @@
-import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
 import {
   constants,
   createPrivateKey,

@@ -1,5 +1,5 @@
 import { Argument, type Command } from 'commander';
-import { REPORTS } from '../audit/index.js';
+import type { ReportName } from '../audit/index.js';
 import type { CommandParts } from './command-parts.js';
 import { intoFile } from './request-commands.js';
 
@@ -12,7 +12,7 @@ export function auditSearchCommands(audit: Command, { does, act, print }: Pick<C
   audit
     .command('report')
     .description('keys released by day, unusual retrievals, devices not heard of, recoveries')
-    .addArgument(new Argument('<name>').choices(REPORTS))
+    .addArgument(new Argument('<name>').choices(['releases', 'unusual', 'dormant', 'recoveries'] satisfies ReportName[]))
     .option('--from <time>', 'not before; for dormant, since when')
     .option('--to <time>', 'before; now unless said')
     .action((report: string, range: Record<string, string>) => does('audit.report')({ report, ...range }));

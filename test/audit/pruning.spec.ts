@@ -7,7 +7,7 @@ import { CHECKS, type Evidence, type ProvedUse } from '../../client/src/log/inde
 import { checkLog, DurableAuditLog, exportFolder } from '../../src/audit/index.js';
 import { type ExportSource, verifyExport } from '../../src/codec/audit-log/index.js';
 import { parseNoteKey, pureSha256, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
-import { exportLog } from '../../src/commands/audit-commands.js';
+import { exportLog } from '../../src/commands/audit-export.js';
 import { checkBirths } from '../../src/commands/births.js';
 import { SystemClock } from '../../src/foundation/index.js';
 import { eachDatabase } from '../support/database.js';

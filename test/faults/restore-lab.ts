@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { type Appliance, startAppliance } from '../../src/appliance.js';
 import { ActDesk, operator } from '../../src/commands/act-desk.js';
 import type { ActName } from '../../src/commands/acts.js';
-import { exportLog } from '../../src/commands/audit-commands.js';
+import { exportLog } from '../../src/commands/audit-export.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { type RestoreOptions, type RestoreReport, restore } from '../../src/commands/restore.js';
 import { loadConfiguration } from '../../src/configuration.js';

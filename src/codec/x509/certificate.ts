@@ -8,6 +8,8 @@ import {
   id_ce_nameConstraints,
   NameConstraints,
 } from '@peculiar/asn1-x509';
+import { type DeviceBinding, deviceBindingUri } from './device-binding.js';
+import { type LeafParent, writeLeaf } from './leaf.js';
 import {
   AuthorityInfoAccessExtension,
   AuthorityKeyIdentifierExtension,
@@ -26,9 +28,7 @@ import {
   X509CertificateGenerator,
   X509CrlGenerator,
   type X509CrlReason,
-} from '@peculiar/x509';
-import { type DeviceBinding, deviceBindingUri } from './device-binding.js';
-import { type LeafParent, writeLeaf } from './leaf.js';
+} from './library.js';
 import { POLICY, type Profile, USAGE } from './oids.js';
 import { type Signer, signingWith } from './signer.js';
 

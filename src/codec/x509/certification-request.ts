@@ -1,5 +1,5 @@
-import { Pkcs10CertificateRequest } from '@peculiar/x509';
 import { Fault, sameBytes } from '../../foundation/index.js';
+import { Pkcs10CertificateRequest } from './library.js';
 
 /** Reads a PKCS#10 request (RFC 2986) and answers its SPKI (DER) once its own signature holds. Throws `csr-malformed`, `csr-signature-wrong`. */
 export async function readCertificationRequest(der: Buffer): Promise<Buffer> {

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
-import { CertificatePolicyExtension } from '@peculiar/x509';
 import { Fault, sameBytes } from '../../foundation/index.js';
 import { type DeviceBinding, parseDeviceBinding } from './device-binding.js';
+import { CertificatePolicyExtension } from './library.js';
 import { POLICY, USAGE } from './oids.js';
 
 export interface TrustedDevice extends DeviceBinding {

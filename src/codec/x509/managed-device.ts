@@ -1,6 +1,6 @@
 import { X509Certificate as NodeCertificate, verify } from 'node:crypto';
-import { SubjectAlternativeNameExtension, X509Certificate } from '@peculiar/x509';
 import { sameBytes } from '../../foundation/index.js';
+import { SubjectAlternativeNameExtension, X509Certificate } from './library.js';
 import { USAGE } from './oids.js';
 
 /** Critical extensions that are looked at here or say nothing against a device (RFC 5280 §4.2): key usage, names, basic constraints, policies, EKU. */

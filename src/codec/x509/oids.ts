@@ -1,4 +1,4 @@
-import { ExtendedKeyUsage } from '@peculiar/x509';
+import { ExtendedKeyUsage } from './library.js';
 
 /** The arc of EKMS: a UUID (382c972b-12bc-4d8d-a478-defc0312369a) under 2.25, which needs no registration (ITU-T X.667). docs/formats/oids.md */
 const ARC = '2.25.74668294882190335279802394242528196250';

@@ -1,4 +1,3 @@
-import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';

@@ -1,4 +1,3 @@
-import 'reflect-metadata'; // what @peculiar/x509 injects with; must come first
 import { readFileSync, readlinkSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
