@@ -112,6 +112,7 @@ export async function startAppliance(
   house.mail.start();
   house.pool.start();
   house.rotation.resume();
+  house.renewal.begin((error) => defect(error, 'renewal of keys'));
   return {
     places,
     close: async () => {
@@ -123,6 +124,7 @@ export async function startAppliance(
       unwatch();
       unfollow();
       house.isolation.stop();
+      await house.renewal.stop();
       await listeners.close(5_000);
       await refusals.flush();
       await app.close();

@@ -166,7 +166,14 @@ const schema = z.strictObject({
   // Until when what was asked for may be approved and done.
   approvals: z.strictObject({ hours: z.int().min(1).max(720).default(72) }).prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
-  certificates: z.strictObject({ personDays: days(1_825, 730), deviceDays: days(1_095, 365) }).prefault({}),
+  certificates: z
+    .strictObject({
+      personDays: days(1_825, 730),
+      deviceDays: days(1_095, 365),
+      /** What follows a person's certificate, and how long before its end: another on the same key, or a new key. */
+      renewal: z.strictObject({ key: z.enum(['same', 'new']).default('same'), overlapDays: days(365, 30) }).prefault({}),
+    })
+    .prefault({}),
   /** `two`: a key counts as born only when the escrow journal holds it too. */
   durability: z.enum(['one', 'two']).default('one'),
   escrow: z.strictObject({ directory: path }).optional(),
@@ -194,6 +201,13 @@ const schema = z.strictObject({
 
 const sound = schema.superRefine((given, context) => {
   for (const { path, message } of policyContradictions(given)) context.addIssue({ code: 'custom', path, message });
+  const { personDays, renewal } = given.certificates;
+  if (renewal.overlapDays >= personDays)
+    context.addIssue({
+      code: 'custom',
+      path: ['certificates', 'renewal', 'overlapDays'],
+      message: 'must be less than certificates.personDays',
+    });
   if (given.durability === 'two' && !given.escrow)
     context.addIssue({ code: 'custom', path: ['escrow'], message: 'durability: two needs escrow.directory' });
 });
@@ -365,5 +379,5 @@ mail: { transport: maildir, directory: mail }
 # durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
 # witnesses: { readable: [{ name: vault, folder: /mnt/worm/ekms }], unreachable: serve }   # who remembers the log; wait: no keys until one is reached
-# certificates: { personDays: 730, deviceDays: 365 }
+# certificates: { personDays: 730, deviceDays: 365, renewal: { key: same, overlapDays: 30 } }   # new: each renewal is a new key
 `;

@@ -59,6 +59,7 @@ import {
   CertificateDirectory,
   InfrastructureCertificates,
   KeyIssuance,
+  KeyRenewal,
   KeyReplacement,
   PremadeKeys,
   RevocationLists,
@@ -151,6 +152,7 @@ export interface House {
   pool: ReadyPool;
   issuance: KeyIssuance;
   replacement: KeyReplacement;
+  renewal: KeyRenewal;
   revocations: RevocationLists;
   directory: CertificateDirectory;
   pdf: PdfDesk;
@@ -234,6 +236,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
       pages,
       pdf: documents(house, installation),
       close: async () => {
+        await house.renewal.stop();
         await house.rotation.stop();
         await house.pool.stop();
         await house.mail.stop();
@@ -363,6 +366,10 @@ async function joinRooms(
     personDays: configuration.certificates.personDays,
     urls: urls.people,
   });
+  const renewal = new KeyRenewal(
+    { storage, audit, clock, employees, vault, issuance, certificates: addressCertificates },
+    configuration.certificates.renewal,
+  );
   const directory = directoryOfPeople ?? directoryOf(configuration);
   const directorySync =
     directory &&
@@ -487,6 +494,7 @@ async function joinRooms(
     pool,
     issuance,
     replacement,
+    renewal,
     addressCertificates,
     premade,
     directorySync,

@@ -33,6 +33,22 @@ export class AddressCertificates {
     return missing.length;
   }
 
+  /** Issues, on the same key, what follows a certificate that ends before `threshold` (ms since 1970). */
+  async renewDue(threshold: number, by: AuditActor, isStopped: () => boolean): Promise<void> {
+    const due = await this.storage.all<{ address: string; key: string }>(
+      `SELECT b.address AS "address", k.id AS "key" FROM bindings b JOIN keys k ON k.employee = b.employee AND k.state = 'active'
+       WHERE b.to_time IS NULL AND EXISTS (SELECT 1 FROM employees e WHERE e.id = b.employee AND e.state = 'active')
+       AND EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person')
+       AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ?)
+       ORDER BY b.address`,
+      [threshold],
+    );
+    for (const { address, key } of due) {
+      if (isStopped()) return;
+      await this.#issue(address, key, by);
+    }
+  }
+
   /** Intent committed → token signs → certificate and entry committed; a serial that was signed and not stored is revoked. */
   async #issue(address: string, key: string, by: AuditActor): Promise<void> {
     const binding = await this.employees.bindingOf(address);

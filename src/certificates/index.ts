@@ -7,6 +7,7 @@ export { certificateTimes, pem } from './certificate-times.js';
 export { CertificatesController } from './certificates.controller.js';
 export { InfrastructureCertificates, type TlsCredentials } from './infrastructure-certificates.js';
 export { KeyIssuance, type KeyIssuanceSettings, type PreparedKey } from './key-issuance.js';
+export { KeyRenewal, type RenewalPolicy } from './key-renewal.js';
 export { KeyReplacement } from './key-replacement.js';
 export { PremadeKeys } from './premade-keys.js';
 export { AUTHORITIES, RevocationLists } from './revocation-lists.js';

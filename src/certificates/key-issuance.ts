@@ -2,17 +2,21 @@ import type { Binding, Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
 import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { AuthorityUrls, KeyMode, Token } from '../tokens/index.js';
+import type { AuthorityUrls, KeyKind, KeyMode, Token } from '../tokens/index.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
 import { certificateTimes, pem } from './certificate-times.js';
 
-/** A key and its certificate, made by the token and not stored yet. */
+/** An address of the person, and the serial of the certificate to come, which the caller wrote down as an intent before. */
+export interface Certifiable {
+  binding: Binding;
+  serial: string;
+}
+
+/** A key and its certificates, one for each address, made by the token and not stored yet. */
 export interface PreparedKey {
   key: StoredKey;
   n: number;
-  serial: string;
-  certificate: Buffer;
-  binding: Binding;
+  certificates: (Certifiable & { der: Buffer })[];
 }
 
 export interface KeyIssuanceSettings {
@@ -21,6 +25,8 @@ export interface KeyIssuanceSettings {
   personDays: number;
   urls: AuthorityUrls;
 }
+
+const isSameKind = (one: KeyKind, other: KeyKind): boolean => one.suite === other.suite && one.bits === other.bits;
 
 /** PEM texts kept, about 1.5 KiB each. */
 const KEPT_PEMS = 20_000;
@@ -53,52 +59,60 @@ export class KeyIssuance extends KeyCertificates {
     );
   }
 
-  /** Takes a pair and has its certificate signed under `serial`, which the caller wrote down as an intent before. Undefined: the pool is empty. */
-  async prepare(binding: Binding, serial: string): Promise<PreparedKey | undefined> {
-    const { record } = binding.sealed;
-    const taken = await this.pool.take(newId(), record.employee, await this.#modeOf(record.employee));
+  /** Takes a pair of the person's kind and has its certificates signed. Undefined: the pool is empty. */
+  async prepare(first: Certifiable, ...further: Certifiable[]): Promise<PreparedKey | undefined> {
+    const { employee } = first.binding.sealed.record;
+    const { mode, kind } = await this.#wishOf(employee);
+    const take = () => this.pool.take(newId(), employee, mode, kind);
+    let taken = await take();
+    if (!taken && !isSameKind(kind, this.pool.settings.kind)) {
+      // The pool keeps pairs of one kind ready; of another, each is made when it is wanted.
+      await this.pool.make(kind);
+      taken = await take();
+    }
     if (!taken) return undefined;
     try {
       const { urls, personDays: days } = this.settings;
-      const { sealed, publicKey } = taken.key;
-      const certificate = await this.token.issuePerson({
-        key: sealed,
-        binding: binding.sealed,
-        shown: binding.shown,
-        publicKey,
-        serial,
-        urls,
-        days,
-      });
-      await this.second.given({ ...taken, binding, certificate });
-      return { ...taken, serial, certificate, binding };
+      const { sealed: key, publicKey } = taken.key;
+      const certified = async ({ binding, serial }: Certifiable) => {
+        const { sealed, shown } = binding;
+        return { binding, serial, der: await this.token.issuePerson({ key, binding: sealed, shown, publicKey, serial, urls, days }) };
+      };
+      const certificates = [await certified(first)];
+      for (const one of further) certificates.push(await certified(one));
+      for (const { binding, der } of certificates.slice(0, 1)) await this.second.given({ ...taken, binding, certificate: der });
+      return { ...taken, certificates };
     } catch (error) {
       this.pool.released(taken.n);
       throw error;
     }
   }
 
-  async #modeOf(employee: string): Promise<KeyMode> {
-    const row = await this.storage.one<{ mode: KeyMode | null }>('SELECT mode FROM employees WHERE id = ?', [employee]);
-    return row?.mode ?? this.settings.mode;
+  /** Makes a pair of this person's kind unless there is one to spare: a renewal leaves half of the pool to those who enrol today. */
+  async stock(employee: string): Promise<void> {
+    const { kind } = await this.#wishOf(employee);
+    const spared = isSameKind(kind, this.pool.settings.kind) ? this.pool.settings.target / 2 : 0;
+    if ((await this.pool.level(kind)) <= spared) await this.pool.make(kind);
+  }
+
+  async #wishOf(employee: string): Promise<{ mode: KeyMode; kind: KeyKind }> {
+    const row = await this.storage.one<{ mode: KeyMode | null; suite: KeyKind['suite'] | null; bits: number | null }>(
+      'SELECT mode, suite, bits FROM employees WHERE id = ?',
+      [employee],
+    );
+    const { suite = null, bits = null } = row ?? {};
+    return {
+      mode: row?.mode ?? this.settings.mode,
+      kind: suite === null || bits === null ? this.pool.settings.kind : { suite, bits },
+    };
   }
 
   /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now. */
   async insert(unit: Unit, prepared: PreparedKey, by: AuditActor): Promise<void> {
-    const { key, n, serial, certificate, binding } = prepared;
+    const { key, n, certificates } = prepared;
     const { record } = key.sealed;
     await this.pool.remove(unit, n);
     await this.#keys.insert(unit, key, this.clock.now().getTime());
-    await insertCertificate(unit, {
-      serial,
-      authority: 'people',
-      profile: 'person',
-      der: certificate,
-      ...certificateTimes(certificate),
-      key: record.id,
-      employee: record.employee,
-      address: binding.sealed.record.address,
-    });
     const common = { outcome: 'done', actor: by, employee: record.employee } as const;
     await this.audit.append(unit, {
       ...common,
@@ -106,12 +120,14 @@ export class KeyIssuance extends KeyCertificates {
       subject: record.id,
       facts: { n, publicKey: record.publicKey, mode: record.mode },
     });
-    await this.audit.append(unit, {
-      ...common,
-      action: 'certificate.issue',
-      subject: serial,
-      personal: { address: binding.sealed.record.address },
-    });
+    for (const { serial, der, binding } of certificates) {
+      const { address } = binding.sealed.record;
+      await insertCertificate(unit, {
+        ...{ serial, authority: 'people', profile: 'person', der, ...certificateTimes(der) },
+        ...{ key: record.id, employee: record.employee, address },
+      });
+      await this.audit.append(unit, { ...common, action: 'certificate.issue', subject: serial, personal: { address } });
+    }
   }
 
   /** Ends the pool's reservation; call when `insert` was committed or given up. */
@@ -186,7 +202,7 @@ export class KeyIssuance extends KeyCertificates {
       else await unit.run('UPDATE intents SET body = ? WHERE id = ?', [JSON.stringify({ employee, serial }), intent]);
     });
     if (!binding || needless) return true;
-    const prepared = await this.prepare(binding, serial);
+    const prepared = await this.prepare({ binding, serial });
     if (!prepared) return false;
     try {
       await this.storage.write(async (unit) => {

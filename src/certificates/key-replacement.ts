@@ -26,10 +26,11 @@ export class KeyReplacement {
     if (!active) throw new Fault('not-found', 'key-unknown', 'this person has no active key');
     const [state, reason] =
       because === 'compromised' ? (['compromised', 'keyCompromise'] as const) : (['deactivated', 'superseded'] as const);
-    await this.vault.change(active.id, { state }, by, async (unit) => {
+    const together = async (unit: Unit) => {
       await this.#revokeOf(unit, active.id, reason, by);
       await this.issuance.wait(unit, employee);
-    });
+    };
+    await this.vault.change(active.id, { state }, by, together, because);
     await this.revocations.publish('people');
     await this.issuance.serveWaiting();
   }

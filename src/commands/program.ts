@@ -1,8 +1,7 @@
 import { resolve } from 'node:path';
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError } from 'commander';
 import { Fault, isFault } from '../foundation/index.js';
 import type { Installation } from '../house.js';
-import type { KeyState } from '../tokens/index.js';
 import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
 import { askAppliance, RequestFiled } from './ask-appliance.js';
@@ -14,6 +13,7 @@ import { custodyCommands } from './custody-commands.js';
 import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
 import { firewallCommands } from './firewall-commands.js';
+import { keyCommands } from './key-commands.js';
 import { policyCommands } from './policy-commands.js';
 import { registrationCommands } from './registration-commands.js';
 import { intoFile, requestCommands } from './request-commands.js';
@@ -114,34 +114,7 @@ export function program(installation: Installation, version: string): Command {
 
   registrationCommands(device, { act: (name, args) => act(name, args, installation), does, print });
 
-  const key = ekms.command('key').description('people’s encryption keys');
-  key
-    .command('replace <address>')
-    .description('a new key takes over; the old one stays for reading')
-    .addOption(new Option('--because <reason>').choices(['superseded', 'compromised']).default('superseded'))
-    .action((address: string, { because }: { because: string }) => does('key.replace')({ address, because }));
-  key
-    .command('set-state <id>')
-    .addArgument(new Argument('<state>').choices(['active', 'suspended', 'deactivated', 'compromised', 'destroyed'] satisfies KeyState[]))
-    .addOption(
-      new Option('--reason <code>', 'why')
-        .choices(['superseded', 'compromised', 'departed', 'retention', 'request', 'legal', 'mistake', 'other'])
-        .default('other'),
-    )
-    .action((id: string, state: string, { reason }: { reason: string }) => does('key.change')({ id, state, reason }));
-  key
-    .command('list <who>')
-    .description('keys of a person (address or employee id), with dates, reasons, certificates and holds')
-    .action((who: string) => does('key.list')({ who }));
-  key
-    .command('hold <who>')
-    .description('legal hold: no key of this person is destroyed, the later ones included')
-    .requiredOption('--reference <text>', 'file number or the like')
-    .action((who: string, { reference }: { reference: string }) => does('hold.place')({ who, reference }));
-  key
-    .command('release-hold <id>')
-    .description('lift a legal hold')
-    .action((id: string) => does('hold.lift')({ id }));
+  keyCommands(ekms, does);
   adminCommands(ekms, does);
   requestCommands(ekms, does, (name, args) => act(name, args, installation));
   const audit = ekms.command('audit').description('the log');

@@ -16,6 +16,8 @@ import type { KeyState, Token } from '../tokens/index.js';
 /** Why a key's state changes; enumerated, so that the log can hold it. */
 export const KEY_REASONS = ['superseded', 'compromised', 'departed', 'retention', 'request', 'legal', 'mistake', 'other'] as const;
 export type KeyReason = (typeof KEY_REASONS)[number];
+/** What the appliance itself gives as a reason beside those. */
+type OwnReason = 'renewal' | 'suite-change';
 
 /** A key as it has lived (SP 800-57 part 1 §7); times in ms since 1970. */
 export interface KeyLife {
@@ -28,7 +30,7 @@ export interface KeyLife {
   imported: boolean;
   created: number;
   /** Changes of state, oldest first. `statement`: the token's signed word that it was destroyed. */
-  changes: { state: KeyState; reason: KeyReason; time: number; statement: string | null }[];
+  changes: { state: KeyState; reason: KeyReason | OwnReason; time: number; statement: string | null }[];
   certificates: { serial: string; notBefore: number; notAfter: number; revokedAt: number | null }[];
 }
 
@@ -58,7 +60,7 @@ export class KeyLives {
    * delivery with it, for good; the token states it, and says what it does not reach.
    */
   async setState(id: string, state: KeyState, reason: KeyReason, by: AuditActor): Promise<{ statement: string } | undefined> {
-    const { storage, audit, token, replacement, clock } = this.parts;
+    const { storage, audit, token, replacement } = this.parts;
     const key = await this.#keys.find(storage, id);
     if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
     const { employee, version, publicKey } = key.sealed.record;
@@ -68,10 +70,7 @@ export class KeyLives {
     await replacement.setState(id, state, by, reason, async (unit) => {
       // Again, in the unit: a hold that came meanwhile counts.
       if (destroys) await this.#requireFree(unit, employee);
-      await unit.run('INSERT INTO key_changes (key, version, state, reason, time, statement) VALUES (?, ?, ?, ?, ?, ?)', [
-        ...[id, version + 1, state, reason, clock.now().getTime()],
-        statement,
-      ]);
+      if (statement) await unit.run('UPDATE key_changes SET statement = ? WHERE key = ? AND version = ?', [statement, id, version + 1]);
       if (statement)
         await audit.append(unit, {
           ...{ action: 'key.destroy', outcome: 'done', actor: by, employee, key: id, subject: id },

@@ -442,7 +442,7 @@ export class EnrolmentDesk {
           urls: this.settings.urls,
           days: this.settings.deviceDays,
         }),
-        begun.keySerial ? issuance.prepare(binding, begun.keySerial) : undefined,
+        begun.keySerial ? issuance.prepare({ binding, serial: begun.keySerial }) : undefined,
         announcements.prepareEnrolled(enrolment.shown, enrolment),
       ]);
       if (key.status === 'fulfilled') prepared = key.value;

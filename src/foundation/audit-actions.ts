@@ -86,6 +86,7 @@ export const ACTIONS = {
   'key.birth': { facts: { n: count, suite: oneOf('rsa', 'ec', 'sm2'), bits: count, kek: word, publicKey: digest } },
   'key.assign': { facts: { n: count, publicKey: digest, mode: MODE } },
   'key.destroy': { facts: { statement: digest, publicKey: digest } },
+  'key.kind': { facts: { suite: oneOf('rsa', 'ec', 'sm2'), bits: count } },
   'hold.place': {},
   'hold.lift': {},
   'key.import': { facts: { publicKey: digest, bits: count, mode: MODE, certificates: count } },

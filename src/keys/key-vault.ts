@@ -168,6 +168,10 @@ export class KeyVault {
       if (!(await this.#store.replace(unit, next)))
         throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
       await unit.run('DELETE FROM deliveries WHERE key = ?', [id]);
+      if (to.state !== undefined)
+        await unit.run('INSERT INTO key_changes (key, version, state, reason, time) VALUES (?, ?, ?, ?, ?)', [
+          ...[id, next.record.version, to.state, because ?? 'other', this.clock.now().getTime()],
+        ]);
       await this.audit.append(unit, {
         action: 'key.change',
         outcome: 'done',

@@ -49,16 +49,20 @@ export class ReadyPool {
     this.#target = settings.target;
   }
 
-  async level(): Promise<number> {
-    const { suite, bits } = this.settings.kind;
+  async level({ suite, bits }: KeyKind = this.settings.kind): Promise<number> {
     const row = await this.storage.one<{ level: number }>('SELECT COUNT(*) AS level FROM pool WHERE suite = ? AND bits = ?', [suite, bits]);
     return Number(row?.level ?? 0);
   }
 
   /** Gives the next pair to an employee: sealed by the token, not stored yet. Undefined when the pool is empty. */
-  async take(key: string, employee: string, mode: KeyMode): Promise<{ key: StoredKey; n: number } | undefined> {
+  async take(
+    key: string,
+    employee: string,
+    mode: KeyMode,
+    kind: KeyKind = this.settings.kind,
+  ): Promise<{ key: StoredKey; n: number } | undefined> {
     for (;;) {
-      const row = await this.#reserve();
+      const row = await this.#reserve(kind);
       if (!row) return undefined;
       try {
         const sealed = await this.token.assign(this.#sealed(row), { key, employee, mode });
@@ -86,7 +90,7 @@ export class ReadyPool {
   async fill(count: number, progress: (level: number) => void = () => {}): Promise<number> {
     let level = await this.level();
     while (level < count) {
-      await this.#make();
+      await this.make();
       level = await this.level();
       progress(level);
     }
@@ -115,7 +119,7 @@ export class ReadyPool {
     while (!this.#stopped) {
       this.#called = false;
       try {
-        if ((await this.level()) < this.#target) await this.#make();
+        if ((await this.level()) < this.#target) await this.make();
         else await this.#pause(60_000);
       } catch {
         // Token or database are away; their own health says so, and the next round tries again.
@@ -141,8 +145,9 @@ export class ReadyPool {
     });
   }
 
-  async #make(): Promise<void> {
-    const { pair, publicKey, wrapped } = await this.token.makePair(this.settings.kind);
+  /** One pair more, whatever the level; also of a kind that the pool does not keep. */
+  async make(wanted: KeyKind = this.settings.kind): Promise<void> {
+    const { pair, publicKey, wrapped } = await this.token.makePair(wanted);
     const { n, suite, bits, kek, publicKey: digest } = pair.record;
     await this.second.born(pair, { publicKey, wrapped });
     await this.storage.write(async (unit) => {
@@ -166,8 +171,7 @@ export class ReadyPool {
   }
 
   /** The next pair that nobody else is about to take. */
-  async #reserve(): Promise<PoolRow | undefined> {
-    const { suite, bits } = this.settings.kind;
+  async #reserve({ suite, bits }: KeyKind): Promise<PoolRow | undefined> {
     for (;;) {
       const enough = this.#reserved.size + 1;
       const rows = await this.storage.all<PoolRow>('SELECT * FROM pool WHERE suite = ? AND bits = ? ORDER BY n LIMIT ?', [

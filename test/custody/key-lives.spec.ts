@@ -57,10 +57,10 @@ test('a key’s states are told with dates and reasons; on legal hold it is not 
   expect(row?.wrapped).toHaveLength(0);
   const { keys, holds } = await lives();
   expect(keys.map(({ id, state, changes }) => [id === former, state, changes.map(({ state, reason }) => `${state} ${reason}`)])).toEqual([
-    [true, 'destroyed', ['compromised compromised', 'destroyed retention']],
+    [true, 'destroyed', ['deactivated superseded', 'compromised compromised', 'destroyed retention']],
     [false, 'active', []],
   ]);
-  expect(keys[0]?.changes[1]?.statement).toBe(statement);
+  expect(keys[0]?.changes[2]?.statement).toBe(statement);
   expect(keys[0]?.certificates[0]?.revokedAt).not.toBeNull();
   expect(holds).toMatchObject([{ id: hold, reference: 'case 7', lifted: expect.any(Number) }]);
   expect((await keysOf(house, alice)).map(({ id }) => id === former)).toEqual([false]);

@@ -113,6 +113,17 @@ function lives(database: 'sqlite' | 'postgres'): void {
     expect(await reads('bobs', 'bobs-mail')).toBe(true);
   });
 
+  test('the renewal: Hanna’s key is two years old. Overnight another takes over; she does nothing, and her laptop reads what was sent before and what is sent from now on', async () => {
+    expect(await ekms.enroll('hannas', 'hanna')).toMatchObject({ status: 0 });
+    await write('hanna@corp.example', 'before');
+    const former = await published('hanna@corp.example');
+    expect(await ekms.ekms('key', 'renew', 'hanna@corp.example')).toMatchObject({ status: 0 });
+    expect(await published('hanna@corp.example')).not.toBe(former);
+    await write('hanna@corp.example', 'after');
+    expect(await reads('hannas', 'after')).toBe(true);
+    expect(await reads('hannas', 'before')).toBe(true);
+  });
+
   test('the reassigned address: Dora, who was sales, leaves; Erik gets sales@. Erik’s laptop is a new person’s: none of Dora’s mail opens on it, new mail to sales does', async () => {
     slapd.modify(`dn: uid=dora,${PEOPLE}\nchangetype: modify\nreplace: mail\nmail: sales@corp.example\n`);
     await sync();

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Fault } from '../../../src/foundation/index.js';
 import { cipherOf, type Signature } from '../cms/index.js';
-import { heldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
+import { CannotDecrypt, collectKeys, type HeldKey, heldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
 import { type Layer, parseEntity, type Unwrapped, unwrap } from '../mime/index.js';
 import { deviceOf, reason } from '../store/index.js';
 import { type Certificate, chainToRoot, nameText, USAGE } from '../x509/index.js';
@@ -22,7 +22,16 @@ export async function decrypt(terminal: Terminal, path: string, options: Decrypt
     if (answer.receipt) await store.keepReceipt({ key: key.id, act: 'decrypt', ...answer.receipt }, new Date());
     return openWrapped(device.deliveryKey, Buffer.from(answer.wrapped, 'base64'), answer.hash);
   };
-  return show(terminal, path, await unwrap(mail, openerFor(state.keys.map(heldKey), remotely)), device.root, options);
+  const open = (held: readonly HeldKey[]) => unwrap(mail, openerFor(held, remotely));
+  const opened = await open(state.keys.map(heldKey)).catch(async (error: unknown) => {
+    // A key may have followed since: who reads mail need not know that there are keys.
+    if (!(error instanceof CannotDecrypt) || !error.isForOtherKeys) throw error;
+    const { keys } = await asDevice(store, (client) => collectKeys(store, client, () => new Date())).catch(() => ({ keys: [] }));
+    return open(keys).catch((again: unknown) => {
+      throw keys.length === 0 ? error : again;
+    });
+  });
+  return show(terminal, path, opened, device.root, options);
 }
 
 /** @param path `-` for stdin */

@@ -26,6 +26,14 @@ export type RemoteDecryption = (
 /** The mail cannot be opened with what this device holds. */
 export class CannotDecrypt extends Error {
   override readonly name = 'CannotDecrypt';
+
+  constructor(
+    message: string,
+    /** None of the keys that are held is named. */
+    readonly isForOtherKeys = false,
+  ) {
+    super(message);
+  }
 }
 
 /** Opens a mail's envelope. */
@@ -49,6 +57,7 @@ export async function openOneOf(
   if (named.length === 0)
     throw new CannotDecrypt(
       `no key of this device opens this ${what}.\n${described(envelopes, held, what)}\nIf the ${what} is new, "mesign keys" fetches newer keys.`,
+      true,
     );
   const failures: string[] = [];
   for (const { enveloped, recipient, key } of named) {

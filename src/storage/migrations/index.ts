@@ -17,6 +17,7 @@ import { Recovery1795570000000 } from './0070-recovery.js';
 import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
 import { ImportedKeys1795576000000 } from './0076-imported-keys.js';
 import { KeyLives1795577000000 } from './0077-key-lives.js';
+import { KeyRenewal1795582000000 } from './0082-key-renewal.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -39,4 +40,5 @@ export const migrations = [
   RecoveryAgents1795575000000,
   ImportedKeys1795576000000,
   KeyLives1795577000000,
+  KeyRenewal1795582000000,
 ] as const;

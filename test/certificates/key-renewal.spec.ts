@@ -1,0 +1,114 @@
+import 'reflect-metadata';
+import { X509Certificate } from 'node:crypto';
+import { afterEach, expect, jest, test } from '@jest/globals';
+import { checkData } from '../../src/commands/consistency.js';
+import { reconcile } from '../../src/commands/reconcile.js';
+import type { KeyLife } from '../../src/custody/key-lives.js';
+import { Fault } from '../../src/foundation/index.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { openDelivery } from '../support/open-delivery.js';
+import { asDevice, enrolDevice, keysOf, type WireDevice, type WireKey } from '../support/wire-device.js';
+
+jest.setTimeout(60_000);
+const DAY = 86_400_000;
+let house: HouseInProcess;
+afterEach(() => house?.close());
+
+const begin = async (key: 'same' | 'new') => {
+  const certificates = { personDays: 100, renewal: { key, overlapDays: 30 } };
+  house = await HouseInProcess.open({ settings: { certificates, keys: { bits: 2048, pool: { target: 2 } } } });
+  return enrolDevice(house, 'alice@corp.example');
+};
+const leaf = (pem = '') => new X509Certificate(pem);
+const leaves = (key: WireKey | undefined) => key?.certificates.slice(0, -1) ?? [];
+/** What senders are given. */
+const found = async (by: WireDevice) =>
+  ((await asDevice(house, by, 'GET', '/v1/certificates?email=alice%40corp.example')).json as { certificate: string }[]).map(
+    ({ certificate }) => leaf(certificate),
+  );
+const entries = async (since: number) => (await house.log(200)).slice(since).map(({ action, outcome }) => `${action} ${outcome}`);
+const opens = (key: WireKey | undefined, device: WireDevice) =>
+  openDelivery(Buffer.from(key?.delivery ?? '', 'base64'), device.keys.delivery).length > 0;
+
+test('on the same key: thirty days before its end a certificate has a successor, both valid; senders find the newest first; the key stays', async () => {
+  const alice = await begin('same');
+  const [before] = await keysOf(house, alice);
+  await house.house.renewal.run();
+  expect(leaves((await keysOf(house, alice))[0])).toHaveLength(1);
+
+  house.pass(71 * DAY);
+  expect(await house.act('key.due', {})).toEqual({ certificates: 1, kinds: 0 });
+  const since = (await house.log(200)).length;
+  await house.house.renewal.run();
+  expect(await entries(since)).toEqual(['certificate.issue done']);
+  const [now, ...more] = await keysOf(house, alice);
+  expect([now?.id, more.length, leaves(now).length]).toEqual([before?.id, 0, 2]);
+  const [next, first] = leaves(now).map(leaf);
+  expect(leaf(before?.certificates[0]).serialNumber).toBe(first?.serialNumber);
+  expect(next?.publicKey.equals(first?.publicKey as never)).toBe(true);
+  expect(next && first && next.validFromDate < first.validToDate).toBe(true);
+  expect((await found(alice))[0]?.serialNumber).toBe(next?.serialNumber);
+  expect(await house.act('key.due', {})).toEqual({ certificates: 0, kinds: 0 });
+});
+
+test('with a new key: it takes over in one unit, its certificates for every address; the old one opens on, its certificate unrevoked', async () => {
+  const alice = await begin('new');
+  const [before] = await keysOf(house, alice);
+  house.pass(71 * DAY);
+  await house.house.renewal.run();
+  const keys = await keysOf(house, alice);
+  expect(keys.map(({ id, state }) => [id === before?.id, state])).toEqual([
+    [false, 'active'],
+    [true, 'deactivated'],
+  ]);
+  for (const key of keys) expect(opens(key, alice)).toBe(true);
+  const old = await house.db.one('SELECT revoked_at AS "revoked" FROM certificates WHERE subject_key = ?', [before?.id ?? '']);
+  expect(old).toEqual({ revoked: null });
+  expect((await found(alice)).map(({ publicKey }) => publicKey.equals(leaf(keys[0]?.certificates[0]).publicKey))).toEqual([true]);
+  const { keys: told } = (await house.act('key.list', { who: alice.employee })) as { keys: KeyLife[] };
+  expect(told[0]?.changes).toMatchObject([{ state: 'deactivated', reason: 'renewal' }]);
+  expect((await checkData(house.house.storage, house.token)).filter(({ verdict }) => verdict === 'bad')).toEqual([]);
+});
+
+test('another kind, for one person, a group or everybody, by the same path; cut off in the middle, the next round goes on; nobody is ever without a key', async () => {
+  const alice = await begin('same');
+  const people = [alice];
+  for (const name of ['bob', 'carol', 'dan']) people.push(await enrolDevice(house, `${name}@corp.example`));
+  for (const one of people) await keysOf(house, one);
+  await expect(house.act('key.kind', { kind: 'sm2', people: ['bob@corp.example'] })).rejects.toMatchObject({ code: 'suite-unavailable' });
+  await expect(house.act('key.kind', { kind: 'rsa-3072', group: 'board' })).rejects.toMatchObject({ code: 'group-unknown' });
+  await expect(house.act('key.kind', { kind: 'rsa-3072' })).rejects.toMatchObject({ code: 'body-malformed' });
+
+  expect(await house.act('key.kind', { kind: 'rsa-3072', people: ['bob@corp.example'] })).toMatchObject({ people: 1 });
+  await house.house.renewal.run();
+  const bits = async (device: WireDevice) =>
+    (await keysOf(house, device)).map(
+      ({ state, certificates }) => `${state} ${leaf(certificates[0]).publicKey.asymmetricKeyDetails?.modulusLength}`,
+    );
+  expect(await bits(people[1] as WireDevice)).toEqual(['active 3072', 'deactivated 2048']);
+  expect(await bits(alice)).toEqual(['active 2048']);
+
+  // The token signs the certificate of the new key, and its end of the old one gets lost on the way: five times, at another step each.
+  const { token } = house;
+  let cut = 0;
+  for (const verb of ['makePair', 'assign', 'issuePerson', 'changeKey', 'raise'] as const) {
+    const own = token[verb].bind(token) as (...args: unknown[]) => Promise<unknown>;
+    Object.assign(token, {
+      [verb]: async (...args: unknown[]) => {
+        await own(...args);
+        cut += 1;
+        throw new Fault('unavailable', 'token-unavailable', 'the answer was lost');
+      },
+    });
+    if (cut === 0) await house.act('key.kind', { kind: 'rsa-3072', everybody: true }).catch(() => undefined);
+    await house.house.renewal.run().catch(() => undefined);
+    Object.assign(token, { [verb]: own });
+    for (const one of people) expect((await bits(one)).filter((text) => text.startsWith('active'))).toHaveLength(1);
+    await reconcile(house.house);
+  }
+  expect(cut).toBeGreaterThanOrEqual(5);
+  await house.house.renewal.run();
+  for (const one of people) expect(await bits(one)).toEqual(['active 3072', 'deactivated 2048']);
+  expect((await checkData(house.house.storage, house.token)).filter(({ verdict }) => verdict === 'bad')).toEqual([]);
+  expect(await house.db.all('SELECT id FROM intents', [])).toEqual([]);
+});
