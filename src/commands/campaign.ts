@@ -13,11 +13,15 @@ export const CAMPAIGNS = {
   custody: {
     script: 'test/faults/custody-campaign.mjs',
     words:
-      'kills an appliance with custodians between two steps of birth, backup, rotation, ceremony or restore and looks for what was lost',
+      'kills an appliance with custodians between two steps of birth, backup, rotation, import, ceremony or restore and looks for what was lost',
   },
   restore: {
     script: 'test/faults/restore-campaign.mjs',
     words: 'burns the home of an appliance with custodians and restores it, with the shares, backups and heads that must be refused',
+  },
+  'pkcs12-samples': {
+    script: 'test/custody/pkcs12-campaign.mjs',
+    words: 'imports the PKCS#12 files that a Debian package brings (fetched once) and tells what became of each',
   },
   'staff-timing': {
     script: 'test/staff/timing-campaign.mjs',

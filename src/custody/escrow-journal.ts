@@ -3,7 +3,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Fault, fromBase64 } from '../foundation/index.js';
-import { type GivenKey, SecondPlace, type StoredKey } from '../keys/index.js';
+import { type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { PoolRecord, Sealed, Token } from '../tokens/index.js';
 
 const MARK = 'ekms-escrow';
@@ -15,6 +15,7 @@ const CONTEXT = 'EKMS escrow journal v1';
 export type EscrowLine =
   | { t: 'pair'; record: PoolRecord; mac: Buffer; publicKey: Buffer; wrapped: Buffer }
   | ({ t: 'key' } & GivenKey)
+  | ({ t: 'import' } & TakenKey)
   | { t: 'change'; key: StoredKey };
 
 const away = (why: string): Fault =>
@@ -51,6 +52,10 @@ export class EscrowJournal extends SecondPlace {
 
   override given(given: GivenKey): Promise<void> {
     return this.#append({ t: 'key', ...given });
+  }
+
+  override taken(taken: TakenKey): Promise<void> {
+    return this.#append({ t: 'import', ...taken });
   }
 
   override changed(key: StoredKey): Promise<void> {
@@ -141,9 +146,13 @@ function decodeBytes(_: string, value: unknown): unknown {
     : value;
 }
 
-/** The newest version of each key that the journal tells of, with whom it was given to. */
-export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[]; newest: Map<string, StoredKey> } {
+/**
+ * The newest version of each key that the journal tells of, with whom it was given to or taken for. Of one that was taken in twice the last counts: the
+ * one before it never came into the database.
+ */
+export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[]; taken: TakenKey[]; newest: Map<string, StoredKey> } {
   const given = new Map<string, GivenKey>();
+  const taken = new Map<string, TakenKey>();
   const newest = new Map<string, StoredKey>();
   const see = (key: StoredKey) => {
     const { id, version } = key.sealed.record;
@@ -155,7 +164,11 @@ export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[];
       given.set(line.key.sealed.record.id, line);
       see(line.key);
     }
+    if (line.t === 'import') {
+      taken.set(line.key.sealed.record.publicKey, line);
+      see(line.key);
+    }
     if (line.t === 'change') see(line.key);
   }
-  return { given: [...given.values()], newest };
+  return { given: [...given.values()], taken: [...taken.values()], newest };
 }

@@ -1,9 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { certificateTimes, insertCertificate } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
-import { type GivenKey, KeyStore, type StoredKey } from '../keys/index.js';
+import { type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
 import { keysInEscrow, readEscrow } from './escrow-journal.js';
+import { storeTaken } from './taken-keys.js';
 
 const BY = { kind: 'system' } as const;
 
@@ -22,7 +23,7 @@ export async function takeFromEscrow(
   folder: string,
 ): Promise<FromEscrow> {
   const { lines, unreadable } = await readEscrow(folder, house.token);
-  const { given, newest } = keysInEscrow(lines);
+  const { given, taken, newest } = keysInEscrow(lines);
   const store = new KeyStore();
   let changes = 0;
   let keys = 0;
@@ -31,6 +32,10 @@ export async function takeFromEscrow(
   for (const one of given) {
     const key = newest.get(one.key.sealed.record.id) ?? one.key;
     if (await house.storage.write((unit) => insert(unit, house, store, { ...one, key }))) keys++;
+  }
+  for (const one of taken) {
+    const key = newest.get(one.key.sealed.record.id) ?? one.key;
+    if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
   }
   return { keys, changes, unreadable };
 }
@@ -62,27 +67,8 @@ async function insert(
   const { record } = key.sealed;
   if (await store.find(unit, record.id)) return false;
   const event = { outcome: 'done', reason: 'escrow', actor: BY, employee: record.employee } as const;
-  const { sealed, shown } = binding;
-  if (!(await unit.one('SELECT id FROM employees WHERE id = ?', [record.employee]))) {
-    await unit.run("INSERT INTO employees (id, state, created, directory_id) VALUES (?, 'active', ?, ?)", [
-      record.employee,
-      sealed.record.from,
-      sealed.record.directory ?? null,
-    ]);
-    await audit.append(unit, { ...event, action: 'employee.create' });
-  }
-  const held = await unit.one('SELECT id FROM bindings WHERE id = ? OR (address = ? AND to_time IS NULL)', [
-    sealed.record.id,
-    sealed.record.address,
-  ]);
-  if (!held) {
-    const { id, version, address, from, directory } = sealed.record;
-    await unit.run(
-      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, directory, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)',
-      [id, version, record.employee, address, shown, from, directory ?? null, sealed.mac],
-    );
-    await audit.append(unit, { ...event, action: 'binding.begin', subject: id, personal: { address } });
-  }
+  const { sealed } = binding;
+  await owner(unit, audit, record.employee, binding);
   await store.insert(unit, key, clock.now().getTime());
   const times = certificateTimes(certificate);
   // Born before the backup, it was in the pool then; else its birth is not in the log.
@@ -105,4 +91,43 @@ async function insert(
     await audit.append(unit, { ...event, action: 'certificate.issue', subject: serial, personal: { address: sealed.record.address } });
   }
   return true;
+}
+
+async function take(
+  unit: Unit,
+  { audit, clock }: { audit: AuditLog; clock: Clock },
+  { key, binding, certificates }: TakenKey,
+): Promise<boolean> {
+  const { record } = key.sealed;
+  if (await unit.one('SELECT id FROM keys WHERE public_key_digest = ?', [Buffer.from(record.publicKey, 'base64url')])) return false;
+  await owner(unit, audit, record.employee, binding);
+  await storeTaken(unit, audit, { key, certificates, now: clock.now(), reason: 'escrow', by: BY });
+  return true;
+}
+
+/** The owner of a key, and their address, where the backup does not know them yet. */
+async function owner(unit: Unit, audit: AuditLog, employee: string, binding: TakenKey['binding']): Promise<void> {
+  const event = { outcome: 'done', reason: 'escrow', actor: BY, employee } as const;
+  if (!(await unit.one('SELECT id FROM employees WHERE id = ?', [employee]))) {
+    await unit.run("INSERT INTO employees (id, state, created, directory_id) VALUES (?, 'active', ?, ?)", [
+      employee,
+      binding?.sealed.record.from ?? 0,
+      binding?.sealed.record.directory ?? null,
+    ]);
+    await audit.append(unit, { ...event, action: 'employee.create' });
+  }
+  if (!binding) return;
+  const { sealed, shown } = binding;
+  const held = await unit.one('SELECT id FROM bindings WHERE id = ? OR (address = ? AND to_time IS NULL)', [
+    sealed.record.id,
+    sealed.record.address,
+  ]);
+  if (!held) {
+    const { id, version, address, from, directory } = sealed.record;
+    await unit.run(
+      'INSERT INTO bindings (id, version, employee, address, shown, from_time, to_time, directory, mac) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)',
+      [id, version, employee, address, shown, from, directory ?? null, sealed.mac],
+    );
+    await audit.append(unit, { ...event, action: 'binding.begin', subject: id, personal: { address } });
+  }
 }

@@ -1,6 +1,5 @@
 import { X509Certificate } from 'node:crypto';
 import type { Employees } from '../access/index.js';
-import { certificateTimes, insertCertificate } from '../certificates/index.js';
 import { mayEncipherKeys } from '../codec/cms/index.js';
 import {
   type AuditActor,
@@ -8,15 +7,15 @@ import {
   base64url,
   type Clock,
   Fault,
-  isFault,
   isId,
   newId,
   parseAddress,
   type Storage,
   sha256,
 } from '../foundation/index.js';
-import { KeyStore, type SecondPlace } from '../keys/index.js';
+import type { SecondPlace } from '../keys/index.js';
 import type { KeyMode, Token } from '../tokens/index.js';
+import { storeTaken } from './taken-keys.js';
 
 export interface ImportAsk {
   /** A PKCS#12 file. */
@@ -82,7 +81,7 @@ interface Parts {
  * file, so that keys are in no other one. What is here already is left as it is, so whoever was cut off begins again.
  */
 export class KeyImports {
-  readonly #keys = new KeyStore();
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly parts: Parts) {}
 
@@ -143,31 +142,18 @@ export class KeyImports {
     const mode = await this.#modeOf(employee);
     const { key, publicKey, wrapped } = await token.adopt(file, phrase, { publicKey: said.publicKey, key: newId(), employee, mode });
     const stored = { sealed: key, wrapped, publicKey };
-    await second.changed(stored);
-    try {
-      await storage.write(async (unit) => {
-        await this.#keys.insert(unit, stored, clock.now().getTime());
-        for (const { der } of own)
-          await insertCertificate(unit, {
-            // Serials are unique within one issuer only, and these are of many.
-            serial: `imported-${sha256(der).toString('hex').slice(0, 32)}-${key.record.id}`,
-            authority: 'people',
-            profile: 'imported',
-            der,
-            ...certificateTimes(der),
-            key: key.record.id,
-            employee,
-          });
-        await audit.append(unit, {
-          ...{ action: 'key.import', outcome: 'done', actor: by, employee, key: key.record.id, subject: key.record.id },
-          facts: { publicKey: said.publicKey, bits: said.bits, mode, certificates: own.length },
-        });
-      });
-    } catch (error) {
-      // The same file twice at a time: the other one was faster.
-      if (!isFault(error, 'duplicate')) throw error;
-      return { ...said, outcome: 'there', words: 'it is here already', employee };
-    }
+    const certificates = own.map(({ der }) => der);
+    const [binding] = await this.parts.employees.bindingsOf(employee);
+    // One at a time: of two lines in the second place about one key the last is the one that came into the database.
+    const kept = this.#last.then(async () => {
+      if (await this.#there(said.publicKey)) return false;
+      await second.taken({ key: stored, binding: binding ?? null, certificates });
+      await storage.write((unit) => storeTaken(unit, audit, { key: stored, certificates, now: clock.now(), by }));
+      return true;
+    });
+    this.#last = kept.catch(() => undefined);
+    // The same file twice at a time: the other one was faster.
+    if (!(await kept)) return { ...said, outcome: 'there', words: 'it is here already', employee };
     return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
   }
 

@@ -10,6 +10,15 @@ export interface GivenKey {
   certificate: Buffer;
 }
 
+/** A key that came from outside, with all that it takes to give it back to its owner. */
+export interface TakenKey {
+  key: StoredKey;
+  /** An address of theirs; null where none is bound to them any more. */
+  binding: GivenKey['binding'] | null;
+  /** DER, other authorities'. */
+  certificates: Buffer[];
+}
+
 /**
  * Where wrapped keys lie a second time (`durability: two`; custody fills it). Each verb resolves once the second place holds it on its disk;
  * before, nothing is born, given or certified. Rejects with `second-place-away` (503).
@@ -19,6 +28,7 @@ export abstract class SecondPlace {
   abstract get trouble(): string | undefined;
   abstract born(pair: Sealed<PoolRecord>, blob: { publicKey: Buffer; wrapped: Buffer }): Promise<void>;
   abstract given(given: GivenKey): Promise<void>;
+  abstract taken(taken: TakenKey): Promise<void>;
   /** A later version of a key: another state, or wrapped under another KEK. */
   abstract changed(key: StoredKey): Promise<void>;
 }
@@ -30,5 +40,6 @@ export class OnePlace extends SecondPlace {
   }
   override async born(): Promise<void> {}
   override async given(): Promise<void> {}
+  override async taken(): Promise<void> {}
   override async changed(): Promise<void> {}
 }

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { acceptKey } from '../../client/src/keys/index.js';
 import { readCertificate } from '../../client/src/x509/index.js';
@@ -12,6 +12,7 @@ import { checkData } from '../../src/commands/consistency.js';
 import type { ImportedKey } from '../../src/custody/index.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+import { p12sIn, takeSamples } from './pkcs12-samples.js';
 
 jest.setTimeout(60_000);
 let house: HouseInProcess;
@@ -111,4 +112,20 @@ test('what cannot be taken is told by a code, a key at a time, and leaves nothin
   expect(await house.house.auditReader.latest(1)).toMatchObject([
     { body: { action: 'key.import', outcome: 'done', employee: bob.employee } },
   ]);
+});
+
+test('published samples (test/vectors/pkcs12) are imported, or refused by a name that says why', async () => {
+  const carol = await enrolDevice(house, 'carol@corp.example');
+  const told = await takeSamples(house, p12sIn(resolve(__dirname, '../vectors/pkcs12')), carol.employee);
+  const by = (outcome: string) => [...told].filter(([, one]) => one === outcome).map(([name]) => name);
+  expect(by('imported')).toEqual([
+    'InvalidRFC822nameConstraintsTest22EE.p12',
+    'ValidRFC822nameConstraintsTest21EE.p12',
+    'ValidRFC822nameConstraintsTest23EE.p12',
+  ]);
+  expect(by('signing-only')).toEqual(['nameConstraintsRFC822CA1Cert.p12']);
+  // Keys on a curve, or of DSA; certificates without a key.
+  expect(by('key-unsupported')).toHaveLength(21);
+  expect(by('key-missing')).toHaveLength(11);
+  expect(by('imported').length + by('signing-only').length + 21 + by('key-missing').length).toBe(told.size);
 });

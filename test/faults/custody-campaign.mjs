@@ -1,4 +1,4 @@
-// Kills an appliance with custodians between two steps that change its disk, in birth, backup, rotation, ceremony and restore, tells it again
+// Kills an appliance with custodians between two steps that change its disk, in birth, backup, rotation, import, ceremony and restore, tells it again
 // and looks for what was lost, doubled or left without an owner. `--seed S --count N [--only ACT] [--at STEP] [--without-second-telling]
 // [--short [--restores N] [--by-copy]]`.
 import { parseArgs } from 'node:util';

@@ -19,7 +19,16 @@ export interface CampaignOptions {
 }
 
 /** Fewer than the acts take: the last ones stay out of a short campaign. */
-const AT_LEAST: Record<ActName, number> = { birth: 150, backup: 16, rotation: 120, ceremony: 1_000, restore: 600, reissue: 60, pin: 40 };
+const AT_LEAST: Record<ActName, number> = {
+  birth: 150,
+  backup: 16,
+  rotation: 120,
+  import: 20,
+  ceremony: 1_000,
+  restore: 600,
+  reissue: 60,
+  pin: 40,
+};
 
 /** Kills and restores copies of one appliance. Ends with one line of JSON; exit status 0 only if every promise was kept. */
 export async function campaign(options: CampaignOptions): Promise<void> {

@@ -35,7 +35,7 @@ export class CustodyHome {
   private constructor(template?: CustodyHome) {
     this.folder = mkdtempSync(join(tmpdir(), 'ekms-custody-'));
     if (template) {
-      for (const name of ['home', 'second', 'shares', 'backup', 'people.csv', 'fatal-steps.so'])
+      for (const name of ['home', 'second', 'shares', 'backup', 'former', 'people.csv', 'fatal-steps.so'])
         if (existsSync(template.beside(name))) cpSync(template.beside(name), this.beside(name), { recursive: true });
       this.#moved(template);
     } else mkdirSync(this.path);

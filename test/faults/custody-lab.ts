@@ -1,4 +1,6 @@
-import { cpSync, existsSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AppCredential } from '../../client/src/sdk/index.js';
@@ -7,18 +9,21 @@ import { checkData } from '../../src/commands/consistency.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { loadConfiguration } from '../../src/configuration.js';
 import { keysInEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
+import type { ImportedKey } from '../../src/custody/index.js';
 import { base64url, type Storage, sha256 } from '../../src/foundation/index.js';
 import { type House, openHouse } from '../../src/house.js';
 import { KeyStore } from '../../src/keys/index.js';
 import { openIntents, openStorage } from '../../src/storage/index.js';
 import { parsePackage } from '../../src/tokens/index.js';
 import type { Step } from '../support/fatal-steps.js';
-import { openDelivery } from '../support/open-delivery.js';
+import { openKey } from '../support/open-delivery.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 import { CustodyHome } from './custody-home.js';
 
 const installation = { root: resolve(import.meta.dirname, '../..') };
 const PATIENCE_MS = 60_000;
+/** Keys of a former system, to be imported. */
+const FORMER = ['former-1', 'former-2'] as const;
 
 /** What is killed between its steps. Told twice, each does what is left of it. */
 const ACTS = {
@@ -37,6 +42,13 @@ const ACTS = {
       if (Date.now() > end) throw new Error('the rotation does not end');
     await home.act('backup.create', {});
     await home.act('kek.retire', {});
+  },
+  import: async (home: CustodyHome) => {
+    for (const name of FORMER) {
+      const file = readFileSync(home.beside('former', `${name}.p12`)).toString('base64');
+      const [key] = await home.act<ImportedKey[]>('key.import', { file, phrase: 'phrase', dryRun: false });
+      if (key?.outcome !== 'imported' && key?.outcome !== 'there') throw new Error(`${name} was not taken: ${key?.words}`);
+    }
   },
   ceremony: async (home: CustodyHome) => {
     const { status, said } = await home.ceremony();
@@ -103,6 +115,7 @@ export class CustodyLab {
     const { file } = await template.act<{ file: string }>('backup.create', {});
     cpSync(file, template.beside('backup'));
     await template.stop();
+    makeFormer(template, vera.address);
     return new CustodyLab({ template, blank, app, vera, keys });
   }
 
@@ -187,7 +200,8 @@ export class CustodyLab {
     } else {
       if (!home.serves) await home.serve();
       const keys = await veraKeys(home, this.app, this.vera);
-      if (keys.join() !== this.keys.join()) problems.push('the person’s keys are not the ones that they were');
+      const expected = name === 'import' ? [...this.keys, ...formerKeys(home)].sort() : this.keys;
+      if (keys.join() !== expected.join()) problems.push('the person’s keys are not the ones that they were');
       await home.stop();
     }
     const house = await openHouse(loadConfiguration(home.path), installation);
@@ -200,9 +214,25 @@ export class CustodyLab {
   }
 }
 
+/** Keys with certificates for this address, as PKCS#12. */
+function makeFormer(home: CustodyHome, address: string): void {
+  mkdirSync(home.beside('former'));
+  const openssl = (...words: string[]) => execFileSync('openssl', words, { cwd: home.beside('former'), stdio: 'ignore' });
+  for (const name of FORMER) {
+    const names = ['-subj', '/CN=Vera', '-addext', `subjectAltName=email:${address}`, '-addext', 'keyUsage=critical,keyEncipherment'];
+    openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', `${name}.key`, '-out', `${name}.pem`, '-days', '2', ...names);
+    openssl('pkcs12', '-export', '-inkey', `${name}.key`, '-in', `${name}.pem`, '-passout', 'pass:phrase', '-out', `${name}.p12`);
+  }
+}
+
+const formerKeys = (home: CustodyHome): string[] =>
+  FORMER.map((name) => pkcs8(createPrivateKey(readFileSync(home.beside('former', `${name}.key`)))));
+/** A token may fill it up with octets behind its end: only the key counts. */
+const pkcs8 = (key: KeyObject): string => key.export({ format: 'der', type: 'pkcs8' }).toString('base64');
+
 export async function veraKeys(home: CustodyHome, app: AppCredential, vera: WireDevice): Promise<string[]> {
   const keys = await keysOf(home.door(app), vera);
-  return keys.map(({ delivery }) => openDelivery(Buffer.from(delivery ?? '', 'base64'), vera.keys.delivery).toString('base64')).sort();
+  return keys.map(({ delivery }) => pkcs8(openKey(delivery, vera.keys.delivery))).sort();
 }
 
 /** What is wrong with an appliance that is open in this process: every key opens, has one owner and its copies, and the log knows of it. */
@@ -216,8 +246,9 @@ export async function wholeness(house: House): Promise<string[]> {
   const text = await token.custody();
   const held = new Set(text === null ? [] : parsePackage(text).package.keys.map(({ label }) => label));
   const stored = await new KeyStore().page(storage, '', 1_000);
-  const escrow = stored.length === 0 ? [] : keysInEscrow((await readEscrow(configuration.escrow?.directory ?? '', token)).lines).given;
-  const ids = new Set(escrow.map(({ key }) => key.sealed.record.id));
+  const lines = stored.length === 0 ? [] : (await readEscrow(configuration.escrow?.directory ?? '', token)).lines;
+  const { given, taken } = keysInEscrow(lines);
+  const ids = new Set([...given, ...taken].map(({ key }) => key.sealed.record.id));
   for (const { sealed, wrapped, publicKey } of stored) {
     const { id, kek } = sealed.record;
     if (!held.has(`ekms/kek/${kek}`)) problems.push(`the custodians have no copy of the KEK of key ${id}`);

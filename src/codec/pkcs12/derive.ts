@@ -7,10 +7,10 @@ export const PURPOSE = { key: 1, iv: 2, mac: 3 } as const;
 const BLOCK = { sha1: 64, sha224: 64, sha256: 64, sha384: 128, sha512: 128 } as const;
 export type DerivationHash = keyof typeof BLOCK;
 
-/** PKCS#12 key derivation (RFC 7292 §B.2). `onSum` sees each sum of step 6C. */
+/** PKCS#12 key derivation (RFC 7292 §B.2). `onSum` sees each sum of step 6C. @param phrase null: none at all, which is not the empty one */
 export function derive(
   hash: DerivationHash,
-  phrase: string,
+  phrase: string | null,
   salt: Buffer,
   iterations: number,
   purpose: number,
@@ -19,7 +19,7 @@ export function derive(
 ): Buffer {
   const block = BLOCK[hash];
   // §B.1: UTF-16 big endian, closed by two zero octets.
-  const secret = Buffer.from(`${phrase}\0`, 'utf16le').swap16();
+  const secret = phrase === null ? Buffer.alloc(0) : Buffer.from(`${phrase}\0`, 'utf16le').swap16();
   const input = Buffer.concat([repeated(salt, block), repeated(secret, block)]);
   const pieces: Buffer[] = [];
   for (let made = 0; made < length; ) {

@@ -59,11 +59,14 @@ const OLD: Readonly<Record<string, { cipher: '3des' | 'rc2'; key: number }>> = {
  * Reads a PFX (RFC 7292 §4) in password privacy and integrity mode, in the old forms and in PBES2, with the MAC of RFC 7292 or PBMAC1 (RFC 9579).
  * Throws `pkcs12-malformed`, `pkcs12-passphrase`, `algorithm-unsupported`.
  */
-export function readPkcs12(file: Buffer, phrase: string): Pkcs12Content {
+export function readPkcs12(file: Buffer, phrase: string | null): Pkcs12Content {
   try {
     return new Reader(phrase).read(file);
   } catch (error) {
-    if (error instanceof Fault && error.code === 'asn1-malformed') throw malformed(error.message);
+    if (!(error instanceof Fault)) throw error;
+    if (error.code === 'asn1-malformed') throw malformed(error.message);
+    // Some write "no pass phrase" as the empty one, others as none (RFC 7292 §B.1 names neither).
+    if (phrase === '' && error.code === 'pkcs12-passphrase') return readPkcs12(file, null);
     throw error;
   }
 }
@@ -72,7 +75,7 @@ class Reader {
   readonly #content: Pkcs12Content = { keys: [], certificates: [] };
   #rounds = 0;
 
-  constructor(private readonly phrase: string) {}
+  constructor(private readonly phrase: string | null) {}
 
   read(file: Buffer): Pkcs12Content {
     const pfx = Fields.of(readWhole(file), TAG.sequence);
@@ -192,8 +195,9 @@ class Reader {
     const size = said ? numberOf(said) : length;
     if (!hash || size === undefined || size < 1 || size > 64 || (length !== undefined && size !== length))
       throw unknown('the key derivation of this file');
-    yield pbkdf2Sync(Buffer.from(this.phrase, 'utf8'), salt, rounds, size, hash);
-    yield pbkdf2Sync(Buffer.from(`${this.phrase}\0`, 'utf16le').swap16(), salt, rounds, size, hash);
+    const phrase = this.phrase ?? '';
+    yield pbkdf2Sync(Buffer.from(phrase, 'utf8'), salt, rounds, size, hash);
+    yield pbkdf2Sync(Buffer.from(`${phrase}\0`, 'utf16le').swap16(), salt, rounds, size, hash);
   }
 
   #counted(rounds: number): number {
