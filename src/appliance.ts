@@ -81,11 +81,13 @@ export async function startAppliance(
   });
   const unwatch = house.networks.watch((error) => defect(error, 'network policy'));
   const counting = setInterval(() => refusals.tick(), 1_000);
+  const renewTls = async () => {
+    tls = await infrastructure.tlsServer(names);
+    listeners.renew(tls);
+  };
+  house.tls.renew = renewTls;
   const upkeep = async () => {
-    if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) {
-      tls = await infrastructure.tlsServer(names);
-      listeners.renew(tls);
-    }
+    if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) await renewTls();
     await house.revocations.publishDue();
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
     await forgetExpired(house.storage, house.clock.now().getTime());
@@ -113,6 +115,7 @@ export async function startAppliance(
   house.pool.start();
   house.rotation.resume();
   house.renewal.begin((error) => defect(error, 'renewal of keys'));
+  await house.tokenKeys.resume();
   return {
     places,
     close: async () => {

@@ -75,6 +75,7 @@ import {
   RecoveryAgentRegister,
   RecoveryCases,
   settleRestored,
+  TokenKeyRotation,
 } from './custody/index.js';
 import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
@@ -127,6 +128,9 @@ export interface House {
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
   rotation: KekRotation;
+  tokenKeys: TokenKeyRotation;
+  /** Filled by whoever serves: gives every listener a new TLS key at once. */
+  tls: { renew?: () => Promise<void> };
   apps: AppCredentials;
   employees: Employees;
   deviceGuard: DeviceGuard;
@@ -466,6 +470,8 @@ async function joinRooms(
     authorities,
     second,
     rotation,
+    tokenKeys: new TokenKeyRotation({ storage, audit, token, clock, urls: urls.infrastructure }),
+    tls: {},
     recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
     recoveryAgents,
     lives: new KeyLives({ ...log, token, replacement, clock }),

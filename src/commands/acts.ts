@@ -15,6 +15,7 @@ import { KEY_ACTS } from './key-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
 import { RECOVERY_ACTS } from './recovery-acts.js';
 import { REGISTRATION_ACTS } from './registration-acts.js';
+import { TOKEN_ACTS } from './token-acts.js';
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
@@ -133,6 +134,7 @@ export const ACTS = {
   ...CUSTODIAN_ACTS,
   ...IMPORT_ACTS,
   ...KEY_ACTS,
+  ...TOKEN_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

@@ -54,8 +54,8 @@ export function program(installation: Installation, version: string): Command {
       const { serve } = await import('./serve.js');
       await serve(home(), installation, print);
     });
-  tokenCommands(ekms, home, installation, print);
   databaseCommands(ekms, home, print);
+  tokenCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
 
   custodyCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
 

@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 import { Fault } from '../foundation/index.js';
-import type { Installation } from '../house.js';
+import type { CommandParts } from './command-parts.js';
 
 const FILE = '/etc/ekms/token.yaml';
 interface Where {
@@ -11,7 +11,7 @@ interface Where {
 }
 
 /** The token process as a unit and user of its own: everything here but `request` is for that user. */
-export function tokenCommands(ekms: Command, home: () => string, installation: Installation, print: (value: unknown) => void): void {
+export function tokenCommands(ekms: Command, { home, installation, print, does }: CommandParts): void {
   const { root } = installation;
   const token = ekms.command('token').description('the token process, where it runs as a user of its own');
   const entry = join(root, 'dist/programs/tokens/process/main.js');
@@ -57,6 +57,27 @@ export function tokenCommands(ekms: Command, home: () => string, installation: I
       const { changePin } = await import('./change-pin.js');
       print(await changePin(home(), installation));
     });
+  token
+    .command('keys')
+    .description('which keys the appliance signs with, and which of them were replaced')
+    .action(() => does('token.keys')({}));
+  const names = new Argument('<name>').choices(['delivery', 'mail']);
+  token
+    .command('rotate')
+    .description('make the next key of this name and put it into service at once')
+    .addArgument(names)
+    .action((name: string) => does('token.rotate')({ name }));
+  token
+    .command('retire')
+    .description('destroy the keys of this name that were replaced')
+    .addArgument(names)
+    .action((name: string) => does('token.retire')({ name }));
+  ekms
+    .command('tls')
+    .description('TLS keys of the listeners')
+    .command('renew')
+    .description('make new ones at once')
+    .action(() => does('tls.renew')({}));
   token
     .command('reissue')
     .description('give new custodians their shares, after ekms custody permit; ekms custody request says on standard input who they are')

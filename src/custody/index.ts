@@ -15,3 +15,4 @@ export { RecoveriesController } from './recoveries.controller.js';
 export { type NamedAgent, RecoveryAgentRegister } from './recovery-agents.js';
 export { type RecoveryAsk, RecoveryCases } from './recovery-cases.js';
 export { verifyStatement } from './statement.js';
+export { TokenKeyRotation } from './token-key-rotation.js';

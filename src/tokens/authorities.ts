@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { authorityCertificate, deliveryCertificate, type Issuer, type Signer, USAGE, validity } from '../codec/x509/index.js';
 import { newSerial } from '../foundation/index.js';
 import type { Hsm, SigningKeyName } from './hsm.js';
@@ -50,9 +51,14 @@ export async function makeAuthorities(hsm: Hsm, settings: AuthoritySettings, now
       permitted: { dns: [settings.publicName, ...settings.domains], mail: settings.domains },
     },
   );
-  const delivery = await deliveryCertificate(
-    { certificate: infrastructure, signer: signerOf(hsm, 'infrastructure'), urls: settings.urls.infrastructure },
-    subject('delivery', ISSUING_DAYS),
-  );
+  const delivery = await certifyDelivery(hsm, infrastructure, settings.urls.infrastructure, now);
   return { root, people, devices, infrastructure, delivery };
+}
+
+/** A certificate for the delivery key, which lives no longer than the authority. */
+export function certifyDelivery(hsm: Hsm, infrastructure: Buffer, urls: AuthorityUrls, now: Date): Promise<Buffer> {
+  const { notBefore, notAfter } = validity(now, ISSUING_DAYS);
+  const end = new Date(Math.min(notAfter.getTime(), Date.parse(new X509Certificate(infrastructure).validTo)));
+  const subject = { serial: newSerial(), publicKey: hsm.publicKey('delivery'), notBefore, notAfter: end };
+  return deliveryCertificate({ certificate: infrastructure, signer: signerOf(hsm, 'infrastructure'), urls }, subject);
 }

@@ -53,8 +53,11 @@ export {
   type Release,
   type SigningKeyInfo,
   type StatementKind,
+  SUCCESSORS,
+  type SuccessorName,
   Token,
   type TokenFinding,
   type TokenHealth,
+  type TokenKeyInfo,
 } from './token.js';
 export { TokenProcess } from './token-client.js';

@@ -17,6 +17,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { type Clock, Fault } from '../foundation/index.js';
+import { SIGNING_KEYS, type SigningKeyName } from './hsm.js';
 import type { AuditHead } from './token.js';
 import type { Claim } from './warden.js';
 
@@ -30,9 +31,24 @@ const entry = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('reserved'), n: z.int() }),
   z.strictObject({ t: z.literal('spent'), id: z.string(), until: z.int() }),
   z.strictObject({ t: z.literal('bootstrap-over') }),
+  z.strictObject({
+    t: z.literal('key'),
+    name: z.enum(SIGNING_KEYS),
+    n: z.int().min(2),
+    /** DER, base64: of a key that has one. */
+    certificate: z.string().optional(),
+  }),
   z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
 ]);
 type Entry = z.infer<typeof entry>;
+
+/** That a signing key took over from the one before. */
+export interface Succession {
+  name: SigningKeyName;
+  /** Its number; the first of a name needs no succession. */
+  n: number;
+  certificate?: Buffer;
+}
 
 /** What an answer needs before it may leave. */
 export type JournalClaim =
@@ -64,6 +80,7 @@ export class Journal {
   private readonly blocked = new Set<string>();
   private readonly given = new Map<string, number>();
   private readonly spent = new Map<string, number>();
+  private readonly taken: Succession[] = [];
   private head: AuditHead | undefined;
   private isBootstrapOver = false;
   private reserved = 0;
@@ -134,6 +151,17 @@ export class Journal {
 
   async unblock(id: string): Promise<void> {
     if (this.blocked.has(id)) this.owe({ t: 'unblock', id });
+    await this.settle();
+  }
+
+  /** Every signing key that took over, in the order in which they did. */
+  get successions(): readonly Succession[] {
+    return this.taken;
+  }
+
+  /** From now on this key is in service. Its number is the next one of its name. */
+  async succeed({ name, n, certificate }: Succession): Promise<void> {
+    this.owe({ t: 'key', name, n, ...(certificate ? { certificate: certificate.toString('base64') } : {}) });
     await this.settle();
   }
 
@@ -261,6 +289,9 @@ export class Journal {
       case 'bootstrap-over':
         this.isBootstrapOver = true;
         break;
+      case 'key':
+        this.taken.push(successionOf(what));
+        break;
       case 'head':
         this.head = { origin: what.origin, size: what.size, root: what.root };
         break;
@@ -380,9 +411,17 @@ export class Journal {
     for (const id of this.blocked) yield { t: 'block', id };
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
     if (this.isBootstrapOver) yield { t: 'bootstrap-over' };
+    for (const { certificate, ...key } of this.taken)
+      yield { t: 'key', ...key, ...(certificate ? { certificate: certificate.toString('base64') } : {}) };
     if (this.head) yield { t: 'head', ...this.head };
   }
 }
+
+const successionOf = ({ name, n, certificate }: Extract<Entry, { t: 'key' }>): Succession => ({
+  name,
+  n,
+  ...(certificate === undefined ? {} : { certificate: Buffer.from(certificate, 'base64') }),
+});
 
 /** A whole file of these entries. */
 function* lines(entries: Iterable<Entry>): Generator<string> {

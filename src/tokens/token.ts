@@ -63,6 +63,19 @@ export interface SigningKeyInfo {
   publicKey: Buffer;
 }
 
+/** Signing keys that another of their name can take over from while all else stays. */
+export const SUCCESSORS = ['delivery', 'mail'] as const;
+export type SuccessorName = (typeof SUCCESSORS)[number];
+
+/** Which of a name's keys the token has. */
+export interface TokenKeyInfo {
+  name: SigningKeyName;
+  /** Of the one in service. */
+  n: number;
+  /** Of those that it took over from and that are not destroyed. */
+  former: number[];
+}
+
 /** What an appliance states of itself and signs. */
 export type StatementKind = (typeof STATEMENTS)[number];
 export const STATEMENTS = ['backup', 'minutes', 'destruction'] as const;
@@ -169,6 +182,16 @@ export abstract class Token {
   abstract rotateKek(): Promise<{ kek: string }>;
   /** Destroys a former KEK. Code `kek-in-service` for the one in service, `kek-unknown`. */
   abstract destroyKek(kek: string): Promise<void>;
+  /** Its signing keys by name. */
+  abstract tokenKeys(): Promise<TokenKeyInfo[]>;
+  /**
+   * Makes the n-th key of a name, one more than the one in service, and puts it into service; wrapped for the custodians before, where there are some. Told again it
+   * only answers. Code `key-number` for any other number.
+   * @param urls of the authority that certifies it
+   */
+  abstract succeedKey(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+  /** Destroys those that were taken over from, and the custodians' copies of them. */
+  abstract retireKey(name: SuccessorName): Promise<{ destroyed: number[] }>;
   /** What a PKCS#12 file holds; nothing is taken. Low-priority lane. Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`. */
   abstract look(file: Uint8Array, phrase: string): Promise<ForeignKeys>;
   /** Takes the key of this digest out of such a file, for reading only (`deactivated`), marked as imported. Same codes, and `key-unknown`. */

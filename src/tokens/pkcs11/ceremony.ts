@@ -50,15 +50,15 @@ export function initialiseToken(
   return withFreshToken(ceremony, pin, soPin, (session) => {
     if (!identity) {
       const keys = new KeyMaking(session, ceremony, undefined);
-      const kek = keys.kek(FIRST_KEK, pin);
-      keys.rest();
+      const kek = keys.kek(FIRST_KEK, pin, ceremony);
+      keys.rest(ceremony.authorities);
       return { canary: makeCanary(session, ceremony.profile, kek) };
     }
     const made = makeCustodyKey(session, ceremony.profile);
     const seal = new CustodySeal(session, ceremony.profile, made.publicKey);
     const keys = new KeyMaking(session, ceremony, { seal, publicKey: made.publicKey });
-    const kek = keys.kek(FIRST_KEK, pin);
-    keys.rest();
+    const kek = keys.kek(FIRST_KEK, pin, ceremony);
+    keys.rest(ceremony.authorities);
     const custody = {
       ceremonyKey: made.ceremonyKey,
       custodyKey: { publicKey: made.publicKey, wrapped: made.wrapped },
@@ -147,13 +147,13 @@ class KeyMaking {
 
   constructor(
     private readonly session: TokenSession,
-    private readonly ceremony: Ceremony,
+    private readonly ceremony: Pick<Ceremony, 'profile'>,
     private readonly custody: { seal: CustodySeal; publicKey: Buffer } | undefined,
   ) {}
 
   /** Made and looked for before anything else: in SoftHSM our own writing would hide what the helper's process wrote. */
-  kek(id: string, pin: string): Handle {
-    const { session, ceremony, custody } = this;
+  kek(id: string, pin: string, ceremony: Ceremony): Handle {
+    const { session, custody } = this;
     const { mechanisms, quirks } = ceremony.profile;
     const label = LABEL.kek(id);
     if (quirks.unwrapTemplate) {
@@ -166,12 +166,12 @@ class KeyMaking {
     return findKek(session, label);
   }
 
-  rest(): void {
+  rest(authorities: AuthorityKind): void {
     const { mechanisms } = this.ceremony.profile;
     this.#secret('generic', { number: mechanisms.genericSecretKeyGen }, KEY.genericSecret, RECORDS);
     this.#secret('aes', { number: mechanisms.aesKeyGen }, KEY.aes, SEAL);
-    const algorithms = signingAlgorithms(this.ceremony.authorities, mechanisms.eddsa === undefined ? 'p256' : 'ed25519');
-    for (const name of SIGNING_KEYS) this.#signing(name, algorithms[name]);
+    const algorithms = signingAlgorithms(authorities, mechanisms.eddsa === undefined ? 'p256' : 'ed25519');
+    for (const name of SIGNING_KEYS) this.signing(name, algorithms[name]);
   }
 
   #secret(
@@ -188,9 +188,9 @@ class KeyMaking {
     this.entries.push({ label: resident.label, kind, envelope: this.custody.seal.settle(kind, passing, resident) });
   }
 
-  #signing(name: SigningKeyName, algorithm: SigningAlgorithm): void {
+  signing(name: SigningKeyName, algorithm: SigningAlgorithm, n = 1): void {
     const { session, ceremony, custody } = this;
-    const label = LABEL.signing(name);
+    const label = LABEL.signing(name, n);
     const kind = KIND_OF[algorithm];
     // An Ed25519 key cannot be wrapped as what it is; read once, it goes the way of a secret (custody-keys.ts).
     const made = custody ? { ...PASSING, sensitive: kind !== 'ed25519', sign: true } : signingUse(label);
@@ -199,6 +199,28 @@ class KeyMaking {
     const publicKey = kind === 'rsa' ? readRsaSpki(session, pair.publicKey) : readCurveSpki(session, pair.publicKey, CURVE_OF[kind]);
     this.entries.push({ label, kind, publicKey, envelope: custody.seal.settle(kind, pair.privateKey, signingUse(label)) });
   }
+}
+
+/**
+ * Makes the n-th signing key of a name beside those that serve, with the algorithm of the one before. With custodians it is wrapped for them on its way.
+ * @param custodyKey SPKI of the key that everything is wrapped for
+ */
+export function makeLaterKey(
+  session: TokenSession,
+  profile: TokenProfile,
+  custodyKey: Buffer | undefined,
+  key: { name: SigningKeyName; n: number; algorithm: SigningAlgorithm },
+): CustodyEntry | undefined {
+  const custody = custodyKey && { seal: new CustodySeal(session, profile, custodyKey), publicKey: custodyKey };
+  const making = new KeyMaking(session, { profile }, custody);
+  making.signing(key.name, key.algorithm, key.n);
+  return making.entries[0];
+}
+
+/** Takes the n-th signing key of a name out of the token, private and public part. */
+export function destroyLaterKey(session: TokenSession, name: SigningKeyName, n: number): void {
+  for (const { class: kind } of [KEY.ecPrivate, KEY.ecPublic])
+    for (const handle of session.find({ class: kind, token: true, label: LABEL.signing(name, n) })) session.destroy(handle);
 }
 
 const KIND_OF = {

@@ -1,11 +1,11 @@
 import { createHash, createPublicKey, randomBytes, verify } from 'node:crypto';
 import { sameBytes } from '../../foundation/index.js';
 import type { CustodyEntry, CustodyPackage } from '../custody/package.js';
-import { HsmError, SIGNING_KEYS } from '../hsm.js';
+import { HsmError } from '../hsm.js';
 import { CustodyOpening } from './custody-keys.js';
 import { KEY, type Pkcs11Module } from './module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from './pkcs11-hsm.js';
-import { LABEL, signingMechanism } from './token-keys.js';
+import { findSigningKey, LABEL, signingLabel, signingMechanism } from './token-keys.js';
 
 const TRIED = { token: false, private: true, sensitive: true, extractable: false } as const;
 
@@ -55,11 +55,12 @@ export function proveCustody(
         );
         return sameBytes(opened, message);
       }
-      const name = SIGNING_KEYS.find((each) => LABEL.signing(each) === entry.label);
-      if (!name || !entry.publicKey?.equals(hsm.publicKey(name))) return false;
-      const { mechanism, hostDigest } = signingMechanism(hsm.algorithm(name), token.profile);
+      const named = signingLabel(entry.label);
+      const serving = named && findSigningKey(session, named.name, named.n);
+      if (!serving || !entry.publicKey?.equals(serving.publicKey)) return false;
+      const { mechanism, hostDigest } = signingMechanism(serving.algorithm, token.profile);
       const digest = { ed25519: null, 'rsa-pkcs1-sha384': 'sha384', 'ecdsa-p256-sha256': 'sha256', 'ecdsa-p384-sha384': 'sha384' }[
-        hsm.algorithm(name)
+        serving.algorithm
       ];
       const input = hostDigest ? createHash(hostDigest).update(message).digest() : message;
       const signature = session.sign(mechanism, opening.take(entry, { ...TRIED, sign: true }), input);

@@ -17,7 +17,7 @@ import { openOrInvent } from './content-key.js';
 import { type Handle, KEY, type Mechanism, type Pkcs11Module, type Template, type TokenSession } from './module.js';
 import type { TokenProfile } from './profile.js';
 import { readRsaSpki, rsaRecipient } from './public-keys.js';
-import { findTokenKeys, LABEL, signingMechanism, type TokenKeys, type TokenSigningKey } from './token-keys.js';
+import { findTokenKeys, LABEL, type Serving, signingMechanism, type TokenKeys, type TokenSigningKey } from './token-keys.js';
 
 const NONCE = 12;
 /** 65537. */
@@ -31,6 +31,8 @@ export interface Pkcs11Token {
   profile: TokenProfile;
   /** The canary that the ceremony gave back: a private key wrapped under a KEK, which tells a token that is down from a damaged blob. */
   canary: Buffer;
+  /** As the journal says it; without it, the newest keys serve. */
+  serving?: Serving | undefined;
 }
 
 /** One session with a PKCS#11 token. Keys are found once, here at the start; a token that was away needs a new one of these after C_Initialize. */
@@ -46,7 +48,7 @@ export class Pkcs11Hsm implements Hsm {
     this.#session = module.openSession(token.label);
     try {
       if (pin !== undefined) this.#session.login(pin);
-      this.#keys = findTokenKeys(this.#session);
+      this.#keys = findTokenKeys(this.#session, token.serving);
     } catch (error) {
       this.close();
       throw error;

@@ -8,8 +8,12 @@ export const LABEL = {
   kek: (id: string) => `ekms/kek/${id}`,
   records: 'ekms/records',
   seal: 'ekms/seal',
-  signing: (name: SigningKeyName) => `ekms/sign/${name}`,
+  /** The first of its name, and those that took over from it: `ekms/sign/mail`, `ekms/sign/mail/2`, … */
+  signing: (name: SigningKeyName, n = 1) => (n === 1 ? `ekms/sign/${name}` : `ekms/sign/${name}/${n}`),
 } as const;
+
+/** Which of a signing key's successors is in service, where it is not the first. */
+export type Serving = Readonly<Partial<Record<SigningKeyName, number>>>;
 
 export interface TokenSigningKey {
   handle: Handle;
@@ -27,8 +31,11 @@ export interface TokenKeys {
   signing: Map<SigningKeyName, TokenSigningKey>;
 }
 
-/** Finds all of EKMS's keys. Whatever is missing, or there twice, is named: HsmError `kek-missing`, or `token-missing` for the rest. */
-export function findTokenKeys(session: TokenSession): TokenKeys {
+/**
+ * Finds all of EKMS's keys. Whatever is missing, or there twice, is named: HsmError `kek-missing`, or `token-missing` for the rest.
+ * @param serving undefined where nobody says it: then the newest of each name
+ */
+export function findTokenKeys(session: TokenSession, serving?: Serving): TokenKeys {
   const keks = findKeks(session);
   const [activeKek] = keks.keys();
   if (activeKek === undefined)
@@ -38,7 +45,12 @@ export function findTokenKeys(session: TokenSession): TokenKeys {
     activeKek,
     records: findOne(session, KEY.genericSecret, LABEL.records),
     seal: findOne(session, KEY.aes, LABEL.seal),
-    signing: new Map(SIGNING_KEYS.map((name) => [name, findSigningKey(session, name)])),
+    signing: new Map(
+      SIGNING_KEYS.map((name) => [
+        name,
+        findSigningKey(session, name, serving ? (serving[name] ?? 1) : (numbersOf(session, name).at(-1) ?? 1)),
+      ]),
+    ),
   };
 }
 
@@ -60,9 +72,25 @@ function findOne(session: TokenSession, kind: (typeof KEY)[keyof typeof KEY], la
   return found;
 }
 
-function findSigningKey(session: TokenSession, name: SigningKeyName): TokenSigningKey {
-  const handle = findOne(session, KEY.ecPrivate, LABEL.signing(name));
-  const publicHandle = findOne(session, KEY.ecPublic, LABEL.signing(name));
+/** Which keys of this name the token holds, oldest first. */
+export function numbersOf(session: TokenSession, name: SigningKeyName): number[] {
+  return session
+    .find({ class: KEY.ecPrivate.class, token: true })
+    .map((handle) => signingLabel(session.read(handle, 'label').toString()))
+    .flatMap((key) => (key?.name === name ? [key.n] : []))
+    .sort((a, b) => a - b);
+}
+
+/** What a label of a signing key says; undefined for any other. */
+export function signingLabel(label: string): { name: SigningKeyName; n: number } | undefined {
+  const [, word, number = '1'] = /^ekms\/sign\/([a-z]+)(?:\/([1-9]\d{0,5}))?$/.exec(label) ?? [];
+  const name = SIGNING_KEYS.find((each) => each === word);
+  return name && LABEL.signing(name, Number(number)) === label ? { name, n: Number(number) } : undefined;
+}
+
+export function findSigningKey(session: TokenSession, name: SigningKeyName, n: number): TokenSigningKey {
+  const handle = findOne(session, KEY.ecPrivate, LABEL.signing(name, n));
+  const publicHandle = findOne(session, KEY.ecPublic, LABEL.signing(name, n));
   switch (session.read(handle, 'keyType').readUInt32LE()) {
     case KEY.rsaPrivate.keyType:
       return { handle, algorithm: 'rsa-pkcs1-sha384', publicKey: readRsaSpki(session, publicHandle) };

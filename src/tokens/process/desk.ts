@@ -3,8 +3,9 @@ import { Fault, isId } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import type { Journal, JournalClaim } from '../journal.js';
-import type { SigningKeyInfo, TokenFinding, TokenHealth } from '../token.js';
+import { type SigningKeyInfo, SUCCESSORS, type TokenFinding, type TokenHealth } from '../token.js';
 import { decodeBody, encodeBody } from './frames.js';
+import type { SuccessorKeys } from './successor-keys.js';
 
 /** What is asked of a warden. Bodies stay text until they are with it: whoever is between only passes them on. */
 export interface Errand {
@@ -21,12 +22,14 @@ export interface Done {
 
 export interface DeskParts {
   journal: Journal;
-  authorities: AuthorityCertificates;
-  signingKeys: ReadonlyMap<SigningKeyName, SigningKeyInfo>;
+  authorities: () => AuthorityCertificates;
+  signingKeys: () => ReadonlyMap<SigningKeyName, SigningKeyInfo>;
   health: () => TokenHealth;
   judge: (errand: Errand) => Promise<Done>;
   /** Absent where KEKs cannot be changed: in a memory token. */
   keks?: { rotate(): Promise<{ kek: string }>; destroy(kek: string): Promise<void> };
+  /** Absent where signing keys cannot be changed: in a memory token. */
+  successors?: Pick<SuccessorKeys, 'list' | 'succeed' | 'retire'>;
   /** What this process finds about itself, beside what the token says. */
   own?: readonly TokenFinding[];
 }
@@ -36,6 +39,9 @@ const JOURNAL_PART = 4 * 2 ** 20;
 const paging = z.strictObject({ from: z.int().min(0), copy: z.int().min(0) });
 const blocking = z.strictObject({ id: z.string().refine(isId) });
 const kekNaming = z.strictObject({ kek: z.string().regex(/^[1-9]\d{0,5}$/) });
+const retiring = z.strictObject({ name: z.enum(SUCCESSORS) });
+const address = z.string().max(300);
+const succeeding = retiring.extend({ n: z.int().min(2).max(100_000), urls: z.strictObject({ crl: address, issuer: address }) });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
 /** Answers every verb of `Token`: some by itself, the rest by a warden, whose answer leaves only when the journal has admitted its claims. */
@@ -49,6 +55,12 @@ export class Desk {
     const { keks } = this.parts;
     if (!keks) throw new Fault('conflict', 'kek-fixed', 'the KEK of this token cannot be changed');
     return keks;
+  }
+
+  #successors() {
+    const { successors } = this.parts;
+    if (!successors) throw new Fault('conflict', 'keys-fixed', 'the signing keys of this token cannot be changed');
+    return successors;
   }
 
   /** From 0: of a copy that is made then, and stays for the parts that follow. Somebody else's copy meanwhile ends this one by name. */
@@ -71,11 +83,11 @@ export class Desk {
       case 'health':
         return encodeBody(health());
       case 'certificates':
-        return encodeBody(authorities);
+        return encodeBody(authorities());
       case 'journalCopy':
         return encodeBody(this.#journalPart(read(paging, body)));
       case 'signingKey':
-        return encodeBody(signingKeys.get(read(naming, body).name));
+        return encodeBody(signingKeys().get(read(naming, body).name));
       case 'auditHead':
         return encodeBody(journal.auditHead);
       case 'block':
@@ -90,6 +102,14 @@ export class Desk {
         return encodeBody(await this.#keks().rotate());
       case 'destroyKek':
         return encodeBody(await this.#keks().destroy(read(kekNaming, body).kek));
+      case 'tokenKeys':
+        return encodeBody(this.#successors().list());
+      case 'succeedKey': {
+        const { name, n, urls } = read(succeeding, body);
+        return encodeBody(await this.#successors().succeed(name, n, urls));
+      }
+      case 'retireKey':
+        return encodeBody(await this.#successors().retire(read(retiring, body).name));
       case 'inspect': {
         const done = await judge({ op, body });
         return own.length === 0 ? done.body : encodeBody([...(decodeBody(done.body) as TokenFinding[]), ...own]); // what worker.ts makes of inspectToken

@@ -4,6 +4,7 @@ import { HsmError } from '../hsm.js';
 import type { TokenHealth } from '../token.js';
 import type { Lane } from './lane.js';
 import { unavailable } from './token-faults.js';
+import type { KeysInForce } from './token-state.js';
 import type { Workman } from './workman.js';
 
 /** The main thread's part in the module: it alone initialises, logs in and finalises. */
@@ -35,6 +36,8 @@ export class Keeper {
   constructor(
     private readonly owner: ModuleOwner,
     private readonly lanes: readonly Lane[],
+    /** Which of the token's signing keys serve now. */
+    private readonly keys: () => KeysInForce,
   ) {}
 
   get health(): TokenHealth {
@@ -69,7 +72,7 @@ export class Keeper {
 
   /** Every session is opened anew, each between two of its jobs: nobody who asks meanwhile is refused. For keys that came or went. */
   async refresh(): Promise<void> {
-    const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'refresh' }, OPEN_MS)));
+    const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'refresh', keys: this.keys() }, OPEN_MS)));
     const failed = replies.find((reply) => reply.kind === 'hsm');
     if (failed?.kind === 'hsm') this.lost(failed.message);
   }
@@ -132,7 +135,7 @@ export class Keeper {
   }
 
   private async openSessions(): Promise<void> {
-    const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'open' }, OPEN_MS)));
+    const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'open', keys: this.keys() }, OPEN_MS)));
     for (const reply of replies) {
       if (reply.kind === 'hsm') throw new HsmError(reply.code, reply.message);
       if (reply.kind === 'fault') throw new HsmError('token-down', reply.fault.message);

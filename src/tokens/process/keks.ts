@@ -10,22 +10,24 @@ import { CANARY_FILE, CUSTODY_FILE, replaceState } from './token-state.js';
 
 /** Makes and ends KEKs of a token that serves. The PIN is the main thread's, and so is this. */
 export class Keks {
-  #work: Promise<unknown> = Promise.resolve();
-
-  /** @param refresh has every session find the keys anew */
+  /**
+   * @param refresh has every session find the keys anew
+   * @param alone nobody else changes keys or package meanwhile
+   */
   constructor(
     private readonly settings: TokenSettings,
     private readonly owner: Pkcs11Owner,
     private readonly pin: string,
     private readonly refresh: () => Promise<void>,
+    private readonly alone: <T>(act: () => Promise<T>) => Promise<T>,
   ) {}
 
   rotate(): Promise<{ kek: string }> {
-    return this.#alone(() => this.#rotate());
+    return this.alone(() => this.#rotate());
   }
 
   destroy(kek: string): Promise<void> {
-    return this.#alone(() => this.#destroy(kek));
+    return this.alone(() => this.#destroy(kek));
   }
 
   /** The custodians' copy is on the disk before the new KEK can serve: what a crash leaves without one is destroyed here, for nothing is under it. */
@@ -97,11 +99,5 @@ export class Keks {
         status === 0 ? resolve(out) : reject(new Fault('conflict', 'kek-not-made', said.trim() || `the helper ended with ${status}`)),
       );
     });
-  }
-
-  #alone<T>(act: () => Promise<T>): Promise<T> {
-    const done = this.#work.then(act);
-    this.#work = done.catch(() => undefined);
-    return done;
   }
 }

@@ -45,7 +45,11 @@ export class MemoryToken extends TokenCalls {
       const { claims, value } = await judge(warden, errand.op, readArguments(errand));
       return { claims, body: encodeBody(value) };
     };
-    return new MemoryToken(hsm, journal, new Desk({ journal, authorities, signingKeys, health, judge: run }));
+    return new MemoryToken(
+      hsm,
+      journal,
+      new Desk({ journal, authorities: () => authorities, signingKeys: () => signingKeys, health, judge: run }),
+    );
   }
 
   async close(): Promise<void> {

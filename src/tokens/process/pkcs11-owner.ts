@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { HsmError } from '../hsm.js';
-import { KEY, Pkcs11Module } from '../pkcs11/module.js';
+import type { CustodyEntry } from '../custody/package.js';
+import { HsmError, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
+import { destroyLaterKey, makeLaterKey } from '../pkcs11/ceremony.js';
+import { KEY, Pkcs11Module, type TokenSession } from '../pkcs11/module.js';
 import { Pkcs11Hsm, type Pkcs11Token } from '../pkcs11/pkcs11-hsm.js';
-import { LABEL } from '../pkcs11/token-keys.js';
+import { LABEL, numbersOf, type Serving } from '../pkcs11/token-keys.js';
 import type { ModuleOwner } from './keeper.js';
 import type { TokenSettings } from './settings.js';
 import { CANARY_FILE } from './token-state.js';
@@ -15,8 +17,9 @@ export class Pkcs11Owner implements ModuleOwner {
 
   constructor(
     private readonly settings: TokenSettings,
-    private readonly token: Pkcs11Token,
+    private readonly token: Omit<Pkcs11Token, 'canary' | 'serving'>,
     pin: string,
+    private readonly serving: () => Serving,
   ) {
     this.#pin = pin;
     // SoftHSM asks the environment of the process where its tokens are. Only the main thread's assignment reaches it.
@@ -54,19 +57,50 @@ export class Pkcs11Owner implements ModuleOwner {
     }
   }
 
-  /** A session of the main thread's own, for the self-test. */
-  session(): Pkcs11Hsm {
+  /**
+   * A session of the main thread's own.
+   * @param serving other keys than those in service
+   */
+  session(serving: Serving = this.serving()): Pkcs11Hsm {
     if (!this.#module) throw new Error('begin() comes first');
     // A rotation may have wrapped the canary anew since.
-    return new Pkcs11Hsm(this.#module, { ...this.token, canary: readFileSync(join(this.settings.state, CANARY_FILE)) });
+    return new Pkcs11Hsm(this.#module, {
+      ...this.token,
+      canary: readFileSync(join(this.settings.state, CANARY_FILE)),
+      serving,
+    });
   }
 
   destroyKek(id: string): void {
-    const session = this.#module?.openSession(this.settings.label);
+    this.#with((session) => {
+      for (const kek of session.find({ ...KEY.aes, token: true, label: LABEL.kek(id) })) session.destroy(kek);
+    });
+  }
+
+  /** Makes a signing key beside the one that serves, in the place of one that a cut attempt left. */
+  makeKey(key: { name: SigningKeyName; n: number; algorithm: SigningAlgorithm }, custodyKey?: Buffer): CustodyEntry | undefined {
+    return this.#with((session) => {
+      destroyLaterKey(session, key.name, key.n);
+      return makeLaterKey(session, this.token.profile, custodyKey, key);
+    });
+  }
+
+  destroyKey(name: SigningKeyName, n: number): void {
+    this.#with((session) => destroyLaterKey(session, name, n));
+  }
+
+  /** Which keys of this name the token holds, oldest first. */
+  numbersOf(name: SigningKeyName): number[] {
+    return this.#with((session) => numbersOf(session, name));
+  }
+
+  #with<T>(use: (session: TokenSession) => T): T {
+    if (!this.#module) throw new Error('begin() comes first');
+    const session = this.#module.openSession(this.settings.label);
     try {
-      for (const kek of session?.find({ ...KEY.aes, token: true, label: LABEL.kek(id) }) ?? []) session?.destroy(kek);
+      return use(session);
     } finally {
-      session?.close();
+      session.close();
     }
   }
 }

@@ -1,6 +1,6 @@
 import { writeFileSync, writeSync } from 'node:fs';
 import { SystemClock } from '../../foundation/index.js';
-import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
+import { type Hsm, SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import { pinPlace } from '../pin-place.js';
 import { loadProfile } from '../pkcs11/profile.js';
 import { selfTest } from '../pkcs11/self-test.js';
@@ -10,12 +10,14 @@ import { encodeBody } from './frames.js';
 import { Keeper } from './keeper.js';
 import { Keks } from './keks.js';
 import { Lane, type LaneLimits } from './lane.js';
+import { oneAfterTheOther } from './one-after-the-other.js';
 import { settlePin } from './pin.js';
 import { Pkcs11Owner } from './pkcs11-owner.js';
 import { TokenServer } from './server.js';
 import { readPin, type TokenSettings } from './settings.js';
+import { SuccessorKeys } from './successor-keys.js';
 import { unavailable } from './token-faults.js';
-import { openTokenState, type TokenState } from './token-state.js';
+import { keysInForce, openTokenState, type TokenState } from './token-state.js';
 import { UnsealDoor, unsealSocket } from './unseal.js';
 import type { WorkerTask } from './worker.js';
 import { Workman } from './workman.js';
@@ -62,27 +64,40 @@ const SEALED: Pick<Desk, 'answer'> = {
 };
 
 /** Logs in and opens every session. Rejects with what went wrong; then nothing of it is left. */
-async function openDesk(settings: TokenSettings, { canary, authorities, journal }: TokenState, workerEntry: string, pin: string) {
+async function openDesk(settings: TokenSettings, state: TokenState, workerEntry: string, pin: string) {
+  const { journal } = state;
+  const keys = () => keysInForce(state);
   const profile = loadProfile(settings.profiles, settings.profile);
-  const token = { label: settings.label, profile, canary };
-  const owner = new Pkcs11Owner(settings, token, pin);
+  const token = { label: settings.label, profile };
+  const owner = new Pkcs11Owner(settings, token, pin, () => keys().serving);
   const man = (lowPriority: boolean) =>
-    new Workman(
-      workerEntry,
-      { module: settings.module, token, authorities, state: settings.state, lowPriority } satisfies WorkerTask,
-      giveUp,
-    );
+    new Workman(workerEntry, { module: settings.module, token, state: settings.state, lowPriority } satisfies WorkerTask, giveUp);
   const lost = (why: string) => keeper.lost(why);
   const others = Array.from({ length: settings.workers - 1 }, () => man(false));
   const retrieval = new Lane([man(false), ...others], { ...RETRIEVAL, waiting: settings.waiting }, lost);
   const making = new Lane([man(true)], { ...MAKING, waiting: settings.waiting }, lost);
-  const keeper = new Keeper(owner, [retrieval, making]);
-  const keks = new Keks(settings, owner, pin, () => keeper.refresh());
-  const signingKeys = await keeper.start(() => probeKeys(owner));
+  const keeper = new Keeper(owner, [retrieval, making], keys);
+  const alone = oneAfterTheOther();
+  const keks = new Keks(settings, owner, pin, () => keeper.refresh(), alone);
+  let signingKeys = await keeper.start(() => probeKeys(owner));
+  const refresh = async () => {
+    await keeper.refresh();
+    const hsm = owner.session();
+    signingKeys = publicParts(hsm);
+    hsm.close();
+  };
+  const successors = new SuccessorKeys({ settings, owner, state, clock: new SystemClock(), alone, refresh });
   const judge = (errand: Errand) => (SLOW.has(errand.op) ? making : retrieval).run(errand);
   // One of another user cannot look at the PIN's place for themselves.
   const own: TokenFinding[] = settings.shared ? [{ check: 'pin-place', ...pinPlace(settings.pinFile) }] : [];
-  return { keeper, desk: new Desk({ journal, authorities, signingKeys, health: () => keeper.health, judge, own, keks }) };
+  return {
+    keeper,
+    desk: new Desk({
+      journal,
+      ...{ authorities: () => keys().authorities, signingKeys: () => signingKeys },
+      ...{ health: () => keeper.health, judge, own, keks, successors },
+    }),
+  };
 }
 
 const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };
@@ -96,11 +111,14 @@ function probeKeys(owner: Pkcs11Owner): Map<SigningKeyName, SigningKeyInfo> {
   const hsm = owner.session();
   try {
     selfTest(hsm);
-    return new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
+    return publicParts(hsm);
   } finally {
     hsm.close();
   }
 }
+
+const publicParts = (hsm: Hsm): Map<SigningKeyName, SigningKeyInfo> =>
+  new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
 
 /** Keys pass through this process's memory where the token is a library: no core of it, no debugger on a signal, no file of others' reading. */
 function harden(): void {

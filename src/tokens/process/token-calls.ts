@@ -99,6 +99,18 @@ export abstract class TokenCalls extends Token {
     return this.answer<'destroyKek'>('destroyKek', { kek }, MAKE_PAIR_MS);
   }
 
+  override tokenKeys() {
+    return this.answer<'tokenKeys'>('tokenKeys', {});
+  }
+
+  override succeedKey(...[name, n, urls]: Parameters<Token['succeedKey']>) {
+    return this.answer<'succeedKey'>('succeedKey', { name, n, urls }, MAKE_PAIR_MS);
+  }
+
+  override retireKey(...[name]: Parameters<Token['retireKey']>) {
+    return this.answer<'retireKey'>('retireKey', { name }, MAKE_PAIR_MS);
+  }
+
   override async look(file: Uint8Array, phrase: string) {
     // `adopt` without an owner gives what the file holds.
     return (await this.call('adopt', { file, phrase }, MAKE_PAIR_MS)) as never;

@@ -3,7 +3,9 @@ import { openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, Fault } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
+import type { SigningKeyName } from '../hsm.js';
 import { Journal } from '../journal.js';
+import type { Serving } from '../pkcs11/token-keys.js';
 import { syncFolders, writeDurably } from './install-token.js';
 
 export const AUTHORITY_FILES = {
@@ -23,6 +25,23 @@ export interface TokenState {
   canary: Buffer;
   authorities: AuthorityCertificates;
   journal: Journal;
+}
+
+/** Which signing keys serve, and under which certificates. */
+export interface KeysInForce {
+  serving: Serving;
+  authorities: AuthorityCertificates;
+}
+
+/** The keys of the beginning, and those that took over from them since. */
+export function keysInForce({ authorities, journal }: Pick<TokenState, 'authorities' | 'journal'>): KeysInForce {
+  const certificates = { ...authorities };
+  const serving: Partial<Record<SigningKeyName, number>> = {};
+  for (const { name, n, certificate } of journal.successions) {
+    serving[name] = n;
+    if (certificate && name in certificates) certificates[name as keyof AuthorityCertificates] = certificate; // one of them, by the line above
+  }
+  return { serving, authorities: certificates };
 }
 
 /** What a new token's folder begins with, besides its journal. */

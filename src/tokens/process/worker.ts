@@ -14,13 +14,12 @@ import { type Errand, readArguments } from './desk.js';
 import { encodeBody } from './frames.js';
 import { type Judgement, judge } from './judge.js';
 import { seen } from './token-faults.js';
-import { CANARY_FILE } from './token-state.js';
+import { CANARY_FILE, type KeysInForce } from './token-state.js';
 import type { Order, Reply } from './workman.js';
 
 export interface WorkerTask {
   module: string;
-  token: Pkcs11Token;
-  authorities: AuthorityCertificates;
+  token: Omit<Pkcs11Token, 'canary' | 'serving'>;
   /** Folder of the token process's own state. */
   state: string;
   /** The key-generation lane yields to retrievals on the processor too. */
@@ -29,22 +28,19 @@ export interface WorkerTask {
 
 // The main thread, which is of this same program, made it.
 const task = workerData as WorkerTask;
-// A copy sent to a thread has plain Uint8Arrays where Buffers were.
-const token = { ...task.token, canary: Buffer.from(task.token.canary) };
-const authorities = Object.fromEntries(
-  Object.entries(task.authorities).map(([name, der]) => [name, Buffer.from(der)]),
-) as AuthorityCertificates;
 let module: Pkcs11Module | undefined;
-let session: { hsm: Pkcs11Hsm; warden: Warden } | undefined;
+let session: { hsm: Pkcs11Hsm; token: Pkcs11Token; warden: Warden } | undefined;
+/** As the main thread said it last. */
+let keys: KeysInForce | undefined;
 
 async function obey(order: Order): Promise<Reply> {
   switch (order.do) {
     case 'open':
-      openSession().hsm.checkCanary();
+      openSession(order.keys).hsm.checkCanary();
       return done();
     case 'refresh':
       closeSession();
-      openSession().hsm.checkCanary();
+      openSession(order.keys).hsm.checkCanary();
       return done();
     case 'close':
       closeSession();
@@ -61,7 +57,7 @@ async function obey(order: Order): Promise<Reply> {
 
 async function act(errand: Errand): Promise<Judgement> {
   if (!session) throw new HsmError('token-down', 'no session with the token');
-  const { hsm, warden } = session;
+  const { hsm, warden, token } = session;
   try {
     // A matter of the module, not of any record: the warden has no say in it.
     if (errand.op === 'inspect' && module) return { claims: [], value: inspectToken(module, token) };
@@ -72,19 +68,26 @@ async function act(errand: Errand): Promise<Judgement> {
     // A token that refuses one call, say for a recipient's odd key, is not a token that is gone. The session may have been left in the middle.
     hsm.checkCanary();
     closeSession();
-    openSession();
+    openSession(keys);
     process.stderr.write(`${errand.op}: ${error.message}\n`);
     throw new Fault('conflict', 'token-call-refused', 'the token refused this call');
   }
 }
 
 /** The main thread has initialised and logged in. */
-function openSession() {
+function openSession(said: KeysInForce | undefined) {
+  if (!said) throw new HsmError('token-down', 'no keys were named');
+  keys = said;
   module ??= new Pkcs11Module(task.module);
-  // A rotation may have wrapped it anew since this thread began.
-  const hsm = new Pkcs11Hsm(module, { ...token, canary: readFileSync(join(task.state, CANARY_FILE)) });
+  // A rotation may have wrapped the canary anew since this thread began.
+  const token = { ...task.token, canary: readFileSync(join(task.state, CANARY_FILE)), serving: said.serving };
+  // A copy sent to a thread has plain Uint8Arrays where Buffers were.
+  const authorities = Object.fromEntries(
+    Object.entries(said.authorities).map(([name, der]) => [name, Buffer.from(der)]),
+  ) as AuthorityCertificates; // one per name
+  const hsm = new Pkcs11Hsm(module, token);
   hsm.serveUnder(keksOfCustodians(hsm, task.state));
-  session = { hsm, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state)) };
+  session = { hsm, token, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state)) };
   return session;
 }
 

@@ -2,9 +2,10 @@ import { Worker } from 'node:worker_threads';
 import type { HsmErrorCode } from '../hsm.js';
 import type { Done, Errand } from './desk.js';
 import type { FaultOnWire } from './token-faults.js';
+import type { KeysInForce } from './token-state.js';
 
 /** What the main thread tells a worker thread. */
-export type Order = { do: 'open' } | { do: 'close' } | { do: 'refresh' } | { do: 'probe' } | { do: 'judge'; errand: Errand };
+export type Order = { do: 'open' | 'refresh'; keys: KeysInForce } | { do: 'close' } | { do: 'probe' } | { do: 'judge'; errand: Errand };
 
 export type Reply =
   | ({ kind: 'done' } & Done)

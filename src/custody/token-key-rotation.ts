@@ -1,0 +1,72 @@
+import { type AuditActor, type AuditLog, base64url, type Clock, type Storage, sha256 } from '../foundation/index.js';
+import type { AuthorityUrls, SuccessorName, Token, TokenKeyInfo } from '../tokens/index.js';
+import { recall, remember } from './backups.js';
+
+/** In `settings`, from the decision until the entry that it was done. */
+const BEGUN = 'custody.key-rotation';
+
+interface Begun {
+  name: SuccessorName;
+  n: number;
+  by: AuditActor;
+}
+
+/**
+ * New keys for what the token signs with (docs/adr/0070). The number of the next one is decided before the token makes it, so an act that was cut off is finished,
+ * not done twice.
+ */
+export class TokenKeyRotation {
+  constructor(
+    private readonly parts: {
+      storage: Storage;
+      audit: AuditLog;
+      token: Pick<Token, 'tokenKeys' | 'succeedKey' | 'retireKey'>;
+      clock: Clock;
+      /** Of the authority that certifies the delivery key. */
+      urls: AuthorityUrls;
+    },
+  ) {}
+
+  list(): Promise<TokenKeyInfo[]> {
+    return this.parts.token.tokenKeys();
+  }
+
+  /** A new key of this name takes over at once; what the former one signed stays valid. */
+  async rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {
+    const { storage } = this.parts;
+    await this.resume();
+    const now = (await this.list()).find((key) => key.name === name)?.n ?? 1;
+    const begun: Begun = { name, n: now + 1, by };
+    await storage.write((unit) => remember(unit, BEGUN, begun));
+    await this.#finish(begun);
+    return { name, n: begun.n };
+  }
+
+  /** Finishes what was begun, if something was. */
+  async resume(): Promise<void> {
+    const begun = await recall<Begun>(this.parts.storage, BEGUN);
+    if (begun) await this.#finish(begun);
+  }
+
+  /** Destroys the keys that were taken over from. */
+  async retire(name: SuccessorName, by: AuditActor): Promise<{ destroyed: number[] }> {
+    const { storage, audit, token } = this.parts;
+    await this.resume();
+    const { destroyed } = await token.retireKey(name);
+    await storage.write(async (unit) => {
+      for (const n of destroyed) await audit.append(unit, { action: 'token-key.destroy', outcome: 'done', actor: by, facts: { name, n } });
+    });
+    return { destroyed };
+  }
+
+  async #finish({ name, n, by }: Begun): Promise<void> {
+    const { storage, audit, token, urls } = this.parts;
+    const { publicKey } = await token.succeedKey(name, n, urls);
+    await storage.write(async (unit) => {
+      if (!(await unit.one('SELECT 1 AS "n" FROM settings WHERE name = ?', [BEGUN]))) return; // another node finished it
+      await unit.run('DELETE FROM settings WHERE name = ?', [BEGUN]);
+      const facts = { name, n, publicKey: base64url(sha256(publicKey)) };
+      await audit.append(unit, { action: 'token-key.rotate', outcome: 'done', actor: by, facts });
+    });
+  }
+}
