@@ -42,7 +42,7 @@ export class SuccessorKeys {
   }
 
   async #succeed(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }> {
-    const { owner, state, clock } = this.parts;
+    const { state, clock } = this.parts;
     const { serving, authorities } = keysInForce(state);
     const now = serving[name] ?? 1;
     if (now !== n) {
