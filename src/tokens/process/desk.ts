@@ -3,9 +3,16 @@ import { Fault, isId } from '../../foundation/index.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import type { Journal, JournalClaim } from '../journal.js';
-import { type SigningKeyInfo, SUCCESSORS, type TokenFinding, type TokenHealth } from '../token.js';
+import {
+  type AuthorityUrls,
+  type SigningKeyInfo,
+  SUCCESSORS,
+  type SuccessorName,
+  type TokenFinding,
+  type TokenHealth,
+  type TokenKeyInfo,
+} from '../token.js';
 import { decodeBody, encodeBody } from './frames.js';
-import type { SuccessorKeys } from './successor-keys.js';
 
 /** What is asked of a warden. Bodies stay text until they are with it: whoever is between only passes them on. */
 export interface Errand {
@@ -29,7 +36,11 @@ export interface DeskParts {
   /** Absent where KEKs cannot be changed: in a memory token. */
   keks?: { rotate(): Promise<{ kek: string }>; destroy(kek: string): Promise<void> };
   /** Absent where signing keys cannot be changed: in a memory token. */
-  successors?: Pick<SuccessorKeys, 'list' | 'succeed' | 'retire'>;
+  successors?: {
+    list(): TokenKeyInfo[];
+    succeed(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+    retire(name: SuccessorName): Promise<{ destroyed: number[] }>;
+  };
   /** What this process finds about itself, beside what the token says. */
   own?: readonly TokenFinding[];
 }
