@@ -134,6 +134,7 @@ const schema = z.strictObject({
       /** Whether only machines that were named before may enrol (ekms device register), or that this CA of the device management certified. */
       device: z.enum(['any', 'registered']).default('any'),
       deviceAuthoritiesFile: path.optional(),
+      deviceRevocationsFile: path.optional(),
       devicesPerPerson: z.int().min(1).max(1_000).default(10),
     })
     .prefault({}),
@@ -274,7 +275,7 @@ function settled(given: Parsed, home: string): Configuration {
     // Who reads a Maildir on this very machine proves nothing more by a second device.
     enrolment: {
       ...enrolment,
-      ...files(enrolment, ['deviceAuthoritiesFile'], absolute),
+      ...files(enrolment, ['deviceAuthoritiesFile', 'deviceRevocationsFile'], absolute),
       second: enrolment.second ?? (mail.transport === 'maildir' ? 'none' : 'device'),
     },
   };

@@ -77,7 +77,14 @@ import {
   settleRestored,
   TokenKeyRotation,
 } from './custody/index.js';
-import { Announcements, DeviceRegistry, EnrolmentDesk, RegisteredDevices, readDeviceAuthorities } from './devices/index.js';
+import {
+  Announcements,
+  DeviceRegistry,
+  DeviceRevocations,
+  EnrolmentDesk,
+  RegisteredDevices,
+  readDeviceAuthorities,
+} from './devices/index.js';
 import { CsvDirectory, type Directory, DirectorySync, LdapDirectory } from './directory/index.js';
 import { base64url, type Clock, isFault, type Json, type Storage, SystemClock, sha256 } from './foundation/index.js';
 import { Health, type Pages, readPages } from './http/index.js';
@@ -387,9 +394,12 @@ async function joinRooms(
     );
   const base = `https://${configuration.publicName}:${configuration.listen.client.port}`;
   const announcements = new Announcements(storage, audit, mail, registry, clock, base, () => origins.of('staff'));
+  const { device, deviceAuthoritiesFile, deviceRevocationsFile } = configuration.enrolment;
+  const managing = readDeviceAuthorities(deviceAuthoritiesFile);
   const registered = new RegisteredDevices(storage, audit, seal, registry, clock, {
-    device: configuration.enrolment.device,
-    authorities: readDeviceAuthorities(configuration.enrolment.deviceAuthoritiesFile),
+    device,
+    authorities: managing,
+    revocations: deviceRevocationsFile === undefined ? undefined : await DeviceRevocations.open(deviceRevocationsFile, managing),
     server: rootDigest,
   });
   const desk = new EnrolmentDesk(

@@ -2,6 +2,7 @@
 export { AddressOwners } from './address-owners.js';
 export { Announcements } from './announcements.js';
 export { DeviceRegistry } from './device-registry.js';
+export { DeviceRevocations } from './device-revocations.js';
 export { DevicesController } from './devices.controller.js';
 export { type AnswerOutcome, type BegunEnrolment, EnrolmentDesk, type EnrolmentSettings } from './enrolment.js';
 export { EnrolmentsController, FreezesController } from './enrolments.controller.js';

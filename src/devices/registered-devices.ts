@@ -19,6 +19,7 @@ import {
   type Unit,
 } from '../foundation/index.js';
 import type { DeviceRegistry } from './device-registry.js';
+import type { DeviceRevocations } from './device-revocations.js';
 
 /** How a device says which registered machine it is (docs/formats/enrolment.md §1). */
 export type RegistrationClaim =
@@ -43,6 +44,8 @@ export interface RegistrationSettings {
   device: 'any' | 'registered';
   /** DER: CAs of the organisation's device management. */
   authorities: readonly Buffer[];
+  /** Their revocation lists, where the organisation gives them. */
+  revocations: DeviceRevocations | undefined;
   /** SHA-256 of the root certificate, base64url. */
   server: string;
 }
@@ -107,7 +110,7 @@ export class RegisteredDevices {
   ): Promise<Registration | undefined> {
     if (!this.isAsked) return undefined;
     return this.#orRefused(app, of.address, async () => {
-      const found = this.#claimed(claim, of);
+      const found = await this.#claimed(claim, of);
       return typeof found === 'string' ? found : ((await this.#fault(this.storage, found, of.address)) ?? found);
     });
   }
@@ -192,11 +195,20 @@ export class RegisteredDevices {
   }
 
   /** What the claim itself says, before the database is asked. */
-  #claimed(claim: RegistrationClaim | undefined, of: { address: string; jkt: string; delivery: string }): Registration | Rule {
+  async #claimed(
+    claim: RegistrationClaim | undefined,
+    of: { address: string; jkt: string; delivery: string },
+  ): Promise<Registration | Rule> {
     if (!claim) return 'missing';
     if ('identifier' in claim)
       return IDENTIFIER.test(claim.identifier) ? { source: 'list', subject: claim.identifier.toUpperCase() } : 'unknown';
-    const managed = judgeManagedDevice(claim.certificate, this.settings.authorities, of.address, this.clock.now());
+    const managed = judgeManagedDevice(
+      claim.certificate,
+      this.settings.authorities,
+      of.address,
+      this.clock.now(),
+      await this.settings.revocations?.current(),
+    );
     if (typeof managed === 'string') return managed;
     const statement = RegisteredDevices.statement({ ...of, server: this.settings.server });
     if (!managed.holds(statement, claim.signature)) return 'proof-wrong';

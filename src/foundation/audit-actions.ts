@@ -68,7 +68,21 @@ export const ACTIONS = {
   'registration.add': { personal: ['identifier', 'address'] },
   'registration.remove': { facts: { devices: flag }, personal: ['identifier'] },
   'registration.require': {
-    facts: { rule: oneOf('missing', 'unknown', 'other-person', 'in-use', 'forged', 'proof-wrong', 'foreign', 'expired', 'unfit') },
+    facts: {
+      rule: oneOf(
+        'missing',
+        'unknown',
+        'other-person',
+        'in-use',
+        'forged',
+        'proof-wrong',
+        'foreign',
+        'expired',
+        'unfit',
+        'revoked',
+        'revocation-unknown',
+      ),
+    },
     personal: ['address'],
   },
   'device.admit': { facts: { certificate: digest } },

@@ -1,11 +1,12 @@
 import { createPrivateKey, type KeyObject, sign, X509Certificate } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { RowSeal } from '../../src/access/index.js';
 import { thumbprint } from '../../src/codec/jwk.js';
+import { judgeManagedDevice } from '../../src/codec/x509/index.js';
 import { readRegistrationList } from '../../src/commands/registration-commands.js';
-import { RegisteredDevices, readDeviceAuthorities } from '../../src/devices/index.js';
+import { DeviceRevocations, RegisteredDevices, readDeviceAuthorities } from '../../src/devices/index.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
 import { TestHouse } from '../client/test-house.js';
 import { HouseInProcess } from '../support/house-in-process.js';
@@ -78,6 +79,19 @@ describe('enrolment.device: registered', () => {
       ...extensions.flatMap((one) => ['-addext', one]),
     );
   };
+  /** The revocation list of `issuer`, by openssl, into crl.pem: complete, or with a critical extension of openssl's words. */
+  const revokes = (issuer: string, machine: string, { hours = 24, extension }: { hours?: number; extension?: string } = {}) => {
+    const { serialNumber } = new X509Certificate(readFileSync(files.path(`${machine}.pem`)));
+    writeFileSync(files.path('revoked'), `R\t400101000000Z\t260101000000Z\t${serialNumber}\tunknown\t/CN=${machine}\n`);
+    writeFileSync(
+      files.path('crl.cnf'),
+      `[ca]\ndefault_ca=c\n[c]\ndatabase=${files.path('revoked')}\ndefault_md=sha256\n[x]\n${extension ?? ''}\n`,
+    );
+    const by = ['-cert', `${issuer}.pem`, '-keyfile', `${issuer}.key`, '-crlhours', `${hours}`, ...(extension ? ['-crlexts', 'x'] : [])];
+    files.openssl('ca', '-config', 'crl.cnf', '-gencrl', ...by, '-out', 'crl.new');
+    // As whoever renews it should: the file is always there.
+    renameSync(files.path('crl.new'), files.path('crl.pem'));
+  };
   const leaf = ['basicConstraints=critical,CA:FALSE', 'extendedKeyUsage=clientAuth'];
   const keyOf = (name: string) => createPrivateKey(readFileSync(files.path(`${name}.key`)));
   const rsa = () => {
@@ -102,7 +116,7 @@ describe('enrolment.device: registered', () => {
   };
 
   beforeAll(async () => {
-    const authority = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign'];
+    const authority = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign'];
     certify('mdm', undefined, ...authority);
     certify('other', undefined, ...authority);
     certify('machine', 'mdm', ...leaf);
@@ -114,10 +128,12 @@ describe('enrolment.device: registered', () => {
     certify('odd', 'mdm', ...leaf, '1.2.3.4=critical,DER:05:00');
     certify('berts', 'mdm', ...leaf, `subjectAltName=email:${BERT}`);
     certify('annas', 'mdm', ...leaf, 'subjectAltName=email:Anna@Corp.Example,URI:ms:device:7');
+    certify('lost', 'mdm', ...leaf);
     rsa();
+    revokes('mdm', 'expired');
     house = await HouseInProcess.open({
       settings: {
-        enrolment: { device: 'registered', deviceAuthoritiesFile: files.path('mdm.pem') },
+        enrolment: { device: 'registered', deviceAuthoritiesFile: files.path('mdm.pem'), deviceRevocationsFile: files.path('crl.pem') },
         keys: { bits: 2048, pool: { target: 3 } },
         budgets: { challenges: { mailbox: { minute: 1_000 } } },
       },
@@ -237,6 +253,35 @@ describe('enrolment.device: registered', () => {
       }
     expect(said.size).toBe(1);
     expect(house.defects).toEqual([]);
+  });
+
+  test('what its device management has revoked does not come in; nor does any once the list is out of date; guard off: it would', async () => {
+    const lost = async () => ask(ANNA, claim('lost'));
+    revokes('mdm', 'lost');
+    expect(refusal(await lost())).toBe('403 device-unregistered');
+    expect(await lastRule()).toMatchObject({ facts: { rule: 'revoked' } });
+    // Lists that are not this authority's, or not whole, leave the former one: what it revoked stays so.
+    for (const other of [
+      () => revokes('other', 'machine'),
+      () => revokes('mdm', 'machine', { extension: 'issuingDistributionPoint=critical,@p\n[p]\nonlyuser=TRUE' }),
+    ]) {
+      other();
+      expect(refusal(await lost())).toBe('403 device-unregistered');
+      expect(await lastRule()).toMatchObject({ facts: { rule: 'revoked' } });
+    }
+    revokes('mdm', 'expired');
+    const authority = new X509Certificate(readFileSync(files.path('mdm.pem'))).raw;
+    const lists = await (await DeviceRevocations.open(files.path('crl.pem'), [authority])).current();
+    const machine = new X509Certificate(readFileSync(files.path('machine.pem'))).raw;
+    const judged = (hours: number) => judgeManagedDevice(machine, [authority], ANNA, new Date(Date.now() + hours * 3_600_000), lists);
+    expect([judged(1), judged(25)]).toEqual([expect.objectContaining({ spki: expect.any(Buffer) }), 'revocation-unknown']);
+    await expect(DeviceRevocations.open(files.path('machine.pem'), [authority])).rejects.toMatchObject({
+      code: 'device-revocations-malformed',
+    });
+    revokes('mdm', 'lost');
+    // Guard off: without its lists the appliance would take the machine that was reported lost.
+    jest.spyOn(DeviceRevocations.prototype, 'current').mockResolvedValue(undefined as never);
+    expect((await lost()).status).toBe(201);
   });
 
   test('a machine that is taken from the list before the answer does not come in; nor does one that another device was quicker with', async () => {

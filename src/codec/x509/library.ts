@@ -19,6 +19,7 @@ export {
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
+  X509Crl,
   X509CrlGenerator,
   type X509CrlReason,
 } from '@peculiar/x509';
