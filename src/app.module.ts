@@ -27,6 +27,8 @@ import {
   KeyUses,
   KeyUsesController,
   LogBook,
+  WitnessedLogs,
+  WitnessingController,
 } from './audit/index.js';
 import { CertificateDirectory, CertificatesController, RevocationLists } from './certificates/index.js';
 import { ActDesk } from './commands/act-desk.js';
@@ -64,6 +66,7 @@ export const CONTROLLERS: readonly Type[] = [
   AuditLogController,
   AuditSearchController,
   KeyUsesController,
+  WitnessingController,
   OperationController,
   OpenApiController,
 ];
@@ -87,6 +90,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: PdfDesk, useValue: house.pdf },
       { provide: KeyUses, useValue: house.keyUses },
       { provide: LogBook, useValue: house.logBook },
+      { provide: WitnessedLogs, useValue: house.witnessedLogs },
       { provide: AuditReports, useValue: house.auditReports },
       { provide: AuditSearch, useValue: house.auditSearch },
       { provide: Health, useValue: house.health },

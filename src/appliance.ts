@@ -7,7 +7,7 @@ import { forgetExpired, RefusedConnections, type RouteClass } from './access/ind
 import { appModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
-import { acceptForms, answerProblem, Listeners, type Place, securityHeaders, servePages } from './http/index.js';
+import { acceptForms, acceptPlainText, answerProblem, Listeners, type Place, securityHeaders, servePages } from './http/index.js';
 
 /** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
 const BODY_BYTES = 64 * 1024;
@@ -156,6 +156,7 @@ async function application(house: House, defect: (error: unknown, request: strin
   // JSON stays bytes until its route parses it: the app credential signs bytes.
   fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   fastify.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  acceptPlainText(fastify, ['/v1/witness/add-checkpoint']);
   await acceptForms(fastify);
   const headers = await securityHeaders();
   fastify.addHook('onRequest', (_request, reply, done) => {

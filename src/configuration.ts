@@ -8,7 +8,7 @@ import { type DirectoryConfiguration, directoryShape } from './directory-configu
 import { forwardingShape, settledSinks } from './forwarding-configuration.js';
 import { Fault, parseAddress } from './foundation/index.js';
 import { staffShape } from './staff-configuration.js';
-import { settledWitnesses, witnessShape } from './witness-configuration.js';
+import { settledWitnesses, witnessingShape, witnessShape } from './witness-configuration.js';
 
 /** Where a listener listens. */
 export interface Listen {
@@ -190,6 +190,7 @@ const schema = z.strictObject({
     })
     .prefault({}),
   witnesses: witnessShape.prefault({}),
+  witnessing: witnessingShape,
   backup: z
     .strictObject({
       directory: path.default('backups'),
@@ -380,5 +381,6 @@ mail: { transport: maildir, directory: mail }
 # durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
 # backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
 # witnesses: { readable: [{ name: vault, folder: /mnt/worm/ekms }], unreachable: serve }   # who remembers the log; wait: no keys until one is reached
+# witnessing: { logs: ["keys.other.example/v1/audit+…"] }   # other appliances (their audit.pub) whose log is remembered here
 # certificates: { personDays: 730, deviceDays: 365, renewal: { key: same, overlapDays: 30 } }   # new: each renewal is a new key
 `;

@@ -43,6 +43,7 @@ import {
   HeadArchive,
   KeyUses,
   keepAuditKey,
+  keepWitnessKey,
   LogAcceptances,
   LogBook,
   LogStanding,
@@ -52,6 +53,7 @@ import {
   SealedEntries,
   SearchIndex,
   Veil,
+  WitnessedLogs,
   type Witnesses,
 } from './audit/index.js';
 import {
@@ -122,6 +124,7 @@ export interface House {
   keyUses: KeyUses;
   forwarder: Forwarder;
   witnesses: Witnesses;
+  witnessedLogs: WitnessedLogs;
   logAcceptances: LogAcceptances;
   headArchive: HeadArchive;
   clockWatch: ClockWatch;
@@ -251,8 +254,8 @@ export async function openHouse(configuration: Configuration, installation: Inst
         await house.rotation.stop();
         await house.pool.stop();
         await house.mail.stop();
-        await house.witnesses.stop();
         await house.checkpoints.stop();
+        await house.witnesses.stop();
         await process?.stop();
         await storage.close();
       },
@@ -292,6 +295,8 @@ async function joinRooms(
   const logBook = new LogBook(storage, audit, tree);
   const origin = `${configuration.publicName}/v1/audit`;
   await keepAuditKey(join(configuration.home, 'audit.pub'), token, origin);
+  const witnessName = `${configuration.publicName}/v1/witness`;
+  if (configuration.witnessing.logs.length > 0) await keepWitnessKey(join(configuration.home, 'witness.pub'), token, witnessName);
   const log = { storage, audit };
   const witnesses = witnessesOf(configuration, { ...log, tree, tiles: logBook.tiles, standing: logStanding, token }, origin);
   const checkpoints = new Checkpoints({
@@ -465,6 +470,15 @@ async function joinRooms(
     forwarder,
     checkpoints,
     witnesses,
+    witnessedLogs: new WitnessedLogs(
+      {
+        ...{ ...log, token, clock },
+        requireMemory: () => {
+          if (logStanding.breach) logStanding.requireWhole();
+        },
+      },
+      { name: witnessName, logs: configuration.witnessing.logs },
+    ),
     headArchive: new HeadArchive(
       { ...log, tree, clock, mail: headMail(configuration, mail, clock) },
       configuration.witnesses.archive.everyHours,

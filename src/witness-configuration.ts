@@ -22,6 +22,24 @@ const cosigner = z.string().transform((text, context) => {
 });
 const url = z.string().refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'must be https://… (or http://…)');
 
+/** C2SP verifier key of a log. */
+const log = z.string().transform((text, context) => {
+  const key = parseNoteKey((bytes) => sha256(bytes), text.trim());
+  if (key?.type === 'ed25519') return key;
+  context.addIssue({ code: 'custom', message: 'must be the audit.pub of another appliance, name+id+base64 of an Ed25519 key (type 0x01)' });
+  return z.NEVER;
+});
+
+/** `witnessing` of ekms.yaml: other appliances whose heads are cosigned here. */
+export const witnessingShape = z
+  .strictObject({ logs: z.array(log).max(64).default([]) })
+  .superRefine(({ logs }, context) => {
+    for (const [at, { name }] of logs.entries())
+      if (logs.some((other, n) => n !== at && (other.name === name || other.name.startsWith(`${name}/`))))
+        context.addIssue({ code: 'custom', path: ['logs', at], message: 'another log has this name, or one that begins with it' });
+  })
+  .prefault({});
+
 /** `witnesses` of ekms.yaml: who remembers the heads of the log outside of this appliance's administrators' reach. */
 export const witnessShape = z
   .strictObject({
@@ -29,8 +47,10 @@ export const witnessShape = z
       .array(z.union([z.strictObject({ name, folder: path }), z.strictObject({ name, url, key: cosigner, caFile: path.optional() })]))
       .max(8)
       .default([]),
-    /** While none is reached after a start: hand out keys, with an alarm, or wait. */
+    /** While none is reached: hand out keys, with an alarm, or wait. */
     unreachable: z.enum(['serve', 'wait']).default('serve'),
+    /** With `wait`, once one was reached: how long keys go on being handed out without. */
+    patienceSeconds: z.int().min(0).max(86_400).default(60),
     everySeconds: z.int().min(1).max(3_600).default(10),
     /** Heads for archives: to these people by signed mail, and as entries, which go where the log is forwarded to. */
     archive: z.strictObject({ mail: z.array(mailbox).max(8).default([]), everyHours: z.int().min(1).max(168).default(24) }).prefault({}),

@@ -33,6 +33,8 @@ export interface RouteContract {
   path?: Record<string, z.ZodType>;
   query?: Record<string, z.ZodType>;
   body?: z.ZodType;
+  /** What a body of `text/plain` says, instead of `body`. */
+  text?: string;
   /** Fields of `multipart/form-data`, instead of `body`. */
   form?: Record<string, FormField>;
   /** By status. */

@@ -9,6 +9,13 @@ export async function keepAuditKey(file: string, token: Pick<Token, 'auditHead' 
   await writeAuditKey(file, token, (await token.auditHead())?.origin ?? origin);
 }
 
+/** Writes the key of our cosignatures, for `witnesses.readable` of those whose heads we cosign; none where the token has no Ed25519. */
+export async function keepWitnessKey(file: string, token: Pick<Token, 'signingKey'>, name: string): Promise<void> {
+  const { type, publicKey } = auditNoteKey(name, await token.signingKey('audit'));
+  if (type !== 'ed25519' || existsSync(file)) return;
+  writeFileSync(file, `${encodeNoteKey(sha256, { name, type: 'cosignature', publicKey })}\n`, { mode: 0o644, flag: 'wx' });
+}
+
 /** The log goes on under another name: the key under the former one is kept beside it. */
 export async function renameAuditKey(file: string, token: Pick<Token, 'signingKey'>, name: string): Promise<void> {
   if (existsSync(file)) renameSync(file, `${file}.${Date.now()}`);

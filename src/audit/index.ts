@@ -1,5 +1,5 @@
 /** Audit: fills foundation's `AuditLog` and reads the log back. No room enters here but to read; they append through the port. */
-export { keepAuditKey, renameAuditKey } from './audit-key.js';
+export { keepAuditKey, keepWitnessKey, renameAuditKey } from './audit-key.js';
 export { AuditLogController } from './audit-log.controller.js';
 export { AuditReader, type LogEntry } from './audit-reader.js';
 export { BoundedAuditLog } from './bounded-audit-log.js';
@@ -43,4 +43,6 @@ export { C2spWitness } from './witness/c2sp-witness.js';
 export { FolderWitness } from './witness/folder-witness.js';
 export { HeadArchive, type HeadMail } from './witness/head-archive.js';
 export { type ShownHead, type Testimony, Witness } from './witness/witness.js';
+export { WitnessedLogs } from './witness/witnessed-logs.js';
 export { Witnesses, type WitnessState } from './witness/witnesses.js';
+export { WitnessingController } from './witness/witnessing.controller.js';

@@ -23,3 +23,15 @@ export async function examineWitnesses({ witnesses, configuration, token, logSta
       findings.say(state === 'disagrees' || unreachable === 'wait' ? 'bad' : 'warn', `${name}: ${reason ?? 'was not asked yet'}`);
   return findings.end(`${witnesses.states.map(({ name }) => name).join(', ')}: each remembers this very log`);
 }
+
+/** Whose logs are remembered here. */
+export async function examineWitnessing({ witnessedLogs, configuration, token }: House): Promise<Finding[]> {
+  const findings = new Findings('witnessing');
+  const { logs } = configuration.witnessing;
+  if (logs.length === 0) return [];
+  if ((await token.signingKey('audit')).algorithm !== 'ed25519')
+    findings.say('bad', 'no head of another appliance is cosigned: this token has no Ed25519 (witnessing.logs)');
+  const heads = await witnessedLogs.heads();
+  for (const { origin, size } of heads) if (size === 0) findings.say('warn', `${origin} has shown no head here yet`);
+  return findings.end(`remembered here: ${heads.map(({ origin, size }) => `${origin} up to ${size} entries`).join(', ')}`);
+}

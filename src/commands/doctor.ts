@@ -7,7 +7,7 @@ import type { House } from '../house.js';
 import { pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { examineCustody } from './doctor-custody.js';
-import { examineWitnesses } from './doctor-witnesses.js';
+import { examineWitnesses, examineWitnessing } from './doctor-witnesses.js';
 import { examinePeople } from './examine-people.js';
 import { type Finding, Findings } from './finding.js';
 
@@ -39,6 +39,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('two persons', () => examinePeople(house))),
     ...(data ? [] : await look('directory', () => examineDirectory(house))),
     ...(data ? [] : await look('witnesses', () => examineWitnesses(house))),
+    ...(data ? [] : await look('witnessing', () => examineWitnessing(house))),
     ...(await look('log', async () => {
       const { size, problems } = await checkLog(storage);
       const findings = new Findings('log');

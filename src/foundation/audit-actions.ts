@@ -142,6 +142,7 @@ export const ACTIONS = {
   'audit.accept': { facts: { why: BREACH, from: word, size: count, root: digest, kept: count, lost: count, origin: word } },
   'audit.origin': { facts: { origin: word } },
   'witness.state': { facts: { witness: word, state: oneOf('unasked', 'agrees', 'disagrees', 'away') } },
+  'witness.cosign': { facts: { log: word, size: count, root: digest } },
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
   'audit.erase': { facts: { values: count } },

@@ -10,6 +10,7 @@ export type FaultKind =
   | 'conflict'
   | 'gone'
   | 'too-large'
+  | 'unprocessable'
   | 'too-many'
   | 'unavailable'
   | 'misconfigured';

@@ -8,5 +8,6 @@ export type { JsonSchema } from './openapi-schemas.js';
 export { openApiTypes } from './openapi-types.js';
 export { OperationController } from './operation.controller.js';
 export { type Pages, readPages, servePages } from './pages.js';
+export { acceptPlainText } from './plain-text.js';
 export { answerProblem, ProblemFilter } from './problem-filter.js';
 export { securityHeaders } from './security-headers.js';

@@ -140,7 +140,7 @@ export function openApi(controllers: readonly Type[]): OpenApiDocument {
 
 function operation(route: Route, schemas: Schemas): Operation {
   const { admits, kinds } = route;
-  const { id, summary, path = {}, query = {}, body, form, answers, more = [] } = route.contract;
+  const { id, summary, path = {}, query = {}, body, text, form, answers, more = [] } = route.contract;
   const refused = refusals(route);
   const both = Object.keys(refused).find((status) => status in answers);
   if (both) throw new Error(`${id}: ${both} is an answer and a refusal`);
@@ -157,6 +157,7 @@ function operation(route: Route, schemas: Schemas): Operation {
     security: admits.map((who) => ({ [who]: [] })),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body ? { requestBody: { required: true, content: { 'application/json': { schema: schemas.sent(body) } } } } : {}),
+    ...(text ? { requestBody: { required: true, content: { 'text/plain': { schema: { type: 'string', description: text } } } } } : {}),
     ...(form ? { requestBody: { required: true as const, content: { 'multipart/form-data': { schema: formSchema(form) } } } } : {}),
     responses: {
       ...Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, response(answer, schemas)])),

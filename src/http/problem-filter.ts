@@ -12,6 +12,7 @@ const STATUS = {
   conflict: 409,
   gone: 410,
   'too-large': 413,
+  unprocessable: 422,
   'too-many': 429,
   unavailable: 503,
   misconfigured: 500,

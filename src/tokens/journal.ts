@@ -39,6 +39,7 @@ const entry = z.discriminatedUnion('t', [
     certificate: z.string().optional(),
   }),
   z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
+  z.strictObject({ t: z.literal('witnessed'), origin: z.string(), size: z.int(), root: z.string() }),
 ]);
 type Entry = z.infer<typeof entry>;
 
@@ -82,6 +83,7 @@ export class Journal {
   private readonly spent = new Map<string, number>();
   private readonly taken: Succession[] = [];
   private head: AuditHead | undefined;
+  private readonly witnessed = new Map<string, AuditHead>();
   private isBootstrapOver = false;
   private reserved = 0;
   private next = 1;
@@ -144,6 +146,11 @@ export class Journal {
     return this.head ?? null;
   }
 
+  /** The last head of another's log that was cosigned. */
+  witnessedHead(origin: string): AuditHead | null {
+    return this.witnessed.get(origin) ?? null;
+  }
+
   async block(id: string): Promise<void> {
     if (!this.blocked.has(id)) this.owe({ t: 'block', id });
     await this.settle();
@@ -201,6 +208,9 @@ export class Journal {
       case 'head':
         if (sameHead(claim.from, this.head ?? { ...claim.from, ...NO_HEAD })) return;
         throw new Fault('conflict', 'head-stale', 'another head of the audit log was signed last: go on from that one');
+      case 'witnessed':
+        if (sameHead(claim.from, this.witnessed.get(claim.from.origin) ?? { ...claim.from, ...NO_HEAD })) return;
+        throw new Fault('conflict', 'head-stale', 'another head of that log was cosigned last: go on from that one');
     }
   }
 
@@ -210,6 +220,7 @@ export class Journal {
       this.owe({ t: 'floor', id: claim.id, v: claim.version });
     if (claim.kind === 'give') this.owe({ t: 'given', kind: claim.of, n: claim.n });
     if (claim.kind === 'head' && !(this.head && sameHead(this.head, claim.to))) this.owe({ t: 'head', ...claim.to });
+    if (claim.kind === 'witnessed' && !sameHead(claim.from, claim.to)) this.owe({ t: 'witnessed', ...claim.to });
     if (claim.kind === 'spend') this.owe({ t: 'spent', id: claim.id, until: claim.expires + SPENT_GRACE });
   }
 
@@ -294,6 +305,9 @@ export class Journal {
         break;
       case 'head':
         this.head = { origin: what.origin, size: what.size, root: what.root };
+        break;
+      case 'witnessed':
+        this.witnessed.set(what.origin, { origin: what.origin, size: what.size, root: what.root });
         break;
     }
   }
@@ -414,6 +428,7 @@ export class Journal {
     for (const { certificate, ...key } of this.taken)
       yield { t: 'key', ...key, ...(certificate ? { certificate: certificate.toString('base64') } : {}) };
     if (this.head) yield { t: 'head', ...this.head };
+    for (const head of this.witnessed.values()) yield { t: 'witnessed', ...head };
   }
 }
 

@@ -259,6 +259,15 @@ export abstract class Token {
    */
   abstract vouchAuditKey(origin: string): Promise<string>;
 
+  /** The last head of another appliance's log that this token cosigned, from its own memory; null before the first. */
+  abstract witnessedHead(origin: string): Promise<AuditHead | null>;
+  /**
+   * Signs, as the witness `name`, that a head of another appliance's log extends all that was seen of it (https://c2sp.org/tlog-cosignature): the note's
+   * signature line. Demands a consistency proof from the last head cosigned under that origin, which `from` names. Whose log it is, the caller has
+   * seen. Codes: `head-forked`, `head-stale`, `cosigning-unable` (503) where the audit key is not Ed25519.
+   */
+  abstract cosign(ask: { name: string; from: AuditHead; to: AuditHead; proof: Buffer[] }): Promise<string>;
+
   /** Signs a message with EKMS's mail key: `signedAttrs` (DER SET) of a CMS SignedData. ECDSA as r ‖ s. */
   abstract signMail(message: Uint8Array): Promise<Buffer>;
   abstract sealBytes(plaintext: Uint8Array, context: string): Promise<Buffer>;

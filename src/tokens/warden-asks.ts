@@ -153,6 +153,12 @@ const SHAPES = {
     proof: z.array(bytes).max(64),
   }),
   vouchAuditKey: z.strictObject({ origin: auditHeadShape.shape.origin }),
+  cosign: z.strictObject({
+    name: auditHeadShape.shape.origin,
+    from: auditHeadShape,
+    to: auditHeadShape,
+    proof: z.array(bytes).max(64),
+  }),
   signMail: z.strictObject({ message: bytes }),
   sealBytes: z.strictObject({ plaintext: bytes, context: z.string().max(200) }),
   openBytes: z.strictObject({ sealed: bytes, context: z.string().max(200) }),

@@ -3,6 +3,7 @@ import { ecdsaValue, envelopedKey } from '../codec/cms/index.js';
 import { thumbprint } from '../codec/jwk.js';
 import {
   checkpointText,
+  cosignedText,
   encodeNoteKey,
   fromBase64 as fromPadded,
   keyId,
@@ -60,7 +61,9 @@ export type Claim =
   /** This device or employee is not blocked. */
   | { kind: 'open'; id: string; code: string }
   /** `from` is the last head of the audit log that was signed; `to` is from now on. */
-  | { kind: 'head'; from: AuditHead; to: AuditHead };
+  | { kind: 'head'; from: AuditHead; to: AuditHead }
+  /** `from` is the last head of that log which was cosigned; `to` is from now on. */
+  | { kind: 'witnessed'; from: AuditHead; to: AuditHead };
 
 export interface Verdict {
   claims: Claim[];
@@ -140,6 +143,8 @@ export class Warden {
         return this.#beginOrigin(ask.args);
       case 'vouchAuditKey':
         return verdict(this.#vouchAuditKey(ask.args.origin));
+      case 'cosign':
+        return this.#cosign(ask.args);
       case 'signMail':
         return verdict(this.hsm.sign('mail', ask.args.message));
       case 'sealBytes':
@@ -456,6 +461,25 @@ export class Warden {
     return verdict(this.#checkpoint(to), claim, { kind: 'head', from: signed, to });
   }
 
+  /**
+   * A witness forgets nothing: what it cosigned of another's log is in the journal, and only what extends that is cosigned next. The text is made here, and
+   * begins as no checkpoint does.
+   */
+  #cosign({ name, from, to, proof }: Asks['cosign']): Verdict {
+    const { type, publicKey } = this.#noteKey(name);
+    if (type !== 'ed25519')
+      throw new Fault('unavailable', 'cosigning-unable', 'cosignatures are by Ed25519, which this token does not have');
+    const extending = from.origin === to.origin && verifyConsistency(hashOf, treeHead(from), treeHead(to), proof);
+    if (!extending) throw forbidden('head-forked', 'this head does not extend the last one of that log that was seen');
+    const seconds = Math.floor(this.clock.now().getTime() / 1000);
+    const text = cosignedText(seconds, checkpointText({ origin: to.origin, ...treeHead(to) }));
+    const signature = Buffer.alloc(8);
+    signature.writeBigUInt64BE(BigInt(seconds));
+    const id = keyId(hashOf, { name, type: 'cosignature', publicKey });
+    const line = signatureLine({ name, keyId: id, signature: Buffer.concat([signature, this.hsm.sign('audit', Buffer.from(text))]) });
+    return verdict(line, { kind: 'witnessed', from, to });
+  }
+
   /** What it says is made here: no caller has another key taken for that of the log. */
   #vouchAuditKey(origin: string): string {
     return this.#statement('audit-key', { key: encodeNoteKey(hashOf, this.#noteKey(origin)) });
@@ -465,7 +489,7 @@ export class Warden {
     return auditNoteKey(origin, { algorithm: this.hsm.algorithm('audit'), publicKey: this.hsm.publicKey('audit') });
   }
 
-  /** The text is made here: the audit key signs nothing but checkpoints. */
+  /** The text is made here: the audit key signs nothing but checkpoints and cosignatures. */
   #checkpoint(to: AuditHead): string {
     const text = checkpointText({ origin: to.origin, ...treeHead(to) });
     const key = this.#noteKey(to.origin);

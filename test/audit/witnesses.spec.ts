@@ -1,5 +1,6 @@
+import 'reflect-metadata';
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
@@ -15,12 +16,13 @@ import {
   type Witness,
   Witnesses,
 } from '../../src/audit/index.js';
-import { parseNoteKey } from '../../src/codec/merkle/index.js';
+import { encodeNoteKey, parseNoteKey } from '../../src/codec/merkle/index.js';
 import { type AuditEvent, newId, type Storage, SystemClock, sha256 } from '../../src/foundation/index.js';
 import { openStorage } from '../../src/storage/index.js';
 import { acceptanceBytes, auditNoteKey, type LogAcceptance, type Token } from '../../src/tokens/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { C2spWitnessServer } from '../support/c2sp-witness.js';
+import { HouseInProcess } from '../support/house-in-process.js';
 
 jest.setTimeout(30_000);
 const clock = new SystemClock();
@@ -76,7 +78,10 @@ function startOf(
   const tree = new LogTree(storage);
   const { tiles } = new LogBook(storage, audit, tree);
   const origin = async () => (await of.auditHead())?.origin ?? ORIGIN;
-  const all = new Witnesses({ storage, audit, tree, tiles, standing, origin }, { witnesses, unreachable, everySeconds: 3_600 });
+  const all = new Witnesses(
+    { storage, audit, tree, tiles, standing, origin },
+    { witnesses, unreachable, patienceSeconds: 0, everySeconds: 3_600 },
+  );
   const checkpoints = new Checkpoints({ tree, tiles, token: of, standing, clock, origin: ORIGIN, first: () => all.first() });
   const settled: unknown[] = [];
   const acceptances = new LogAcceptances({
@@ -112,8 +117,19 @@ async function c2spWitness(): Promise<{ server: C2spWitnessServer; client: () =>
   return { server, client: () => new C2spWitness({ name: 'w1', url: server.url, key }) };
 }
 
-describe.each(['folder', 'c2sp'] as const)('a readable witness (%s)', (kind) => {
-  const open = async (): Promise<() => Witness> => (kind === 'folder' ? folderWitness : (await c2spWitness()).client);
+/** Another appliance that remembers heads of this log. */
+async function otherAppliance(): Promise<() => Witness> {
+  const log = encodeNoteKey(sha256, auditNoteKey(ORIGIN, await token.signingKey('audit')));
+  const other = await HouseInProcess.open({ settings: { witnessing: { logs: [log] } } });
+  undo.push(() => other.close());
+  const key = parseNoteKey(sha256, readFileSync(join(other.house.configuration.home, 'witness.pub'), 'utf8').trim());
+  if (!key) throw new Error('its key is none');
+  return () => new C2spWitness({ name: 'w2', url: `https://127.0.0.1:${other.port}/v1/witness`, key, ca: other.root });
+}
+
+describe.each(['folder', 'c2sp', 'ekms'] as const)('a readable witness (%s)', (kind) => {
+  const open = async (): Promise<() => Witness> =>
+    kind === 'folder' ? folderWitness : kind === 'c2sp' ? (await c2spWitness()).client : otherAppliance();
 
   test('sees each head of a whole log, over many starts', async () => {
     const storage = await database();
@@ -203,6 +219,15 @@ describe('a witness that is not reached', () => {
     await start.checkpoints.publish();
     await start.release();
     expect((await start.tree.state()).note).not.toBeNull();
+    // It goes again, long after the start: the same holds.
+    renameSync(join(folder, 'file'), join(folder, 'elsewhere'));
+    away();
+    await start.witnesses.look();
+    await expect(start.release()).rejects.toMatchObject({ code: 'audit-unwitnessed' });
+    rmSync(join(folder, 'file'));
+    renameSync(join(folder, 'elsewhere'), join(folder, 'file'));
+    await start.witnesses.look();
+    await start.release();
   });
 
   test('a yes without its signature is none; a refusal says what to do; a note that the log never signed is no memory', async () => {

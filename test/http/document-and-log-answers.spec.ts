@@ -5,6 +5,7 @@ import { TestAdministrator } from '../support/officers.js';
 import { richPdf } from '../support/rich-pdf.js';
 import { refusal, send } from '../support/wire.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+import { leavesOf, sha256, WitnessedLog } from '../support/witnessed-log.js';
 import { ContractCheck } from './contract-check.js';
 import { Doors, headerOf } from './doors.js';
 
@@ -14,10 +15,13 @@ jest.setTimeout(60_000);
 
 const address = 'alice@corp.example';
 const check = new ContractCheck();
+const log = new WitnessedLog('keys.other.example/v1/audit');
 let doors: Doors;
 let alice: WireDevice;
 beforeAll(async () => {
-  doors = await Doors.open(check, { settings: { keys: { bits: 2048, pool: { target: 1 } }, documents: { megabytes: 1 } } });
+  doors = await Doors.open(check, {
+    settings: { keys: { bits: 2048, pool: { target: 1 } }, documents: { megabytes: 1 }, witnessing: { logs: [log.key] } },
+  });
   alice = await enrolDevice(doors.house, address);
   await keysOf(doors.house, alice);
 });
@@ -103,6 +107,21 @@ test('who reads the log gets what is promised, and is refused as promised', asyn
   expect(house.defects).toEqual([]);
 });
 
+test('who shows another log’s head gets what is promised, and is refused as promised', async () => {
+  const add = (body: string) =>
+    doors.anybody('client', { method: 'POST', path: '/v1/witness/add-checkpoint', body, headers: { 'content-type': 'text/plain' } });
+  const leaves = leavesOf('entry', 3);
+  const head = (name: string) => doors.anybody('client', { path: `/v1/witness/${sha256(Buffer.from(name)).toString('hex')}/checkpoint` });
+  expect(refusal(await head(log.origin))).toBe('404 log-unknown');
+  expect((await add(log.ask(0, leaves))).status).toBe(200);
+  expect((await head(log.origin)).status).toBe(200);
+  expect((await add(log.ask(0, leaves))).body.toString()).toBe('3\n');
+  expect(refusal(await add(log.ask(4, leaves, { proof: [] })))).toBe('400 submission-malformed');
+  expect(refusal(await add(log.ask(0, leaves, { by: new WitnessedLog(log.origin) })))).toBe('403 checkpoint-unsigned');
+  expect(refusal(await add(new WitnessedLog('none').ask(0, leaves)))).toBe('404 log-unknown');
+  expect(refusal(await add(log.ask(3, leavesOf('entry', 4), { proof: [] })))).toBe('422 proof-wrong');
+});
+
 test('every answer that the document promises for documents and the log was seen in this file', () => {
-  expect(check.unseen((path) => /^\/v1\/(pdf|audit|me)\//.test(path))).toEqual([]);
+  expect(check.unseen((path) => /^\/v1\/(pdf|audit|me|witness)\//.test(path))).toEqual([]);
 });

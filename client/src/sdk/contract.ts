@@ -539,9 +539,11 @@ export type ProblemCode =
   | 'certificate-unknown'
   | 'challenge-unknown'
   | 'checkpoint-missing'
+  | 'checkpoint-unsigned'
   | 'client-too-old'
   | 'cms-malformed'
   | 'cms-not-enveloped'
+  | 'cosigning-unable'
   | 'crl-unknown'
   | 'cross-site'
   | 'csr-malformed'
@@ -584,6 +586,7 @@ export type ProblemCode =
   | 'key-not-deliverable'
   | 'key-state'
   | 'key-unknown'
+  | 'log-unknown'
   | 'media-type'
   | 'no-recovery-agents'
   | 'not-the-owner'
@@ -611,6 +614,7 @@ export type ProblemCode =
   | 'person-missing'
   | 'person-over-budget'
   | 'proof-needed'
+  | 'proof-wrong'
   | 'recipients-missing'
   | 'recipients-too-many'
   | 'recipients-unresolved'
@@ -639,6 +643,7 @@ export type ProblemCode =
   | 'sign-in-refused'
   | 'storage-busy'
   | 'storage-unavailable'
+  | 'submission-malformed'
   | 'tile-unknown'
   | 'token-busy'
   | 'token-call-refused'
@@ -768,4 +773,8 @@ export interface Routes {
   'DELETE /v1/staff/session': { body: undefined; answers: { 204: undefined } };
   /** How employees may sign in here */
   'GET /v1/staff/sign-in': { body: undefined; answers: { 200: StaffSignInMethods } };
+  /** Cosigns a head of another appliance’s log that extends all that was seen of it (C2SP tlog-witness) */
+  'POST /v1/witness/add-checkpoint': { body: undefined; answers: { 200: unknown } };
+  /** The last head of another appliance’s log that was cosigned here */
+  'GET /v1/witness/{log}/checkpoint': { body: undefined; answers: { 200: unknown } };
 }

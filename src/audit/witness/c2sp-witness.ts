@@ -1,6 +1,6 @@
 import { request as plainRequest } from 'node:http';
 import { request as tlsRequest } from 'node:https';
-import { keyId, type NoteKey, parseNote, sameHash, verifyByWebCrypto } from '../../codec/merkle/index.js';
+import { cosignedText, keyId, type NoteKey, parseNote, sameHash, verifyByWebCrypto } from '../../codec/merkle/index.js';
 import { Fault } from '../../foundation/index.js';
 import { sha256 } from '../log-tree.js';
 import { type ShownHead, type Testimony, Witness } from './witness.js';
@@ -80,7 +80,7 @@ export class C2spWitness extends Witness {
     for (const { name, keyId: given, signature } of answer?.signatures ?? []) {
       if (name !== key.name || !sameHash(given, id) || signature.length !== 72) continue;
       const time = new DataView(signature.buffer, signature.byteOffset).getBigUint64(0);
-      const message = Buffer.from(`cosignature/v1\ntime ${time}\n${signed?.text ?? ''}`);
+      const message = Buffer.from(cosignedText(time, signed?.text ?? ''));
       if (await verifyByWebCrypto(key, message, signature.subarray(8))) return;
     }
     throw new Fault('unavailable', 'witness-refused', `the witness ${this.name} did not sign: is its key the one in ekms.yaml?`, 60);

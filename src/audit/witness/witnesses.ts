@@ -16,8 +16,10 @@ export interface WitnessesParts {
 
 export interface WitnessSettings {
   witnesses: readonly Witness[];
-  /** What to do at start while none is reached. */
+  /** What to do while none is reached. */
   unreachable: 'serve' | 'wait';
+  /** With `wait`: seconds that keys go on being released after the last one was reached. */
+  patienceSeconds: number;
   everySeconds: number;
 }
 
@@ -39,6 +41,8 @@ export class Witnesses {
   #first: Promise<void> | undefined;
   #round: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
+  /** When one agreed last, by the clock that nobody sets (ms). */
+  #agreed = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly parts: WitnessesParts,
@@ -63,9 +67,11 @@ export class Witnesses {
     if (this.settings.witnesses.length > 0) this.#timer = setInterval(() => void this.look(), this.settings.everySeconds * 1_000);
   }
 
+  /** Those that agreed are shown the last head, so that an orderly stop leaves nothing that they have not seen. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#round;
+    if (this.states.some(({ state }) => state === 'agrees')) await this.look();
+    else await this.#round;
   }
 
   /** Asks all of them now. Never rejects: what is found is in `states` and in the log's standing. */
@@ -76,12 +82,13 @@ export class Witnesses {
 
   async #look(): Promise<void> {
     const { standing } = this.parts;
-    const { witnesses, unreachable } = this.settings;
+    const { witnesses, unreachable, patienceSeconds } = this.settings;
     if (witnesses.length === 0) return;
     const found = await Promise.all(witnesses.map(async (witness) => this.#ask(witness)));
-    if (found.some((state) => state === 'agrees') || unreachable === 'serve') standing.go();
-    else if (found.every((state) => state === 'away') && standing.isWaiting)
-      standing.wait('none of its witnesses is reached (witnesses.unreachable: wait)');
+    const now = performance.now();
+    if (found.includes('agrees')) this.#agreed = now;
+    if (unreachable === 'serve' || now - this.#agreed <= patienceSeconds * 1_000) standing.go();
+    else standing.wait('none of its witnesses is reached (witnesses.unreachable: wait)');
   }
 
   async #ask(witness: Witness): Promise<WitnessState['state']> {

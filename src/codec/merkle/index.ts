@@ -4,6 +4,7 @@ export { HASH_BYTES, hashChildren, hashLeaf, hashOfNothing, hashOver, type Sha25
 export {
   type Checkpoint,
   checkpointText,
+  cosignedText,
   encodeNoteKey,
   fromBase64,
   isWrong,

@@ -55,6 +55,9 @@ export function parseNoteKey(sha256: Sha256, text: string): NoteKey | undefined 
 
 export const checkpointText = ({ origin, size, root }: Omit<Checkpoint, 'extensions'>): string => `${origin}\n${size}\n${toBase64(root)}\n`;
 
+/** What a witness signs over the text of a checkpoint (https://c2sp.org/tlog-cosignature). No checkpoint reads so: its second line is a size. */
+export const cosignedText = (seconds: number | bigint, text: string): string => `cosignature/v1\ntime ${seconds}\n${text}`;
+
 export const signatureLine = ({ name, keyId, signature }: NoteSignature): string => `— ${name} ${toBase64(join(keyId, signature))}\n`;
 
 /** Undefined unless it is a note in its one spelling, with up to 16 signatures. */

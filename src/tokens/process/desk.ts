@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault, isId } from '../../foundation/index.js';
+import { auditHeadShape } from '../acceptance.js';
 import type { AuthorityCertificates } from '../authorities.js';
 import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import type { Journal, JournalClaim } from '../journal.js';
@@ -53,6 +54,7 @@ const kekNaming = z.strictObject({ kek: z.string().regex(/^[1-9]\d{0,5}$/) });
 const retiring = z.strictObject({ name: z.enum(SUCCESSORS) });
 const address = z.string().max(300);
 const succeeding = retiring.extend({ n: z.int().min(2).max(100_000), urls: z.strictObject({ crl: address, issuer: address }) });
+const logNaming = z.strictObject({ origin: auditHeadShape.shape.origin });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
 /** Answers every verb of `Token`: some by itself, the rest by a warden, whose answer leaves only when the journal has admitted its claims. */
@@ -101,6 +103,8 @@ export class Desk {
         return encodeBody(signingKeys().get(read(naming, body).name));
       case 'auditHead':
         return encodeBody(journal.auditHead);
+      case 'witnessedHead':
+        return encodeBody(journal.witnessedHead(read(logNaming, body).origin));
       case 'block':
         return encodeBody(await journal.block(read(blocking, body).id));
       case 'unblock':

@@ -164,6 +164,14 @@ export abstract class TokenCalls extends Token {
     return this.answer<'vouchAuditKey'>('vouchAuditKey', { origin });
   }
 
+  override witnessedHead(origin: string) {
+    return this.answer<'witnessedHead'>('witnessedHead', { origin });
+  }
+
+  override cosign(...[ask]: Parameters<Token['cosign']>) {
+    return this.answer<'cosign'>('cosign', ask);
+  }
+
   override signMail(message: Uint8Array) {
     return this.answer<'signMail'>('signMail', { message });
   }

@@ -12,6 +12,7 @@ export const faultOnWire = z.strictObject({
     'conflict',
     'gone',
     'too-large',
+    'unprocessable',
     'too-many',
     'unavailable',
     'misconfigured',
