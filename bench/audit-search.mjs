@@ -1,21 +1,27 @@
 // First pages of a search in a log of many entries, by every criterion, on SQLite and, where EKMS_TEST_POSTGRES names a throw-away cluster, on PostgreSQL.
-// Rows are synthesised: entries, values and terms lie as the product lays them, leaves are no hashes. The product's own search is measured.
-// Usage: bench/audit-search.mjs [--entries N] [--rounds N]
+// Rows are synthesised: entries and values lie as the product lays them, leaves are no hashes; the product's own thread gathers the postings, and its own
+// search is measured: every kind of question must have its first page in time, each with the youngest entries not in the index yet.
+// Usage: bench/audit-search.mjs [--entries N] [--rounds N] [--young N: entries that the index has not seen]; PostgreSQL: pg_virtualenv -t sh -c
+// 'EKMS_TEST_POSTGRES="postgres://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/postgres" node_modules/.bin/node bench/audit-search.mjs'. A million entries: some minutes each.
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { AuditSearch, DurableAuditLog, SearchIndex, searchQuestion } from '../dist/src/audit/index.js';
+import { AuditSearch, DurableAuditLog, SearchIndex, SearchThread, searchQuestion } from '../dist/src/audit/index.js';
 import { newId, SystemClock } from '../dist/src/foundation/index.js';
 import { openStorage } from '../dist/src/storage/index.js';
 import { machine, quantile, verdict } from './support/figures.mjs';
 
 const { values: given } = parseArgs({
-  options: { entries: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '200' } },
+  options: {
+    entries: { type: 'string', default: '1000000' },
+    rounds: { type: 'string', default: '200' },
+    young: { type: 'string', default: '511' },
+  },
 });
-const [count, rounds] = [given.entries, given.rounds].map(Number);
+const [count, rounds, young] = [given.entries, given.rounds, given.young].map(Number);
 const WANTED = 100;
 const DAY = 86_400_000;
 const start = Date.parse('2026-01-01T00:00:00Z');
@@ -57,12 +63,24 @@ if (cluster) {
 async function measure(kind, settings) {
   const storage = await openStorage(settings);
   try {
-    await fill(storage);
-    const index = new SearchIndex(storage);
-    const began = performance.now();
+    let began = performance.now();
+    await fill(storage, 0, count - young);
+    console.log(`${kind}: ${count - young} entries made in ${((performance.now() - began) / 1000).toFixed(0)} s`);
+    const index = new SearchIndex(
+      storage,
+      new SearchThread(join(import.meta.dirname, '../dist/programs/audit/search-worker.js'), settings),
+    );
+    began = performance.now();
+    const busy = performance.eventLoopUtilization();
     await index.catchUp();
+    await index.stop();
     const spent = performance.now() - began;
-    console.log(`${kind}: terms of ${count} entries in ${(spent / 1000).toFixed(1)} s, ${((spent * 1000) / count).toFixed(1)} µs each`);
+    const here = performance.eventLoopUtilization(busy).active;
+    const each = (ms) => ((ms * 1000) / (count - young)).toFixed(1);
+    console.log(
+      `${kind}: postings of them in ${(spent / 1000).toFixed(1)} s, ${each(spent)} µs each, of which ${each(here)} µs in the API process's own thread`,
+    );
+    await fill(storage, count - young, count);
     const search = new AuditSearch(storage, new DurableAuditLog(new SystemClock()), index);
     const questions = {
       nothing: () => ({}),
@@ -90,7 +108,7 @@ async function measure(kind, settings) {
       },
       'two that never meet': () => ({ action: 'binding.begin', outcome: 'refused' }),
     };
-    const all = [];
+    let slowest = 0;
     for (const [name, question] of Object.entries(questions)) {
       const spans = [];
       let found = 0;
@@ -100,19 +118,19 @@ async function measure(kind, settings) {
         found += (await search.look(filter, { count: 50 })).entries.length;
         spans.push(performance.now() - from);
       }
-      all.push(...spans);
+      slowest = Math.max(slowest, quantile(spans, 0.99));
       console.log(
         `  ${name.padEnd(20)} p50 ${quantile(spans, 0.5).toFixed(1).padStart(6)} ms, p99 ${quantile(spans, 0.99).toFixed(1).padStart(6)} ms, ${(found / rounds).toFixed(1)} entries a page`,
       );
     }
-    verdict(`${kind}: p99 of a first page, in ms`, quantile(all, 0.99), `at most ${WANTED}`, quantile(all, 0.99) <= WANTED, 1);
+    verdict(`${kind}: p99 of a first page of the slowest kind, in ms`, slowest, `at most ${WANTED}`, slowest <= WANTED, 1);
   } finally {
     await storage.close();
   }
 }
 
-async function fill(storage) {
-  for (let at = 0; at < people.length; at += 250)
+async function fill(storage, from, to) {
+  for (let at = 0; from === 0 && at < people.length; at += 250)
     await storage.write(async (unit) => {
       for (const { id, key, devices } of people.slice(at, at + 250)) {
         await unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', 1)", [id]);
@@ -130,8 +148,8 @@ async function fill(storage) {
       }
     });
   const step = 100;
-  for (let at = 0; at < count; at += step) {
-    const rows = Array.from({ length: Math.min(step, count - at) }, (_, n) => row(at + n));
+  for (let at = from; at < to; at += step) {
+    const rows = Array.from({ length: Math.min(step, to - at) }, (_, n) => row(at + n));
     await storage.write(async (unit) => {
       const columns = '(idx, leaf, body, time, action, outcome, key, device, employee)';
       await insert(
@@ -146,7 +164,7 @@ async function fill(storage) {
       );
     });
   }
-  await storage.write((unit) => unit.run('UPDATE audit_head SET size = ?, time = ? WHERE id = 1', [count, start + 320 * DAY]));
+  await storage.write((unit) => unit.run('UPDATE audit_head SET size = ?, time = ? WHERE id = 1', [to, start + 320 * DAY]));
 }
 
 /** Rows of one statement: a round trip for each would take hours. */

@@ -8,6 +8,7 @@ const dist = resolve(process.argv[2] ?? 'dist');
 const programs = {
   main: 'src/main.js',
   'demo/main': 'src/demo/main.js',
+  'audit/search-worker': 'src/audit/search/search-worker.js',
   'pdf/worker': 'src/pdf/worker.js',
   'tokens/process/main': 'src/tokens/process/main.js',
   'tokens/process/worker': 'src/tokens/process/worker.js',

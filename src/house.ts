@@ -52,6 +52,7 @@ import {
   renameAuditKey,
   SealedEntries,
   SearchIndex,
+  SearchThread,
   Veil,
   WitnessedLogs,
   type Witnesses,
@@ -197,6 +198,7 @@ export const placesOf = (configuration: Configuration, { root }: Installation) =
   rootCertificate: join(configuration.home, 'ca.pem'),
   tokenEntry: join(root, 'dist/programs/tokens/process/main.js'),
   pdfWorker: join(root, 'dist/programs/pdf/worker.js'),
+  searchWorker: join(root, 'dist/programs/audit/search-worker.js'),
   kekHelper: join(root, 'dist/native/ekms-kek'),
 });
 
@@ -230,7 +232,9 @@ export async function openHouse(configuration: Configuration, installation: Inst
   const clock = parts.clock ?? new SystemClock();
   mkdirSync(placesOf(configuration, installation).run, { recursive: true, mode: 0o700 });
   const { url, passwordFile } = configuration.database;
-  const storage = parts.storage ?? (await openStorage({ url, home: configuration.home, ...(passwordFile ? { passwordFile } : {}) }));
+  const database = { url, home: configuration.home, ...(passwordFile ? { passwordFile } : {}) };
+  const storage = parts.storage ?? (await openStorage(database));
+  const gatherer = parts.storage ? undefined : new SearchThread(placesOf(configuration, installation).searchWorker, database);
   let token = parts.token;
   let process: TokenProcess | undefined;
   try {
@@ -244,13 +248,14 @@ export async function openHouse(configuration: Configuration, installation: Inst
       token = process;
     }
     const pages = readPages(installation.root, ['administration', 'staff']);
-    const house = await joinRooms(configuration, { ...parts, clock, storage, token });
+    const house = await joinRooms(configuration, { ...parts, clock, storage, token, gatherer });
     return {
       ...house,
       pages,
       pdf: documents(house, installation),
       close: async () => {
         await house.renewal.stop();
+        await house.searchIndex.stop();
         await house.rotation.stop();
         await house.pool.stop();
         await house.mail.stop();
@@ -276,7 +281,8 @@ async function joinRooms(
     transport,
     surroundings,
     people: directoryOfPeople,
-  }: Parts & { clock: Clock; storage: Storage; token: Token },
+    gatherer,
+  }: Parts & { clock: Clock; storage: Storage; token: Token; gatherer: SearchThread | undefined },
 ): Promise<Omit<House, 'close' | 'pages' | 'pdf'>> {
   const storage = new SpendingStorage(database);
   const logStanding = new LogStanding((breach) => void sayBreach(log, breach));
@@ -303,7 +309,7 @@ async function joinRooms(
     ...{ tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },
     first: () => witnesses.first(),
   });
-  const searchIndex = new SearchIndex(storage);
+  const searchIndex = new SearchIndex(storage, gatherer);
   const sinks = sinksOf(configuration.forwarding, { log: origin, host: configuration.publicName });
   const auditSearch = new AuditSearch(storage, audit, searchIndex);
   const sealedEntries = new SealedEntries(storage, audit, clock, veil);
@@ -451,12 +457,15 @@ async function joinRooms(
     logBook,
     searchIndex,
     auditSearch,
-    auditReports: new AuditReports(storage, audit, clock),
+    auditReports: new AuditReports(storage, audit, clock, searchIndex),
     sealedEntries,
     pruning: new Pruning(
       {
         ...{ storage, audit, clock, tree, checkpoints },
-        needed: async () => [await searchIndex.next(), await forwarder.next(), await sealedEntries.first()],
+        needed: async () => {
+          await searchIndex.catchUp();
+          return [await searchIndex.next(), await forwarder.next(), await sealedEntries.first()];
+        },
       },
       configuration.retention.auditYears,
     ),
@@ -466,7 +475,7 @@ async function joinRooms(
       policy: async () => policyInForce(configuration, networks),
       key: () => readFileSync(join(configuration.home, 'audit.pub'), 'utf8').trim(),
     }),
-    keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token }),
+    keyUses: new KeyUses({ storage, audit, tree, tiles: logBook.tiles, checkpoints, standing: logStanding, token, index: searchIndex }),
     forwarder,
     checkpoints,
     witnesses,

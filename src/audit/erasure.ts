@@ -1,12 +1,13 @@
 import { type AuditActor, type AuditLog, Fault, isId, type Storage } from '../foundation/index.js';
 import { AuditReader, type LogEntry } from './audit-reader.js';
+import { forgetTerms, Postings } from './search/postings.js';
 import type { SearchIndex } from './search/search-index.js';
 import { addressesOf, saidBy, type TermKind, termOf } from './search/terms.js';
 
 export interface ErasureParts {
   storage: Storage;
   audit: AuditLog;
-  index: Pick<SearchIndex, 'catchUp'>;
+  index: Pick<SearchIndex, 'catchUp' | 'next'>;
 }
 
 export interface Erased {
@@ -35,9 +36,11 @@ const ADDRESSES: ReadonlySet<string> = new Set(['address', 'recipient', 'recipie
  */
 export class Erasure {
   readonly #reader: AuditReader;
+  readonly #postings: Postings;
 
   constructor(private readonly parts: ErasureParts) {
     this.#reader = new AuditReader(parts.storage);
+    this.#postings = new Postings(parts.storage);
   }
 
   /**
@@ -55,10 +58,8 @@ export class Erasure {
     for (let at = 0; at < targets.length; at += TOGETHER) {
       const some = targets.slice(at, at + TOGETHER);
       await storage.write(async (unit) => {
-        for (const { index: idx, name, terms } of some) {
-          await unit.run('DELETE FROM audit_values WHERE idx = ? AND name = ?', [idx, name]);
-          for (const term of terms) await unit.run('DELETE FROM audit_terms WHERE term = ? AND idx = ?', [term, idx]);
-        }
+        for (const { index: idx, name } of some) await unit.run('DELETE FROM audit_values WHERE idx = ? AND name = ?', [idx, name]);
+        await forgetTerms(unit, some);
         await audit.append(unit, {
           action: 'audit.erase',
           outcome: 'done',
@@ -91,15 +92,8 @@ export class Erasure {
   async #ofEmployee(employee: string): Promise<Target[]> {
     const targets: Target[] = [];
     const addresses = new Set<string>();
-    for (let after = -1; ; ) {
-      const rows = await this.parts.storage.all<{ idx: number }>(
-        `SELECT idx FROM audit_entries WHERE employee = ? AND idx > ? ORDER BY idx LIMIT ${PAGE}`,
-        [employee, after],
-      );
-      const last = rows.at(-1);
-      if (!last) break;
-      after = last.idx;
-      for (const entry of await this.#reader.entries(rows.map(({ idx }) => idx))) {
+    for await (const entries of this.#byTerm('employee', employee))
+      for (const entry of entries) {
         // What an entry said under a seal is a value of the sealed one.
         const sealed = Number(entry.body.action === 'entry.unseal' ? entry.body.facts?.['entry'] : undefined);
         for (const { idx, name } of sealed >= 0 ? await this.#reader.values(sealed, sealed) : [])
@@ -108,7 +102,6 @@ export class Erasure {
         for (const name of Object.keys(entry.personal))
           if (name !== 'network' || OWN.has(entry.body.actor.kind)) targets.push(target(entry, name));
       }
-    }
     for (const address of addresses) {
       const bindings = await this.#bindings(address);
       // Of entries that name an address and no employee, they are whose binding was the first not to have ended.
@@ -120,33 +113,35 @@ export class Erasure {
 
   /** Values in entries that name the address, and no employee. */
   async #ofAddress(address: string, isTheirs: (index: number) => boolean): Promise<Target[]> {
-    const entries = (await this.#byTerm('address', address)).filter((entry) => entry.body.employee === undefined && isTheirs(entry.index));
-    return entries.flatMap((entry) =>
-      Object.entries(entry.personal).flatMap(([name, value]) => {
-        const isAddress = ADDRESSES.has(name) && value.toLowerCase().split(' ').includes(address);
-        return isAddress || (name === 'network' && OWN.has(entry.body.actor.kind)) ? [target(entry, name)] : [];
-      }),
-    );
+    const targets: Target[] = [];
+    for await (const entries of this.#byTerm('address', address))
+      for (const entry of entries.filter(({ index, body }) => body.employee === undefined && isTheirs(index)))
+        for (const [name, value] of Object.entries(entry.personal)) {
+          const isAddress = ADDRESSES.has(name) && value.toLowerCase().split(' ').includes(address);
+          if (isAddress || (name === 'network' && OWN.has(entry.body.actor.kind))) targets.push(target(entry, name));
+        }
+    return targets;
   }
 
   /** Who had an address, in order: up to which entry it was theirs. */
   async #bindings(address: string): Promise<{ employee: string; end: number }[]> {
     const bindings: { employee: string; end: number }[] = [];
-    for (const { index, body } of await this.#byTerm('address', address)) {
-      if (body.employee === undefined) continue;
-      if (body.action === 'binding.begin') bindings.push({ employee: body.employee, end: Number.POSITIVE_INFINITY });
-      const open = bindings.find(({ employee, end }) => employee === body.employee && end === Number.POSITIVE_INFINITY);
-      if (body.action === 'binding.end' && open) open.end = index;
-    }
+    for await (const entries of this.#byTerm('address', address))
+      for (const { index, body } of entries) {
+        if (body.employee === undefined) continue;
+        if (body.action === 'binding.begin') bindings.push({ employee: body.employee, end: Number.POSITIVE_INFINITY });
+        const open = bindings.find(({ employee, end }) => employee === body.employee && end === Number.POSITIVE_INFINITY);
+        if (body.action === 'binding.end' && open) open.end = index;
+      }
     return bindings;
   }
 
-  /** Oldest first. */
-  async #byTerm(kind: TermKind, value: string): Promise<LogEntry[]> {
-    const rows = await this.parts.storage.all<{ idx: number }>('SELECT idx FROM audit_terms WHERE term = ? ORDER BY idx', [
-      termOf(kind, value),
-    ]);
-    return (await this.#reader.entries(rows.map(({ idx }) => idx))).filter((entry) => saidBy(entry)[kind].includes(value));
+  /** Oldest first, some at a time. */
+  async *#byTerm(kind: TermKind, value: string): AsyncGenerator<LogEntry[]> {
+    const all = { bottom: 0, top: await this.parts.index.next() };
+    for await (const { indices } of this.#postings.walk([[termOf(kind, value)]], all, 'oldest first'))
+      for (let at = 0; at < indices.length; at += PAGE)
+        yield (await this.#reader.entries(indices.slice(at, at + PAGE))).filter((entry) => saidBy(entry)[kind].includes(value));
   }
 }
 

@@ -37,6 +37,7 @@ export {
   shownReport,
 } from './search/question.js';
 export { SearchIndex } from './search/search-index.js';
+export { SearchThread } from './search/search-thread.js';
 export { type Breach, LogStanding } from './standing.js';
 export { TileReader } from './tile-reader.js';
 export { C2spWitness } from './witness/c2sp-witness.js';

@@ -5,6 +5,9 @@ import type { StoredEntry, StoredValue } from './audit-reader.js';
 import type { Checkpoints } from './checkpoints.js';
 import type { LogTree, TreeState } from './log-tree.js';
 import { prunedBy } from './pruning.js';
+import { Postings } from './search/postings.js';
+import type { SearchIndex } from './search/search-index.js';
+import { termOf } from './search/terms.js';
 import type { LogStanding } from './standing.js';
 import type { TileReader } from './tile-reader.js';
 
@@ -34,6 +37,8 @@ export interface KeyUsesAnswer {
 
 /** Entries in one answer: some 300 KB with their proofs. */
 const PAGE = 200;
+/** Entries that are looked through besides the index: some 50 ms. */
+const BEHIND = 50_000;
 
 export interface KeyUsesParts {
   storage: Storage;
@@ -43,6 +48,7 @@ export interface KeyUsesParts {
   checkpoints: Checkpoints;
   standing: LogStanding;
   token: Pick<Token, 'vouchAuditKey'>;
+  index: Pick<SearchIndex, 'next'>;
 }
 
 /**
@@ -53,9 +59,13 @@ export interface KeyUsesParts {
 export class KeyUses {
   #vouch: { origin: string; jws: string } | undefined;
 
-  constructor(private readonly parts: KeyUsesParts) {}
+  readonly #postings: Postings;
 
-  /** Rejects with the breach's code while the log is not the one that was signed: nothing could be proved. */
+  constructor(private readonly parts: KeyUsesParts) {
+    this.#postings = new Postings(parts.storage);
+  }
+
+  /** Rejects with the breach's code while the log is not the one that was signed: nothing could be proved; and with `search-behind`. */
   async of(actor: DeviceActor, { from, since, nonce }: { from: number; since: number; nonce: string }): Promise<KeyUsesAnswer> {
     const { storage, tiles, standing } = this.parts;
     standing.requireWhole();
@@ -110,11 +120,31 @@ export class KeyUses {
     return { note, signed };
   }
 
-  #entries(keys: readonly string[], from: number, below: number): Promise<Pick<StoredEntry, 'idx' | 'body'>[]> {
-    return this.parts.storage.all(
-      `SELECT idx, body FROM audit_entries WHERE key IN (${keys.map(() => '?').join(', ')}) AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?`,
-      [...keys, from, below, PAGE + 1],
+  /** Up to one more than a page. Rejects with `search-behind` while the index is being made. */
+  async #entries(keys: readonly string[], from: number, below: number): Promise<Pick<StoredEntry, 'idx' | 'body'>[]> {
+    const { storage, index } = this.parts;
+    const indexed = Math.min(await index.next(), below);
+    if (below - indexed > BEHIND)
+      throw new Fault('unavailable', 'search-behind', `the search index is being made: ${below - indexed} entries are not in it yet`, 10);
+    const theirs = `key IN (${keys.map(() => '?').join(', ')})`;
+    const rows: Pick<StoredEntry, 'idx' | 'body'>[] = [];
+    const terms = keys.map((key) => termOf('key', key));
+    for await (const { indices } of this.#postings.walk([terms], { bottom: from, top: indexed }, 'oldest first'))
+      for (let at = 0; at < indices.length && rows.length <= PAGE; at += PAGE) {
+        const some = indices.slice(at, at + PAGE);
+        const places = some.map(() => '?').join(', ');
+        const read = await storage.all<Pick<StoredEntry, 'idx' | 'body'>>(
+          `SELECT idx, body FROM audit_entries WHERE idx IN (${places}) AND ${theirs}`,
+          [...some, ...keys],
+        );
+        rows.push(...read.sort((a, b) => a.idx - b.idx));
+        if (rows.length > PAGE) return rows;
+      }
+    const young = await storage.all<Pick<StoredEntry, 'idx' | 'body'>>(
+      `SELECT idx, body FROM audit_entries WHERE idx >= ? AND idx < ? AND ${theirs} ORDER BY idx LIMIT ?`,
+      [Math.max(from, indexed), below, ...keys, PAGE + 1],
     );
+    return [...rows, ...young];
   }
 
   async #pruned(signed: number): Promise<KeyUsesAnswer['pruned']> {

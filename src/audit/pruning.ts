@@ -4,6 +4,7 @@ import { type AuditActor, type AuditLog, type Clock, Fault, type Reader, type St
 import { AuditReader } from './audit-reader.js';
 import type { Checkpoints } from './checkpoints.js';
 import type { LogTree } from './log-tree.js';
+import { forgetTerms } from './search/postings.js';
 import { termsOf } from './search/terms.js';
 
 export interface PruningParts {
@@ -92,8 +93,11 @@ export class Pruning {
       const entries = (await this.#reader.page(0, TILE_WIDTH)).filter(({ index }) => index < until);
       if (entries.length === 0) return;
       await storage.write(async (unit) => {
+        await forgetTerms(
+          unit,
+          entries.map((entry) => ({ index: entry.index, terms: [...termsOf(entry)] })),
+        );
         for (const entry of entries) {
-          for (const term of termsOf(entry)) await unit.run('DELETE FROM audit_terms WHERE term = ? AND idx = ?', [term, entry.index]);
           await unit.run('DELETE FROM audit_values WHERE idx = ?', [entry.index]);
           await unit.run('DELETE FROM audit_entries WHERE idx = ?', [entry.index]);
         }

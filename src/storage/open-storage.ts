@@ -1,12 +1,12 @@
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { DataSource, QueryRunner } from 'typeorm';
-import { Fault, isFault } from '../foundation/index.js';
+import { Fault, isFault, type Reader, type Row, type SqlValue } from '../foundation/index.js';
 import { migrations } from './migrations/index.js';
 import { PostgresEngine, postgresSource, WRITER_LOCK } from './postgres-engine.js';
 import { sqlFault } from './sql-faults.js';
 import { SqlStorage, WRITER_LIMITS, type WriterLimits } from './sql-storage.js';
-import { SqliteEngine, sqliteSource } from './sqlite-engine.js';
+import { SqliteEngine, SqliteReading, sqliteSource } from './sqlite-engine.js';
 
 export interface StorageSettings {
   /** `sqlite:FILE` (relative to `home`) or `postgres://…`. */
@@ -21,6 +21,23 @@ export interface StorageSettings {
 export async function openStorage(settings: StorageSettings): Promise<SqlStorage> {
   const limits = { ...WRITER_LIMITS, ...settings.limits };
   return new SqlStorage(settings.url.startsWith('sqlite:') ? await openSqlite(settings) : await openPostgres(settings), limits);
+}
+
+/** Opens the database, whose schema is this version's, for reading alone: for a thread of its own. */
+export async function openReader(settings: StorageSettings): Promise<Reader & { close(): Promise<void> }> {
+  const sqlite = settings.url.startsWith('sqlite:');
+  const path = resolve(settings.home, settings.url.slice('sqlite:'.length));
+  const source = sqlite ? sqliteSource(path, 'reader') : postgresSource(settings.url, passwordOf(settings), 'work');
+  await connect(source, sqlite ? path : 'PostgreSQL');
+  const engine = sqlite ? new SqliteReading(source) : new PostgresEngine(source);
+  // Whoever writes a statement knows its columns.
+  const all = async <T extends object = Row>(sql: string, parameters: readonly SqlValue[] = []) =>
+    (await engine.read(sql, parameters)) as T[];
+  return {
+    all,
+    one: async <T extends object = Row>(sql: string, parameters?: readonly SqlValue[]) => (await all<T>(sql, parameters))[0],
+    close: () => engine.close(),
+  };
 }
 
 /** PostgreSQL's password from its file, if it has one. */

@@ -7,8 +7,8 @@ import { passwordOf, type StorageSettings } from './open-storage.js';
 import { postgresSource } from './postgres-engine.js';
 
 /**
- * Tables that no backup holds: what only the moment was for, and kept deliveries, which a copy must not spread (design §4). They are empty after
- * a restore, so nothing that was open then is still open.
+ * Tables that no backup holds: what only the moment was for, kept deliveries, which a copy must not spread (design §4), and what is made of the log
+ * itself. They are empty after a restore, so nothing that was open then is still open.
  */
 const NOT_KEPT: ReadonlySet<string> = new Set([
   'migrations',
@@ -23,6 +23,8 @@ const NOT_KEPT: ReadonlySet<string> = new Set([
   'invitations',
   'staff_codes',
   'staff_sign_ins',
+  'audit_postings',
+  'audit_indexed',
 ]);
 
 /** Rows handed over at a time, so that those who wait for the process meanwhile wait no longer than this takes. */

@@ -66,20 +66,32 @@ function statementsOf(source: DataSource): Statements {
   return statements;
 }
 
-export class SqliteEngine implements Engine {
-  readonly #writer: Statements;
+/** The readers' half alone. */
+export class SqliteReading implements Pick<Engine, 'read' | 'close'> {
   readonly #reader: Statements;
 
-  constructor(
-    private readonly writing: DataSource,
-    private readonly reading: DataSource,
-  ) {
-    this.#writer = statementsOf(writing);
+  constructor(private readonly reading: DataSource) {
     this.#reader = statementsOf(reading);
   }
 
   async read(sql: string, parameters: readonly SqlValue[]): Promise<Row[]> {
     return this.#reader.ask(sql, parameters).rows;
+  }
+
+  async close(): Promise<void> {
+    await this.reading.destroy();
+  }
+}
+
+export class SqliteEngine extends SqliteReading implements Engine {
+  readonly #writer: Statements;
+
+  constructor(
+    private readonly writing: DataSource,
+    reading: DataSource,
+  ) {
+    super(reading);
+    this.#writer = statementsOf(writing);
   }
 
   async query(sql: string, parameters: readonly SqlValue[] = []): Promise<Answer> {
@@ -106,9 +118,9 @@ export class SqliteEngine implements Engine {
     await this.query('ROLLBACK').catch(() => undefined);
   }
 
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     // The writer goes last: the last connection brings the WAL home and removes it.
-    await this.reading.destroy();
+    await super.close();
     await this.writing.destroy();
   }
 }

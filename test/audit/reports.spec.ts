@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { AuditReports, DurableAuditLog } from '../../src/audit/index.js';
+import { AuditReports, DurableAuditLog, SearchIndex } from '../../src/audit/index.js';
 import { siteOf, type Use, unusualUses } from '../../src/audit/reports/unusual-uses.js';
 import { type AuditEvent, Clock, type Storage } from '../../src/foundation/index.js';
 import { eachDatabase } from '../support/database.js';
@@ -30,7 +30,7 @@ async function houseOf(storage: Storage) {
         }),
       ),
     );
-  const reports = new AuditReports(storage, log, clock);
+  const reports = new AuditReports(storage, log, clock, new SearchIndex(storage));
   return {
     clock,
     says,

@@ -1,6 +1,30 @@
+import { resolve } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { AuditReader, AuditSearch, DurableAuditLog, type LogEntry, SearchIndex, searchQuestion } from '../../src/audit/index.js';
+import fc from 'fast-check';
+import {
+  AuditReader,
+  AuditSearch,
+  DurableAuditLog,
+  type LogEntry,
+  SearchIndex,
+  SearchThread,
+  searchQuestion,
+} from '../../src/audit/index.js';
+import {
+  BUCKETS,
+  bucketOf,
+  decodeRow,
+  encodeRow,
+  offsetsOf,
+  type PostingRow,
+  SEGMENT,
+  segmentOf,
+} from '../../src/audit/search/posting-row.js';
+import { forgetTerms, Postings } from '../../src/audit/search/postings.js';
+import type { Gatherer } from '../../src/audit/search/search-index.js';
+import { termOf } from '../../src/audit/search/terms.js';
 import { type AuditEvent, type AuditLog, Clock, newId, type Storage } from '../../src/foundation/index.js';
+import type { StorageSettings } from '../../src/storage/index.js';
 import { dice } from '../faults/dice.js';
 import { eachDatabase } from '../support/database.js';
 
@@ -72,8 +96,112 @@ async function allOf(search: AuditSearch, question: Record<string, string>, coun
   return { found, pages };
 }
 
+/** A thread in its real form, over the built program. */
+const threadOf = (settings: StorageSettings) => new SearchThread(resolve('dist/programs/audit/search-worker.js'), settings);
+
+describe('a row of postings', () => {
+  const row = fc.uniqueArray(
+    fc.tuple(
+      fc.integer({ min: 0, max: 2 ** 48 - 1 }),
+      fc.uniqueArray(fc.integer({ min: 0, max: SEGMENT - 1 }), { minLength: 1, maxLength: 40 }),
+    ),
+    { selector: ([term]) => term, maxLength: 30 },
+  );
+
+  test('gives back what was put in, by term too', () => {
+    fc.assert(
+      fc.property(row, fc.integer({ min: 0, max: 2 ** 48 - 1 }), (terms, other) => {
+        const bytes = encodeRow(new Map(terms));
+        expect(decodeRow(bytes)).toEqual(new Map(terms));
+        for (const [term, offsets] of terms) expect(offsetsOf(bytes, term)).toEqual(offsets);
+        expect(offsetsOf(bytes, other)).toEqual(new Map(terms).get(other) ?? []);
+      }),
+    );
+  });
+});
+
 describe('search', () => {
   eachDatabase((open) => {
+    test('a walk over a hundred segments gives just the entries that say what is sought, in order, from either end', async () => {
+      const { storage } = await open();
+      const roll = dice(9);
+      const [low, high] = [3 * SEGMENT + 17, 103 * SEGMENT + 5];
+      const says = new Map<number, Set<number>>([1, 2, 3 + BUCKETS, 3].map((term) => [term, new Set()]));
+      for (const [term, entries] of says) for (let at = 0; at < (term > 3 ? 5 : 300 * term); at += 1) entries.add(roll(105 * SEGMENT));
+      const rows = new Map<string, { segment: number; bucket: number; row: PostingRow }>();
+      for (const [term, entries] of says)
+        for (const index of [...entries].sort((a, b) => a - b)) {
+          const [segment, bucket] = [segmentOf(index), bucketOf(term)];
+          const one = rows.get(`${segment} ${bucket}`) ?? { segment, bucket, row: new Map() };
+          rows.set(`${segment} ${bucket}`, one);
+          one.row.set(term, [...(one.row.get(term) ?? []), index % SEGMENT]);
+        }
+      await storage.write(async (unit) => {
+        for (const { segment, bucket, row } of rows.values())
+          await unit.run('INSERT INTO audit_postings (segment, bucket, found) VALUES (?, ?, ?)', [segment, bucket, encodeRow(row)]);
+      });
+      for (const conditions of [[[1]], [[1], [2]], [[1, 2], [3]], [[3 + BUCKETS]], [[4]]])
+        for (const order of ['newest first', 'oldest first'] as const) {
+          const found: number[] = [];
+          const stretches: number[][] = [];
+          for await (const { from, to, indices } of new Postings(storage).walk(conditions, { bottom: low, top: high }, order)) {
+            stretches.push([from, to]);
+            found.push(...indices);
+          }
+          const meant = [...new Set([...says.values()].flatMap((entries) => [...entries]))]
+            .filter((index) => index >= low && index < high && conditions.every((any) => any.some((term) => says.get(term)?.has(index))))
+            .sort((a, b) => a - b);
+          expect(found).toEqual(order === 'newest first' ? meant.reverse() : meant);
+          const rising = stretches.sort(([a = 0], [b = 0]) => a - b);
+          expect([rising[0]?.[0], rising.at(-1)?.[1]]).toEqual([low, high]);
+          for (const [n, [from]] of rising.entries()) if (n > 0) expect(from).toBe(rising[n - 1]?.[1]);
+        }
+    });
+
+    test('what a thread gathered before a person was erased is not taken in', async () => {
+      const { storage, settings } = await open();
+      const log = new DurableAuditLog(new Ticking());
+      await filled(storage, log, 600);
+      const carol = termOf('address', 'carol@corp.example');
+      const isThere = async () => {
+        const rows = await storage.all<{ found: Buffer }>('SELECT found FROM audit_postings WHERE bucket = ?', [bucketOf(carol)]);
+        return rows.some(({ found }) => offsetsOf(found, carol).length > 0);
+      };
+      /** The values go while the thread has read them. */
+      const late = (thread: SearchThread, erase: () => Promise<unknown>): Gatherer => ({
+        gather: async () => {
+          const gathered = await thread.gather();
+          await erase();
+          return gathered;
+        },
+        stop: () => thread.stop(),
+      });
+      const first = new SearchIndex(storage, threadOf(settings));
+      await first.catchUp();
+      await first.stop();
+      expect([await first.next(), await isThere()]).toEqual([602, true]);
+      await filled(storage, log, 600);
+      let erased = 0;
+      const index = new SearchIndex(
+        storage,
+        late(threadOf(settings), () =>
+          storage.write(async (unit) => {
+            const rows = await unit.all<{ idx: number }>("SELECT idx FROM audit_values WHERE value = 'carol@corp.example'");
+            if (rows.length === 0) return;
+            erased = await unit.run("DELETE FROM audit_values WHERE value = 'carol@corp.example'");
+            await forgetTerms(
+              unit,
+              rows.map(({ idx }) => ({ index: idx, terms: [carol] })),
+            );
+          }),
+        ),
+      );
+      await index.catchUp();
+      await index.stop();
+      expect(erased).toBeGreaterThan(100);
+      expect([await index.next(), await isThere()]).toEqual([await new AuditReader(storage).size(), false]);
+    });
+
     test('finds just what a reading of the whole log finds, page by page, however far its index has come', async () => {
       const { storage } = await open();
       const log = new DurableAuditLog(new Ticking());
@@ -121,15 +249,21 @@ describe('search', () => {
     });
 
     test('an index that two nodes work at, or that was cut off, holds each entry once', async () => {
-      const { storage } = await open();
+      const { storage, settings } = await open();
       const log = new DurableAuditLog(new Ticking());
-      await filled(storage, log, 500);
-      await Promise.allSettled([new SearchIndex(storage).catchUp(), new SearchIndex(storage).catchUp()]);
+      await filled(storage, log, 600);
+      const threads = [threadOf(settings), threadOf(settings)];
+      await Promise.all([...threads.map((thread) => new SearchIndex(storage, thread).catchUp()), new SearchIndex(storage).catchUp()]);
+      await Promise.all(threads.map((thread) => thread.stop()));
       const index = new SearchIndex(storage);
       await index.catchUp();
-      expect(await index.next()).toBe(502);
+      expect(await index.next()).toBe(602);
       const { found } = await allOf(new AuditSearch(storage, log, index), { action: 'binding.begin' }, 25);
       expect(found.map((entry) => entry.index)).toEqual([1, 0]);
+      const said = await storage.all<{ found: Buffer }>('SELECT found FROM audit_postings WHERE bucket = ?', [
+        bucketOf(termOf('action', 'binding.begin')),
+      ]);
+      expect(said.flatMap((row) => offsetsOf(row.found, termOf('action', 'binding.begin')))).toEqual([0, 1]);
     });
 
     test('searching is an entry, which names whom by a digest only', async () => {

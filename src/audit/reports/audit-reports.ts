@@ -2,6 +2,9 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { AuditLog, Clock, Storage } from '../../foundation/index.js';
 import { AuditReader } from '../audit-reader.js';
 import type { ReadingBy } from '../log-book.js';
+import { Postings } from '../search/postings.js';
+import type { SearchIndex } from '../search/search-index.js';
+import { termOf } from '../search/terms.js';
 import { siteOf, type Use, unusualUses } from './unusual-uses.js';
 
 export const REPORTS = ['releases', 'unusual', 'dormant', 'recoveries'] as const;
@@ -37,13 +40,16 @@ interface Line {
 /** What the log says, summed up for people. Read in one pass, beside the service. */
 export class AuditReports {
   readonly #reader: AuditReader;
+  readonly #postings: Postings;
 
   constructor(
     private readonly storage: Storage,
     private readonly audit: AuditLog,
     private readonly clock: Clock,
+    private readonly index: Pick<SearchIndex, 'next' | 'catchUp'>,
   ) {
     this.#reader = new AuditReader(storage);
+    this.#postings = new Postings(storage);
   }
 
   /** Reading a report is an entry. */
@@ -101,16 +107,33 @@ export class AuditReports {
       "SELECT id, employee, platform, enrolled FROM devices WHERE state = 'active' AND enrolled < ? ORDER BY id",
       [from],
     );
+    await this.index.catchUp();
     for (const [n, { id, employee, platform, enrolled }] of devices.entries()) {
       if (n % 100 === 99) await turn();
-      const last = await this.storage.one<{ time: number }>(
-        'SELECT time FROM audit_entries WHERE employee = ? AND device = ? ORDER BY idx DESC LIMIT 1',
-        [employee, id],
-      );
+      const last = await this.#lastOf(id);
       if (!last || last.time < from)
         rows.push({ device: id, employee, platform, enrolled: instant(enrolled), last: last ? instant(last.time) : null });
     }
     return rows;
+  }
+
+  /** The time of the last entry about a device. */
+  async #lastOf(device: string): Promise<{ time: number } | undefined> {
+    const indexed = await this.index.next();
+    const young = await this.storage.one<{ time: number }>(
+      'SELECT time FROM audit_entries WHERE idx >= ? AND device = ? ORDER BY idx DESC LIMIT 1',
+      [indexed, device],
+    );
+    if (young) return young;
+    for await (const { indices } of this.#postings.walk([[termOf('device', device)]], { bottom: 0, top: indexed }))
+      for (const index of indices) {
+        const row = await this.storage.one<{ time: number }>('SELECT time FROM audit_entries WHERE idx = ? AND device = ?', [
+          index,
+          device,
+        ]);
+        if (row) return row;
+      }
+    return undefined;
   }
 
   private async recoveries(range: ReportRange): Promise<ReportRow[]> {

@@ -1,6 +1,7 @@
-import { type AuditLog, Fault, isId, type Reader, type Storage } from '../../foundation/index.js';
+import { type AuditLog, Fault, isId, type Storage } from '../../foundation/index.js';
 import { AuditReader, type LogEntry } from '../audit-reader.js';
 import type { ReadingBy } from '../log-book.js';
+import { Postings } from './postings.js';
 import type { SearchIndex } from './search-index.js';
 import { saidBy, type TermKind, termOf } from './terms.js';
 
@@ -31,22 +32,20 @@ export interface SearchPage {
 
 /** Entries looked at for one page: bounds its time, whatever is asked. */
 const LOOKED_AT = 2_000;
+/** Stretches of the index looked at for one page: of a log of thirty million entries all. */
+const STRETCHES = 64;
 /** Entries that a search for a person may read besides the index. */
 const BEHIND = 50_000;
-/** Entries read at once. */
-const CHUNK = 64;
+/** Entries read at once by their indices, and in a row. */
+const CHUNK = { scattered: 64, inRow: 256 } as const;
 
-/** Something that an entry says. */
-type Saying = readonly [TermKind, string];
-/** One thing that must be said by an entry, any of `of`; and by what it is looked for, where anything leads to it. */
-interface Condition {
-  of: readonly Saying[];
-  leads: readonly Saying[];
-}
+/** One thing that must be said by an entry, any of these. */
+type Condition = readonly (readonly [TermKind, string])[];
 
 /** Finds entries by what they say and what is still known of whom they name. Newest first, by index, so a page stays what it was while the log grows. */
 export class AuditSearch {
   readonly #reader: AuditReader;
+  readonly #postings: Postings;
 
   constructor(
     private readonly storage: Storage,
@@ -55,6 +54,7 @@ export class AuditSearch {
     private readonly lookedAt = LOOKED_AT,
   ) {
     this.#reader = new AuditReader(storage);
+    this.#postings = new Postings(storage);
   }
 
   /** Searching is an entry, which names what was searched by, and whom by a salted digest. */
@@ -87,116 +87,82 @@ export class AuditSearch {
     const conditions = await this.#conditions(filter);
     const indexed = Math.min(await this.index.next(), top);
     const entries: LogEntry[] = [];
-    const fits = (entry: LogEntry) => conditions.every(({ of }) => meets(entry, of));
     /** Everything from here to `top` was looked at. */
     let floor = top;
-    const take = async (indices: readonly number[]): Promise<boolean> => {
-      for (let at = 0; at < indices.length; at += CHUNK)
-        for (const entry of await this.#reader.entries(indices.slice(at, at + CHUNK))) {
-          floor = entry.index;
-          if (fits(entry)) entries.push(entry);
-          if (entries.length === count) return true;
-        }
+    let left = this.lookedAt;
+    const answer = (): SearchPage => ({ entries, ...(floor > bottom ? { next: floor } : {}) });
+    /** Newest first; true where the page is full. */
+    const isFull = (read: readonly LogEntry[]): boolean => {
+      for (const entry of read) {
+        floor = entry.index;
+        if (meetsAll(entry, conditions)) entries.push(entry);
+        if (entries.length === count) return true;
+      }
       return false;
     };
-    const answer = (): SearchPage => ({ entries, ...(floor > bottom ? { next: floor } : {}) });
-    const leading = conditions.flatMap(({ leads }) => (leads.length > 0 ? [leads] : []));
-    // What no term leads to is read itself: the youngest entries, and everything where nothing is sought that has terms.
-    const read = leading.length === 0 ? bottom : Math.max(indexed, bottom);
-    const lowest = Math.max(read, top - this.lookedAt);
-    if (await take(range(lowest, top))) return answer();
-    floor = lowest;
-    if (lowest > read || leading.length === 0) return answer();
-    const { candidates, lower } = await candidatesOf(this.storage, leading, { bottom, top: indexed, most: this.lookedAt });
-    if (await take(candidates)) return answer();
-    floor = lower;
+    // What is not in the index is read itself: the youngest entries, and everything where nothing is sought that has terms.
+    const read = conditions.length === 0 ? bottom : Math.max(indexed, bottom);
+    while (floor > read && left > 0) {
+      const from = Math.max(read, floor - Math.min(left, CHUNK.inRow));
+      left -= floor - from;
+      const row = (await this.#reader.page(from, floor - from)).filter(({ index }) => index < floor); // pruning may have opened a hole
+      if (isFull(row.reverse())) return answer();
+      floor = from;
+    }
+    if (floor > read || conditions.length === 0) return answer();
+    const terms = conditions.map((any) => any.map(([kind, value]) => termOf(kind, value)));
+    let stretches = 0;
+    for await (const { from, indices } of this.#postings.walk(terms, { bottom, top: floor })) {
+      for (let at = 0; at < indices.length; at += CHUNK.scattered) {
+        if (left <= 0) return answer();
+        const some = indices.slice(at, at + CHUNK.scattered);
+        left -= some.length;
+        if (isFull(await this.#reader.entries(some))) return answer();
+        floor = some.at(-1) ?? floor;
+      }
+      floor = from;
+      stretches += 1;
+      if (stretches === STRETCHES) break;
+    }
     return answer();
   }
 
   async #conditions({ person, key, device, subject, action, outcome, network }: SearchFilter): Promise<Condition[]> {
     const conditions: Condition[] = [];
-    for (const [kind, value] of Object.entries({ subject, action, network } as const))
-      if (value !== undefined) conditions.push({ of: [[kind as TermKind, value]], leads: [[kind as TermKind, value]] }); // the literal's own names
-    if (outcome !== undefined) conditions.push({ of: [['outcome', outcome]], leads: outcome === 'done' ? [] : [['outcome', outcome]] });
-    for (const [kind, id] of Object.entries({ key, device } as const))
-      if (id !== undefined) {
-        const itself: Saying = [kind as TermKind, id];
-        conditions.push({ of: [itself], leads: [itself, ...(await this.#ownerOf(itself))] });
-      }
-    if (person === undefined) return conditions;
-    const address = person.toLowerCase();
-    const who: Saying[] = isId(person) ? [['employee', person]] : [['address', address], ...(await this.#employeesOf(address))];
-    return [...conditions, { of: who, leads: who }];
-  }
-
-  /** Whose key or device that is: uses of keys are found by their employee. */
-  async #ownerOf([kind, id]: Saying): Promise<Saying[]> {
-    const row = await this.storage.one<{ employee: string }>(
-      kind === 'key' ? 'SELECT employee FROM keys WHERE id = ?' : 'SELECT employee FROM devices WHERE id = ?',
-      [id],
-    );
-    return row ? [['employee', row.employee]] : [];
+    if (person !== undefined) {
+      const address = person.toLowerCase();
+      conditions.push(isId(person) ? [['employee', person]] : [['address', address], ...(await this.#employeesOf(address))]);
+    }
+    // What few entries say comes first: the others are then looked for in less.
+    for (const [kind, value] of Object.entries({ key, device, subject, network, action, outcome } as const))
+      if (value !== undefined) conditions.push([[kind as TermKind, value]]); // the literal's own names
+    return conditions;
   }
 
   /** Employees whom the log knows to have had an address, as far as it may still know. Rejects with `search-behind`. */
-  async #employeesOf(address: string): Promise<Saying[]> {
-    const rows = await this.storage.all<{ idx: number }>(
-      `SELECT b.idx AS idx FROM audit_terms b JOIN audit_terms a ON a.idx = b.idx WHERE b.term = ? AND a.term = ? ORDER BY b.idx DESC LIMIT ${CHUNK}`,
-      [termOf('address', address), termOf('action', 'binding.begin')],
-    );
+  async #employeesOf(address: string): Promise<Condition> {
     const from = await this.index.next();
-    const behind = ((await this.#reader.head())?.size ?? 0) - from;
+    const behind = (await this.#reader.size()) - from;
     if (behind > BEHIND)
       throw new Fault('unavailable', 'search-behind', `the search index is being made: ${behind} entries are not in it yet`, 10);
+    const known: number[] = [];
+    for await (const { indices } of this.#postings.walk([[termOf('address', address)], [termOf('action', 'binding.begin')]], {
+      bottom: 0,
+      top: from,
+    }))
+      known.push(...indices);
     const young = await this.storage.all<{ idx: number }>(`SELECT idx FROM audit_entries WHERE idx >= ? AND action = 'binding.begin'`, [
       from,
     ]);
-    const entries = await this.#reader.entries([...rows, ...young].map(({ idx }) => idx));
+    const entries = await this.#reader.entries([...known.slice(0, CHUNK.scattered), ...young.map(({ idx }) => idx)]);
     return employeesIn(entries.filter(({ personal }) => personal['address'] === address));
   }
 }
 
-const employeesIn = (entries: readonly LogEntry[]): Saying[] =>
+const employeesIn = (entries: readonly LogEntry[]): Condition =>
   [...new Set(entries.flatMap(({ body }) => body.employee ?? []))].map((employee) => ['employee', employee] as const);
 
-const range = (from: number, to: number): number[] => Array.from({ length: Math.max(0, to - from) }, (_, n) => to - 1 - n);
-
-const meets = (entry: LogEntry, any: readonly Saying[]): boolean => {
+const meetsAll = (entry: LogEntry, conditions: readonly Condition[]): boolean => {
   const said = saidBy(entry);
-  return any.some(([kind, value]) => said[kind].includes(value));
+  return conditions.every((any) => any.some(([kind, value]) => said[kind].includes(value)));
 };
-
-/**
- * Entries in [bottom, top) that may meet all conditions, newest first, and down to where that is all of them. Each lead gives its newest
- * entries; the one that reaches furthest down leads, and the others strike out what they know better.
- */
-async function candidatesOf(
-  reader: Reader,
-  leads: readonly (readonly Saying[])[],
-  { bottom, top, most }: { bottom: number; top: number; most: number },
-): Promise<{ candidates: number[]; lower: number }> {
-  const lists: { found: number[]; lower: number }[] = [];
-  for (const any of leads) {
-    const parts = [];
-    for (const [kind, value] of any) {
-      const rows = await reader.all<{ idx: number }>(
-        kind === 'employee'
-          ? 'SELECT idx FROM audit_entries WHERE employee = ? AND idx >= ? AND idx < ? ORDER BY idx DESC LIMIT ?'
-          : 'SELECT idx FROM audit_terms WHERE term = ? AND idx >= ? AND idx < ? ORDER BY idx DESC LIMIT ?',
-        [kind === 'employee' ? value : termOf(kind, value), bottom, top, most],
-      );
-      const found = rows.map(({ idx }) => idx);
-      parts.push({ found, lower: found.length < most ? bottom : (found.at(-1) ?? bottom) });
-    }
-    const lower = Math.max(...parts.map((part) => part.lower));
-    const found = [...new Set(parts.flatMap((part) => part.found))].filter((idx) => idx >= lower).toSorted((a, b) => b - a);
-    lists.push({ found: found.slice(0, most), lower: found.length > most ? (found[most - 1] ?? lower) : lower });
-  }
-  const [lead, ...others] = lists.toSorted((a, b) => a.lower - b.lower || a.found.length - b.found.length);
-  if (!lead) return { candidates: [], lower: bottom };
-  const known = others.map(({ found, lower }) => ({ found: new Set(found), lower }));
-  return {
-    candidates: lead.found.filter((idx) => known.every(({ found, lower }) => idx < lower || found.has(idx))),
-    lower: lead.lower,
-  };
-}

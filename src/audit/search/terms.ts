@@ -1,4 +1,4 @@
-import { sha256 } from '../../foundation/index.js';
+import { hash } from 'node:crypto';
 import type { LogEntry } from '../audit-reader.js';
 
 /** What an entry can be found by. `address`: an e-mail address that it names; `network`: where the request came from. */
@@ -8,7 +8,8 @@ export type TermKind = 'employee' | 'key' | 'device' | 'subject' | 'action' | 'o
 const ADDRESSES = ['address', 'recipient', 'recipients', 'sought'] as const;
 
 /** 48 bits of a digest: a whole number on both databases and in JavaScript. Two things of one term are told apart by the entry itself. */
-export const termOf = (kind: TermKind, value: string): number => sha256(`${kind}\0${value}`).readUIntBE(0, 6);
+export const termOf = (kind: TermKind, value: string): number =>
+  Number.parseInt(hash('sha256', `${kind}\0${value}`, 'hex').slice(0, 12), 16);
 
 /** The e-mail addresses that an entry names, as they are compared. */
 export const addressesOf = ({ personal }: Pick<LogEntry, 'personal'>): string[] =>
@@ -24,21 +25,10 @@ export function saidBy(entry: Pick<LogEntry, 'body' | 'personal'>): Record<TermK
   };
 }
 
-/** What most entries are. Their keys and devices are found by the employee whose they are. */
-const USES: ReadonlySet<string> = new Set(['key.deliver', 'key.decrypt']);
-
-/**
- * Terms that are kept for an entry. Each that is not shared by many costs a page of the database: a person's entries have an index already, and of
- * the uses of keys, which fill a log, nothing else is scattered but the network.
- */
-export function termsOf(entry: Pick<LogEntry, 'body' | 'personal'>): number[] {
+/** All terms of an entry, each once. */
+export function termsOf(entry: Pick<LogEntry, 'body' | 'personal'>): Set<number> {
   const terms = new Set<number>();
-  const isUse = USES.has(entry.body.action) && entry.body.employee !== undefined;
   for (const [kind, values] of Object.entries(saidBy(entry)) as [TermKind, readonly string[]][]) // the record's own keys
-    for (const value of values)
-      if (isKept(kind, value) && !(isUse && (kind === 'key' || kind === 'device'))) terms.add(termOf(kind, value));
-  return [...terms];
+    for (const value of values) terms.add(termOf(kind, value));
+  return terms;
 }
-
-/** Most entries tell of what was done: that is no term to find anything by. */
-const isKept = (kind: TermKind, value: string): boolean => kind !== 'employee' && !(kind === 'outcome' && value === 'done');
