@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { build } from 'esbuild';
 import { checkLog } from '../../src/audit/check-log.js';
 import { Checkpoints } from '../../src/audit/checkpoints.js';
 import { LogTree } from '../../src/audit/log-tree.js';
@@ -16,18 +17,19 @@ import { ENTRY, initialisedHome, type TokenHome } from '../tokens/process-house.
 export interface KillOutcome {
   /** Acts that the killed node, and its neighbour, were told are durable. */
   acknowledged: number;
-  /** Whether a write or a signature was under way when the signal came. */
-  fired: boolean;
+  /** Nodes that were killed, and of those, who was told of acts before: a write or a signature was under way when the signal came. */
+  kills: number;
+  fired: number;
   problems: string[];
 }
 
-const WRITER = resolve('test/audit/log-writer.mjs');
-/** Acts that are acknowledged, and then milliseconds, before the signal. */
-const MOST = 400;
+/** Acts that are acknowledged, and then milliseconds, before the signal: three group commits, and what lies between them. */
+const MOST = 200;
 const LONGEST = 12;
 
 /**
- * One log in one database under one real token process, on SoftHSM, which outlive the nodes that are killed. Each run goes on where the last one was cut off.
+ * One log in one database under one real token process, on SoftHSM, which outlive the nodes that are killed. Each run goes on where the last one was cut off, and
+ * looks at what it added. The node's program is one file, made once: it starts in a fifth of a second.
  */
 export class KillLab {
   #next: Promise<Writer>[] = [];
@@ -49,6 +51,7 @@ export class KillLab {
     const home = initialisedHome();
     const token = new TokenProcess({ entry: ENTRY, settings: home.settings });
     await token.start();
+    await joinWriter();
     const lab = new KillLab(home, token, await openStorage({ url, home: home.home }), url, nodes);
     lab.#prepare();
     return lab;
@@ -74,19 +77,17 @@ export class KillLab {
         writer.write({ url: this.#url, home: this.#home.home, socket: this.#home.settings.socket, node: `${this.#runs}.${n}`, torn }),
       ),
     );
-    const [killed, ...others] = writers;
-    await killed?.wrote(roll(MOST));
-    await sleep(roll(LONGEST));
-    await killed?.kill();
-    for (const other of others) await other.wrote(other.lines.length + roll(MOST));
-    for (const other of others) await other.kill();
+    // One after the other: whoever is left goes on alone.
+    for (const writer of writers) {
+      await writer.did(writer.acts.length + 1 + roll(MOST));
+      await sleep(roll(LONGEST));
+      await writer.kill();
+    }
     const said = writers.flatMap(({ lines }) => lines);
-    const acknowledged = said.flatMap((line) => {
-      const [, act, index, leaf] = /^(\S+-\d+-\d+) (\d+) ([\w-]{43})$/.exec(line) ?? [];
-      return act && index && leaf ? [{ act, index: Number(index), leaf }] : [];
-    });
+    const acknowledged = writers.flatMap(({ acts }) => acts);
     const problems = said.filter((line) => line.startsWith('breach')).concat(await this.#problems(acknowledged));
-    return { acknowledged: acknowledged.length, fired: acknowledged.length > 0, problems };
+    const fired = writers.filter(({ acts }) => acts.length > 0).length;
+    return { acknowledged: acknowledged.length, kills: writers.length, fired, problems };
   }
 
   /** The whole log, from its first entry. */
@@ -94,7 +95,7 @@ export class KillLab {
     return (await checkLog(this.#storage)).problems.map((problem) => `the whole log: ${problem}`);
   }
 
-  async #problems(acknowledged: readonly { act: string; index: number; leaf: string }[]): Promise<string[]> {
+  async #problems(acknowledged: readonly Act[]): Promise<string[]> {
     const from = this.#checked;
     const entries = await this.#storage.all<{ idx: number; leaf: Buffer; subject: string }>(
       'SELECT idx, leaf, body AS subject FROM audit_entries WHERE idx >= ? ORDER BY idx',
@@ -145,8 +146,36 @@ export class KillLab {
   }
 }
 
+/** The node's program, with all it imports, as one file: beside the product's, so that it finds the native modules. */
+const WRITER = resolve('dist/test/log-writer.js');
+const joinWriter = () =>
+  build({
+    entryPoints: [resolve('test/audit/log-writer.ts')],
+    outfile: WRITER,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    keepNames: true,
+    banner: {
+      js: [
+        "import { createRequire as _createRequire } from 'node:module';",
+        'const require = _createRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;',
+      ].join('\n'),
+    },
+    external: ['better-sqlite3', 'pg-native'],
+    logLevel: 'error',
+  });
+
+/** What a node was told is durable: one line of it. */
+interface Act {
+  act: string;
+  index: number;
+  leaf: string;
+}
+
 class Writer {
   readonly lines: string[] = [];
+  readonly acts: Act[] = [];
   #rest = '';
   #closed: Promise<unknown>;
 
@@ -159,6 +188,10 @@ class Writer {
       const lines = (this.#rest + text).split('\n');
       this.#rest = lines.pop() ?? '';
       this.lines.push(...lines);
+      for (const line of lines) {
+        const [, act, index, leaf] = /^(\S+-\d+-\d+) (\d+) ([\w-]{43})$/.exec(line) ?? [];
+        if (act && index && leaf) this.acts.push({ act, index: Number(index), leaf });
+      }
     });
   }
 
@@ -173,9 +206,9 @@ class Writer {
     await this.#said('writes');
   }
 
-  /** Resolves when it has said so many lines. */
-  async wrote(lines: number): Promise<void> {
-    while (this.lines.length < lines) {
+  /** Resolves when it was told of so many acts. */
+  async did(acts: number): Promise<void> {
+    while (this.acts.length < acts) {
       if (this.#child.exitCode !== null) throw new Error(`the writer ended with status ${this.#child.exitCode}`);
       await sleep(1);
     }

@@ -1,3 +1,5 @@
+// A node that writes to the log with 64 writers until it is killed: the real writer, log and checkpoints over a real database and a real token process.
+// It loads everything first and then waits for one line of JSON on stdin, `{url, home, socket, node}`. Each act that it was told is durable is a line on stdout.
 import 'reflect-metadata';
 import { once } from 'node:events';
 import { writeSync } from 'node:fs';
