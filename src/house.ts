@@ -71,6 +71,7 @@ import { type Configuration, configurationFile, policyOf } from './configuration
 import {
   type BackupSettings,
   Backups,
+  DocumentRecovery,
   EscrowJournal,
   KekRotation,
   KeyImports,
@@ -136,6 +137,7 @@ export interface House {
   second: SecondPlace;
   imports: KeyImports;
   lives: KeyLives;
+  documentRecovery: DocumentRecovery;
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
   rotation: KekRotation;
@@ -445,6 +447,7 @@ async function joinRooms(
   policyVersion = () => networks.version;
   networks.follow(() => sites.follow(networks.policy.document.networks));
   const isolation = new IsolationGuard(surroundings ?? new ThisMachine(), () => networks.policy, log);
+  const published = new CertificateDirectory(storage, authorities, clock);
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   return {
@@ -538,7 +541,12 @@ async function joinRooms(
     premade,
     directorySync,
     revocations,
-    directory: new CertificateDirectory(storage, authorities, clock),
+    directory: published,
+    documentRecovery: new DocumentRecovery({
+      ...log,
+      ...{ token, employees, issuance, replacement, directory: published, agents: recoveryAgents },
+      domains: configuration.domains,
+    }),
     infrastructure: infrastructureCertificates,
     mail,
     isolation,
@@ -568,10 +576,10 @@ async function sayBreach({ storage, audit }: Pick<House, 'storage' | 'audit'>, {
 }
 
 function documents(house: Omit<House, 'close' | 'pages' | 'pdf'>, installation: Installation): PdfDesk {
-  const { configuration, clock, directory } = house;
+  const { configuration, clock, directory, documentRecovery } = house;
   const { megabytes, recoveryCertificateFile, groups, encrypted } = configuration.documents;
   const places = placesOf(configuration, installation);
-  return new PdfDesk(house, directory, new PdfWorkers(places.pdfWorker), clock, {
+  return new PdfDesk(house, directory, new PdfWorkers(places.pdfWorker), documentRecovery, clock, {
     folder: places.run,
     most: megabytes * 2 ** 20,
     recovery: recoveryCertificateFile ? foreignCertificate(readFileSync(recoveryCertificateFile), clock.now()) : undefined,

@@ -10,7 +10,7 @@ import {
   type Unit,
 } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { BindingRecord, Sealed, Token } from '../tokens/index.js';
+import type { BindingRecord, HeldMode, Sealed, Token } from '../tokens/index.js';
 
 /** An address as it stands bound to an employee; `shown` is how the person writes it. */
 export interface Binding {
@@ -72,6 +72,13 @@ export class Employees {
     return rows.map(binding);
   }
 
+  /** Whether the address is the organisation's own, whose keys are a quorum's: nobody proves a mailbox for it. */
+  async isReserved(address: string, reader: Reader = this.storage): Promise<boolean> {
+    const sql =
+      "SELECT b.id FROM bindings b JOIN employees e ON e.id = b.employee WHERE b.address = ? AND b.to_time IS NULL AND e.mode = 'quorum'";
+    return (await reader.one(sql, [address])) !== undefined;
+  }
+
   /** A sealed binding of a new employee, not stored yet: `insert` does that, in the unit of what makes the employee real. */
   async propose(address: Pick<Address, 'key' | 'shown'>, directory?: string): Promise<Binding> {
     return this.#bound(newId(), address, directory);
@@ -91,10 +98,18 @@ export class Employees {
     return { sealed: await this.token.seal(record), shown: address.shown };
   }
 
-  /** Rejects with `duplicate` when the address got bound meanwhile, or the directory's id did. */
-  async insert(unit: Unit, binding: Binding, by: AuditActor): Promise<void> {
+  /**
+   * Rejects with `duplicate` when the address got bound meanwhile, or the directory's id did.
+   * @param mode of all keys that this employee will have; without it, what the configuration says
+   */
+  async insert(unit: Unit, binding: Binding, by: AuditActor, mode?: HeldMode): Promise<void> {
     const { employee, from, directory = null } = binding.sealed.record;
-    await unit.run("INSERT INTO employees (id, directory_id, state, created) VALUES (?, ?, 'active', ?)", [employee, directory, from]);
+    await unit.run("INSERT INTO employees (id, directory_id, state, mode, created) VALUES (?, ?, 'active', ?, ?)", [
+      employee,
+      directory,
+      mode ?? null,
+      from,
+    ]);
     await this.audit.append(unit, { action: 'employee.create', outcome: 'done', actor: by, employee });
     await this.#insertBinding(unit, binding, by);
   }

@@ -2,7 +2,7 @@ import type { Binding, Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
 import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { AuthorityUrls, KeyKind, KeyMode, Token } from '../tokens/index.js';
+import type { AuthorityUrls, HeldMode, KeyKind, KeyMode, Token } from '../tokens/index.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
 import { certificateTimes, pem } from './certificate-times.js';
 
@@ -95,8 +95,8 @@ export class KeyIssuance extends KeyCertificates {
     if ((await this.pool.level(kind)) <= spared) await this.pool.make(kind);
   }
 
-  async #wishOf(employee: string): Promise<{ mode: KeyMode; kind: KeyKind }> {
-    const row = await this.storage.one<{ mode: KeyMode | null; suite: KeyKind['suite'] | null; bits: number | null }>(
+  async #wishOf(employee: string): Promise<{ mode: HeldMode; kind: KeyKind }> {
+    const row = await this.storage.one<{ mode: HeldMode | null; suite: KeyKind['suite'] | null; bits: number | null }>(
       'SELECT mode, suite, bits FROM employees WHERE id = ?',
       [employee],
     );

@@ -86,6 +86,8 @@ export class KeyReplacement {
    */
   async setMode(employee: string, mode: KeyMode, by: AuditActor): Promise<void> {
     await this.storage.write(async (unit) => {
+      if (await unit.one("SELECT id FROM employees WHERE id = ? AND mode = 'quorum'", [employee]))
+        throw new Fault('conflict', 'key-mode', 'keys that only a quorum may use stay so');
       const changed = await unit.run('UPDATE employees SET mode = ? WHERE id = ?', [mode, employee]);
       if (changed === 0) throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
       await this.audit.append(unit, { action: 'policy.change', outcome: 'done', actor: by, employee, facts: { mode } });

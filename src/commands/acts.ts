@@ -8,6 +8,7 @@ import { BUDGET_ACTS } from './budget-acts.js';
 import { CUSTODIAN_ACTS } from './custodian-acts.js';
 import { DIRECTORY_ACTS } from './directory-acts.js';
 import { examine } from './doctor.js';
+import { DOCUMENT_ACTS } from './document-acts.js';
 import { employeeOf } from './employee-of.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
 import { IMPORT_ACTS } from './import-acts.js';
@@ -135,6 +136,7 @@ export const ACTS = {
   ...IMPORT_ACTS,
   ...KEY_ACTS,
   ...TOKEN_ACTS,
+  ...DOCUMENT_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

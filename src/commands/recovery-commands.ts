@@ -45,6 +45,21 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
       print({ case: filed.case, quorum: filed.quorum, request: filed.request });
       console.error(howToSign(output));
     });
+  const documents = recovery
+    .command('documents')
+    .description('the organisation as a reader of every document, its key in the token and its use by recovery cases only');
+  documents
+    .command('on <address>')
+    .description('make its key and certificate, for an address of the organisation that is nobody’s')
+    .action((address: string) => does('documents.recovery-on')({ address }));
+  documents
+    .command('off')
+    .description('no document is encrypted to it any more; cases still open what was')
+    .action(() => does('documents.recovery-off')({}));
+  documents
+    .command('show')
+    .description('whether it is on, and its certificate')
+    .action(() => does('documents.recovery')({}));
   recovery
     .command('approve <case>')
     .description('bring an agent’s signature by a key of their own; with a passkey they approve at the administration pages')

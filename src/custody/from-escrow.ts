@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { certificateTimes, insertCertificate } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
-import type { Token } from '../tokens/index.js';
+import type { KeyRecord, Token } from '../tokens/index.js';
 import { keysInEscrow, readEscrow } from './escrow-journal.js';
 import { storeTaken } from './taken-keys.js';
 
@@ -68,7 +68,7 @@ async function insert(
   if (await store.find(unit, record.id)) return false;
   const event = { outcome: 'done', reason: 'escrow', actor: BY, employee: record.employee } as const;
   const { sealed } = binding;
-  await owner(unit, audit, record.employee, binding);
+  await owner(unit, audit, record, binding);
   await store.insert(unit, key, clock.now().getTime());
   const times = certificateTimes(certificate);
   // Born before the backup, it was in the pool then; else its birth is not in the log.
@@ -100,17 +100,18 @@ async function take(
 ): Promise<boolean> {
   const { record } = key.sealed;
   if (await unit.one('SELECT id FROM keys WHERE public_key_digest = ?', [Buffer.from(record.publicKey, 'base64url')])) return false;
-  await owner(unit, audit, record.employee, binding);
+  await owner(unit, audit, record, binding);
   await storeTaken(unit, audit, { key, certificates, now: clock.now(), reason: 'escrow', by: BY });
   return true;
 }
 
 /** The owner of a key, and their address, where the backup does not know them yet. */
-async function owner(unit: Unit, audit: AuditLog, employee: string, binding: TakenKey['binding']): Promise<void> {
+async function owner(unit: Unit, audit: AuditLog, { employee, mode }: KeyRecord, binding: TakenKey['binding']): Promise<void> {
   const event = { outcome: 'done', reason: 'escrow', actor: BY, employee } as const;
   if (!(await unit.one('SELECT id FROM employees WHERE id = ?', [employee]))) {
-    await unit.run("INSERT INTO employees (id, state, created, directory_id) VALUES (?, 'active', ?, ?)", [
+    await unit.run("INSERT INTO employees (id, state, mode, created, directory_id) VALUES (?, 'active', ?, ?, ?)", [
       employee,
+      mode === 'quorum' ? mode : null,
       binding?.sealed.record.from ?? 0,
       binding?.sealed.record.directory ?? null,
     ]);

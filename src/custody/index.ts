@@ -3,6 +3,7 @@ export { type Restored, settleRestored } from './after-restore.js';
 export { decodeContent, type Manifest } from './backup-content.js';
 export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.js';
 export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember } from './backups.js';
+export { DocumentRecovery } from './document-recovery.js';
 export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
 export { type FromEscrow, takeFromEscrow } from './from-escrow.js';
 export { type FromTail, takeFromTail } from './from-tail.js';

@@ -148,6 +148,8 @@ export class EnrolmentDesk {
     return orRefused({ storage, audit }, event, async () => {
       if (!this.settings.domains.includes(ask.address.domain))
         throw new Fault('forbidden', 'domain-not-served', 'this appliance does not serve mail addresses of this domain');
+      if (await this.parts.employees.isReserved(ask.address.key))
+        throw new Fault('forbidden', 'address-reserved', 'this address is the organisation’s own: no device enrols with it');
       this.#requireOpen();
       this.parts.versions.require(app.platform, ask.version);
       requireDeliveryKey(ask.delivery);

@@ -41,7 +41,7 @@ export class EnrolmentsController {
         'delivery-key-malformed',
         'delivery-key-weak',
       ],
-      403: ['domain-not-served', 'enrolment-closed', 'client-too-old', 'device-unregistered'],
+      403: ['domain-not-served', 'address-reserved', 'enrolment-closed', 'client-too-old', 'device-unregistered'],
       409: ['device-key-used'],
     },
   })

@@ -37,7 +37,7 @@ interface ActionSchema {
   readonly personal?: readonly string[];
 }
 
-const MODE = oneOf('deliver', 'remote');
+const MODE = oneOf('deliver', 'remote', 'quorum');
 const ROLE = oneOf(...ROLES, 'none');
 const WHY = oneOf('invitation', 'bootstrap', 'renewal', 'break-glass');
 const PASSKEY = { passkey: digest, publicKey: digest, synced: flag } as const;
@@ -160,6 +160,7 @@ export const ACTIONS = {
   'budget.freeze': { facts: BUDGET },
   'budget.unfreeze': { facts: { scope: BUDGET.scope } },
   'policy.change': { facts: { mode: MODE } },
+  'pdf.recovery': { facts: { state: oneOf('on', 'off') }, personal: ['address'] },
   'pdf.encrypt': {
     facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count, opened: flag },
     personal: ['recipients'],

@@ -1,5 +1,5 @@
 import { base64url, fromBase64, type Reader, sha256, type Unit } from '../foundation/index.js';
-import type { KeyMode, KeyRecord, KeyState, Sealed } from '../tokens/index.js';
+import type { HeldMode, KeyRecord, KeyState, Sealed } from '../tokens/index.js';
 
 /** A key as stored: its sealed record and the blob that the record's digests name. */
 export interface StoredKey {
@@ -15,7 +15,7 @@ interface KeyRow {
   suite: 'rsa';
   bits: number;
   state: KeyState;
-  mode: KeyMode;
+  mode: HeldMode;
   kek: string;
   public_key_digest: Buffer;
   public_key: Buffer;

@@ -203,9 +203,10 @@ export class KeyVault {
 
   /** Every key of the actor's employee, newest first, with what is kept for this device. Two lookups instead of a join: see storage's door. */
   async #listed(actor: DeviceActor): Promise<ListedKey[]> {
-    const keys = await this.storage.all<ListedKey>('SELECT id, version, suite, state, mode, created, origin FROM keys WHERE employee = ?', [
-      actor.employee,
-    ]);
+    const keys = await this.storage.all<ListedKey>(
+      "SELECT id, version, suite, state, mode, created, origin FROM keys WHERE employee = ? AND mode <> 'quorum'",
+      [actor.employee],
+    );
     const kept = await this.storage.all<KeptDelivery>('SELECT key, delivery, signature FROM deliveries WHERE device = ?', [actor.id]);
     const byKey = new Map(kept.map((one) => [one.key, one]));
     const listed = keys.map((key) => ({ ...key, kept: byKey.get(key.id) }));

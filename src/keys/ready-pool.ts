@@ -1,5 +1,5 @@
 import { type AuditLog, base64url, isFault, type Storage, sha256, type Unit } from '../foundation/index.js';
-import type { KeyKind, KeyMode, PoolRecord, Sealed, Token } from '../tokens/index.js';
+import type { HeldMode, KeyKind, PoolRecord, Sealed, Token } from '../tokens/index.js';
 import type { StoredKey } from './key-store.js';
 import { OnePlace, type SecondPlace } from './second-place.js';
 
@@ -58,7 +58,7 @@ export class ReadyPool {
   async take(
     key: string,
     employee: string,
-    mode: KeyMode,
+    mode: HeldMode,
     kind: KeyKind = this.settings.kind,
   ): Promise<{ key: StoredKey; n: number } | undefined> {
     for (;;) {

@@ -13,15 +13,24 @@ import {
   type Storage,
 } from '../foundation/index.js';
 import { PrivateFile } from './private-file.js';
+import { type PdfReaders, readersOf } from './readers.js';
 import { type Allowed, type Asked, groupsOf, resolved, type Standing, standingOf } from './recipients.js';
 import type { PdfWorkers } from './workers.js';
+
+/** The organisation as a reader of every document. Custody fills this port. */
+export abstract class RecoveryReader {
+  /** What documents are encrypted to besides, DER; undefined while that is off. Rejects where it is on and cannot be done. */
+  abstract certificate(): Promise<Buffer | undefined>;
+  /** Of now and of before, DER. */
+  abstract everyCertificate(): Promise<Buffer[]>;
+}
 
 export interface PdfSettings {
   /** A folder for this user alone, for files without a name. */
   folder: string;
   /** Bytes of one document. */
   most: number;
-  /** The organisation's own certificate, DER, that everything is encrypted to besides. */
+  /** A certificate of the organisation whose key lies elsewhere, DER: everything is encrypted to it besides. */
   recovery: Buffer | undefined;
   /** Addresses by the name of their group. */
   groups: Readonly<Record<string, readonly string[]>>;
@@ -62,6 +71,7 @@ export class PdfDesk {
     private readonly parts: { storage: Storage; audit: AuditLog; budgets: Budgets },
     private readonly directory: CertificateDirectory,
     private readonly workers: Pick<PdfWorkers, 'encrypt'>,
+    private readonly organisation: RecoveryReader,
     private readonly clock: Clock,
     readonly settings: PdfSettings,
   ) {}
@@ -135,7 +145,7 @@ export class PdfDesk {
     return { key, certificates: await this.directory.everOf(by.employee) };
   }
 
-  /** The sender first, who may do everything; the organisation's recovery, by its policy; then who was named. */
+  /** The sender first, who may do everything; the organisation's recovery, where that is on; then who was named. */
   async #readers(by: Sender, wish: Wish) {
     const own = await (by.kind === 'device' ? this.directory.ofEmployee(by.employee) : this.directory.of(by.address));
     if (!own[0])
@@ -144,13 +154,35 @@ export class PdfDesk {
         'sender-without-key',
         'you have no valid encrypting certificate, and could not open the document yourself: enrol a device first',
       );
-    const { recovery } = this.settings;
+    const recovery = [await this.organisation.certificate(), this.settings.recovery].filter((one) => one !== undefined);
     return groupsOf([
       { certificate: own[0], allowed: 'owner' },
-      ...(recovery ? [{ certificate: recovery, allowed: 'owner' as const }] : []),
+      ...recovery.map((certificate) => ({ certificate, allowed: 'owner' as const })),
       ...(await resolved(this.directory, wish.people)),
       ...wish.foreign.map((certificate) => ({ certificate, allowed: wish.allowed })),
     ]);
+  }
+
+  /** Who can open an uploaded document, by the document, and whom of them we know without telling who anybody is. */
+  async readers(by: Sender, file: PrivateFile): Promise<PdfReaders> {
+    return readersOf(file, {
+      you: by.kind === 'device' ? await this.directory.everOf(by.employee) : await this.directory.of(by.address),
+      recovery: await this.#recoveryCertificates(),
+    });
+  }
+
+  /** What a device encrypts to besides, and by what it knows the organisation among a document's readers. */
+  async recovery(): Promise<{ current: Buffer | undefined; every: Buffer[]; authority: Buffer }> {
+    return {
+      current: await this.organisation.certificate(),
+      every: await this.#recoveryCertificates(),
+      authority: this.directory.authority('people'),
+    };
+  }
+
+  async #recoveryCertificates(): Promise<Buffer[]> {
+    const { recovery } = this.settings;
+    return [...(await this.organisation.everyCertificate()), ...(recovery ? [recovery] : [])];
   }
 
   get now(): Date {

@@ -1,12 +1,13 @@
-import { Controller, Inject, Post, Req, Res } from '@nestjs/common';
+import { Controller, Get, Inject, Post, Req, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import yazl from 'yazl';
 import { z } from 'zod';
 import { Contract, ForPeople, type GuardedRequest, Who } from '../access/index.js';
+import { pem } from '../certificates/index.js';
 import { parsedJson } from '../foundation/index.js';
 import { type Encrypted, failure, PdfDesk, type Sender } from './pdf-desk.js';
 import { closeAll, type PdfForm, readForm } from './pdf-form.js';
-import { readersOf, readersShape } from './readers.js';
+import { readersShape } from './readers.js';
 import { MOST_RECIPIENTS } from './recipients.js';
 
 const ADDRESS_REFUSALS = ['address-malformed', 'address-not-ascii'] as const;
@@ -18,6 +19,14 @@ const standing = z
     certificates: z.int().nonnegative().meta({ description: 'How many valid ones there are; the newest is used.' }),
   })
   .meta({ id: 'RecipientStanding' });
+
+const recoveryShape = z
+  .object({
+    current: z.string().nullable().meta({ description: 'PEM' }),
+    certificates: z.array(z.string()).meta({ description: 'PEM: current and former ones, and those whose keys lie elsewhere' }),
+    chain: z.array(z.string()).meta({ description: 'PEM: the authorities above `current`, without the root' }),
+  })
+  .meta({ id: 'PdfRecovery' });
 
 const DOCUMENT_PROBLEMS = ['pdf-not', 'pdf-damaged', 'pdf-truncated', 'pdf-unsupported'] as const;
 
@@ -65,12 +74,12 @@ export class PdfController {
         ...ADDRESS_REFUSALS,
         ...DOCUMENT_PROBLEMS,
       ],
-      403: ['pdf-not-reader', 'pdf-key-wrong', 'permission-missing'],
+      403: ['pdf-not-reader', 'pdf-key-wrong', 'permission-missing', 'record-forged'],
       404: ['group-unknown'],
       409: ['recipients-unresolved', 'sender-without-key', 'pdf-encrypted', 'pdf-signed'],
       413: ['pdf-too-large', 'pdf-excessive', 'recipients-too-many', 'field-too-large'],
       429: ['budget-exceeded'],
-      503: ['pdf-busy', 'disk-full'],
+      503: ['pdf-busy', 'disk-full', 'document-recovery-missing'],
     },
   })
   async encrypt(@Who() by: Sender, @Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
@@ -108,6 +117,19 @@ export class PdfController {
     await reply.status(200).send(found);
   }
 
+  @ForPeople()
+  @Get('recovery')
+  @Contract({
+    id: 'getPdfRecovery',
+    summary: 'The organisation as a reader of documents: what a device encrypts every document to besides',
+    answers: { 200: { description: 'Nothing in `current` while that is off', json: recoveryShape } },
+    problems: { 403: ['record-forged'], 503: ['document-recovery-missing'] },
+  })
+  async recovery(): Promise<z.input<typeof recoveryShape>> {
+    const { current, every, authority } = await this.desk.recovery();
+    return { current: current ? pem(current) : null, certificates: every.map(pem), chain: [pem(authority)] };
+  }
+
   /** From the file alone: whom it names, and no more of it. A POST because the file comes with it: nothing is changed, and nothing kept. */
   @ForPeople()
   @Post('readers')
@@ -137,7 +159,7 @@ export class PdfController {
     const documents = await readForm(request, this.desk, 'document alone');
     try {
       const [only] = documents.documents;
-      await reply.status(200).send(only ? readersOf(only.file) : { encryption: 'none', readers: [] });
+      await reply.status(200).send(only ? await this.desk.readers(by, only.file) : { encryption: 'none', readers: [] });
     } finally {
       await closeAll(documents.documents);
     }

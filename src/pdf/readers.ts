@@ -1,5 +1,6 @@
 import { readSync } from 'node:fs';
 import { z } from 'zod';
+import { isNamedBy, namesOf } from '../codec/cms/index.js';
 import { fileSource, lockOf, namedReaders, PdfFile } from '../codec/pdf/index.js';
 import type { PrivateFile } from './private-file.js';
 
@@ -11,6 +12,10 @@ export const readersShape = z
         serial: z.string().nullable().meta({ description: 'Of the certificate, hexadecimal' }),
         issuer: z.string().nullable().meta({ description: 'base64: the Name of its issuer, DER' }),
         keyIdentifier: z.string().nullable().meta({ description: 'Hexadecimal, where the reader is named by it' }),
+        is: z
+          .enum(['you', 'recovery'])
+          .nullable()
+          .meta({ description: 'you: one of your own certificates; recovery: the organisation, by recovery cases' }),
         key: z
           .object({
             scheme: z.enum(['rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256']),
@@ -27,8 +32,16 @@ export const readersShape = z
   })
   .meta({ id: 'PdfReaders' });
 
-export function readersOf(upload: PrivateFile): z.input<typeof readersShape> {
+export type PdfReaders = z.input<typeof readersShape>;
+
+/** @param known certificates, DER */
+export function readersOf(upload: PrivateFile, known: Record<'you' | 'recovery', readonly Buffer[]>): PdfReaders {
   const found = lockOf(PdfFile.open(fileSource(upload.descriptor, upload.size, readSync)));
   if (found.kind !== 'public-key') return { encryption: found.kind === 'none' ? 'none' : 'password', readers: [] };
-  return { encryption: 'certificates', readers: namedReaders(found.lock) };
+  const [you, recovery] = [known.you.map(namesOf), known.recovery.map(namesOf)];
+  const readers = namedReaders(found.lock).map(({ id, ...reader }) => {
+    const is = (names: typeof you) => names.some((one) => isNamedBy(id, one));
+    return { ...reader, is: is(you) ? ('you' as const) : is(recovery) ? ('recovery' as const) : null };
+  });
+  return { encryption: 'certificates', readers };
 }

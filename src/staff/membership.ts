@@ -20,12 +20,15 @@ export class Membership {
   async #isMember(address: Address): Promise<boolean> {
     const binding = await this.employees.bindingOf(address.key);
     const person =
-      binding && (await this.storage.one<{ state: string }>('SELECT state FROM employees WHERE id = ?', [binding.sealed.record.employee]));
+      binding &&
+      (await this.storage.one<{ state: string; mode: string | null }>('SELECT state, mode FROM employees WHERE id = ?', [
+        binding.sealed.record.employee,
+      ]));
     const entries = this.directory ? await askedOutside(this.directory.byAddress(address)) : undefined;
     const isListed =
       entries === undefined ||
       entries.some(({ active, addresses }) => active && addresses.some((text) => mailAddress(text)?.key === address.key));
-    return this.domains.includes(address.domain) && person?.state !== 'stopped' && isListed;
+    return this.domains.includes(address.domain) && person?.state !== 'stopped' && person?.mode !== 'quorum' && isListed;
   }
 }
 

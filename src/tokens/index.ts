@@ -15,6 +15,7 @@ export {
   type AgentsRecord,
   type BindingRecord,
   type EnrolmentRecord,
+  type HeldMode,
   type KeyMode,
   type KeyRecord,
   type KeyState,

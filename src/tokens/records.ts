@@ -8,6 +8,8 @@ import type { AgentList } from './recovery.js';
  */
 export type KeyState = 'active' | 'suspended' | 'deactivated' | 'compromised' | 'destroyed';
 export type KeyMode = 'deliver' | 'remote';
+/** `quorum`: no device's for itself, whoever it is; only a recovery case opens anything with it (docs/adr/0042). For ever: no change leads there or away. */
+export type HeldMode = KeyMode | 'quorum';
 
 /** A pair in the ready pool: nobody's yet. `n` rises by one for each pair that this token makes; a pair is given out at most once, in this order. */
 export interface PoolRecord {
@@ -29,7 +31,7 @@ export interface KeyRecord {
   suite: KeyKind['suite'];
   bits: number;
   state: KeyState;
-  mode: KeyMode;
+  mode: HeldMode;
   kek: string;
   publicKey: string;
   wrapped: string;

@@ -1,7 +1,17 @@
 import type { Json } from '../foundation/index.js';
 import type { LogAcceptance } from './acceptance.js';
 import type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, TransportScheme } from './hsm.js';
-import type { AgentsRecord, BindingRecord, EnrolmentRecord, KeyMode, KeyRecord, KeyState, PoolRecord, Sealed } from './records.js';
+import type {
+  AgentsRecord,
+  BindingRecord,
+  EnrolmentRecord,
+  HeldMode,
+  KeyMode,
+  KeyRecord,
+  KeyState,
+  PoolRecord,
+  Sealed,
+} from './records.js';
 import type { Appointment, RecoveryApproval, RecoveryRequest } from './recovery.js';
 
 /** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
@@ -112,7 +122,7 @@ export abstract class Token {
   /** Makes one pair for the pool, in the low-priority lane. */
   abstract makePair(kind: KeyKind): Promise<{ pair: Sealed<PoolRecord>; publicKey: Buffer; wrapped: Buffer }>;
   /** Gives a pool pair to an employee. Code `pair-spent` when its number is not above every one given out before: such a pair is to be destroyed. */
-  abstract assign(pair: Sealed<PoolRecord>, to: { key: string; employee: string; mode: KeyMode }): Promise<Sealed<KeyRecord>>;
+  abstract assign(pair: Sealed<PoolRecord>, to: { key: string; employee: string; mode: HeldMode }): Promise<Sealed<KeyRecord>>;
   /** The next version of a key record; only state and mode may change, states by SP 800-57. The old version stays good until `raise`. */
   abstract changeKey(key: Sealed<KeyRecord>, to: { state?: KeyState; mode?: KeyMode }): Promise<Sealed<KeyRecord>>;
   /** Seals an enrolment or an address binding. Version 1 needs nothing; a later one needs its predecessor. */

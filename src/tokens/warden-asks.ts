@@ -14,6 +14,7 @@ const suite = z.enum(['rsa', 'ec', 'sm2']);
 /** From 1024 on only where a key came from outside. */
 const bits = z.int().min(1024).max(8192);
 const mode = z.enum(['deliver', 'remote']);
+const heldMode = z.enum(['deliver', 'remote', 'quorum']);
 const state = z.enum(['active', 'suspended', 'deactivated', 'compromised', 'destroyed']);
 const version = z.int().positive();
 const kek = z.string().max(64);
@@ -30,7 +31,7 @@ const key = z.strictObject({
   suite,
   bits,
   state,
-  mode,
+  mode: heldMode,
   kek,
   publicKey: digest,
   wrapped: digest,
@@ -66,7 +67,7 @@ const SHAPES = {
     n: z.int().positive(),
     kind: z.strictObject({ suite: z.literal('rsa'), bits: z.union([z.literal(2048), z.literal(3072), z.literal(4096)]) }),
   }),
-  assign: z.strictObject({ pair: sealed(pool), to: z.strictObject({ key: id, employee: id, mode }) }),
+  assign: z.strictObject({ pair: sealed(pool), to: z.strictObject({ key: id, employee: id, mode: heldMode }) }),
   changeKey: z.strictObject({ key: sealed(key), to: z.strictObject({ state: state.optional(), mode: mode.optional() }) }),
   seal: z.strictObject({
     record: z.discriminatedUnion('type', [binding, enrolment]),

@@ -225,6 +225,8 @@ export class Warden {
     // What was delivered stays delivered: a key that devices have held is never called remote afterwards; the person gets a new one.
     if (mode === 'remote' && record.mode === 'deliver')
       throw new Fault('conflict', 'key-mode', 'a delivered key cannot become remote; make a new key');
+    if (record.mode === 'quorum' && mode !== record.mode)
+      throw new Fault('conflict', 'key-mode', 'a key that only a quorum may use stays one');
     // Of a destroyed key the record names no wrapped key any more, so a blob that is put back fits nothing.
     const wrapped = state === 'destroyed' ? NOTHING : record.wrapped;
     const next: KeyRecord = { ...record, version: record.version + 1, state, mode, wrapped };

@@ -4,18 +4,34 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { at } from '../../src/codec/cms/der.js';
+import { PdfFile } from '../../src/codec/pdf/index.js';
+import { isDict, type Value } from '../../src/codec/pdf/values.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
+import { sourceOf } from '../codec/pdf/documents.js';
+import { PdfBox } from '../interop/pdfbox/pdfbox.js';
 import { CustodyAppliance } from '../support/ceremony.js';
+import { type Field, form } from '../support/form.js';
 import { TestAdministrator } from '../support/officers.js';
 import { openDelivery } from '../support/open-delivery.js';
-import { enrolDevice, type WireDevice } from '../support/wire-device.js';
+import { richPdf } from '../support/rich-pdf.js';
+import { send } from '../support/wire.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 
 jest.setTimeout(120_000);
+/** The first list of recipients, DER. */
+function envelopeOf(pdf: Buffer): Buffer {
+  const of = (value: Value | undefined, name: string) => (isDict(value) ? value.get(name) : undefined);
+  const filter = of(of(PdfFile.open(sourceOf(pdf)).encryptDict(), 'CF'), 'DefaultCryptFilter');
+  const [first] = of(filter, 'Recipients') as Buffer[];
+  return first ?? Buffer.alloc(0);
+}
+
 const MAIL = resolve(__dirname, '../vectors/eml/nested.eml');
 
 /** Alice has left. Three recovery agents were named at the ceremony, each with a key of their own; two of them are needed. Bob's device is to read her mail. */
 describe('recovery by several people', () => {
   let ekms: CustodyAppliance;
+  let box: PdfBox;
   let bob: WireDevice;
   /** A device of Rita's, by the reference client. */
   let rita: string;
@@ -49,6 +65,7 @@ describe('recovery by several people', () => {
         execFileSync('openssl', ['pkey', '-in', `${agent}.key`, '-pubout', '-out', `${agent}.pem`], { cwd: home.folder });
       home.ceremonyOptions = ['--recovery-agent', ...names.map((agent) => `${agent}=${home.beside(agent)}.pem`), '--recovery-quorum', '2'];
     });
+    box = PdfBox.start(ekms.folder);
     expect(await ekms.enroll('alice-1', 'alice')).toMatchObject({ status: 0 });
     const [key] = await ekms.listKeys('alice-1');
     writeFileSync(ekms.beside('alice.pem'), key?.certificates[0] ?? '');
@@ -59,7 +76,10 @@ describe('recovery by several people', () => {
     expect(await ekms.enroll('rita-1', 'rita')).toMatchObject({ status: 0 });
     rita = ((await ekms.act('device.list', { address: 'rita@corp.example' })) as { id: string }[])[0]?.id ?? '';
   });
-  afterAll(() => ekms?.close());
+  afterAll(async () => {
+    await box?.stop();
+    await ekms?.close();
+  });
 
   test('two agents: her keys are sealed to that device, and openssl opens her mail with them', async () => {
     const of = await file();
@@ -192,6 +212,117 @@ describe('recovery by several people', () => {
     expect(await attempt((request) => request)).toBe('device-unknown');
     await ekms.db.write((unit) => unit.run("UPDATE devices SET state = 'active' WHERE id = ?", [bob.id]));
     expect(await attempt((request) => request)).toBe('device-blocked');
+  });
+
+  describe('documents: the organisation is a reader of each, and opens one by a case only', () => {
+    const all = 'documents@corp.example';
+    const mesign = (...words: string[]) => ekms.mesign('rita-1', ...words);
+
+    test('its key is made in the token, for an address with which nobody enrols', async () => {
+      expect(await ekms.act('documents.recovery', {})).toEqual({ state: 'off' });
+      await expect(ekms.act('documents.recovery-on', { address: 'rita@corp.example' })).rejects.toMatchObject({ code: 'address-bound' });
+      const made = (await ekms.act('documents.recovery-on', { address: all })) as { state: string; employee: string };
+      expect(made).toMatchObject({ state: 'on', certificate: expect.stringContaining('BEGIN CERTIFICATE') });
+      await expect(ekms.act('documents.recovery-on', { address: 'd2@corp.example' })).rejects.toMatchObject({
+        code: 'document-recovery-on',
+      });
+      await expect(enrolDevice(ekms, all)).rejects.toThrow('address-reserved');
+      for (const mode of ['deliver', 'remote'])
+        await expect(ekms.act('employee.mode', { address: all, mode })).rejects.toMatchObject({ code: 'key-mode' });
+      expect(await ekms.log(20)).toContainEqual(
+        expect.objectContaining({ action: 'pdf.recovery', outcome: 'done', facts: { state: 'on' } }),
+      );
+    });
+
+    test('what a device encrypts, and what the appliance does, names it, and the list of readers says so', async () => {
+      writeFileSync(ekms.beside('plain.pdf'), await richPdf());
+      const sealed = await mesign(
+        'pdf',
+        'encrypt',
+        ekms.beside('plain.pdf'),
+        '--to',
+        'rita@corp.example',
+        '-o',
+        ekms.beside('by-device.pdf'),
+      );
+      expect(sealed).toMatchObject({ status: 0, stderr: expect.stringContaining('your organisation, by recovery cases') });
+      // Without the appliance what it last said counts.
+      expect(
+        await mesign(
+          'pdf',
+          'encrypt',
+          ekms.beside('plain.pdf'),
+          '--certificate',
+          ekms.beside('alice.pem'),
+          '-o',
+          ekms.beside('offline.pdf'),
+        ),
+      ).toMatchObject({ status: 0, stderr: expect.stringContaining('your organisation, by recovery cases') });
+      const dave = await enrolDevice(ekms, 'dave@corp.example');
+      await keysOf(ekms, dave);
+      const post = (path: string, ...fields: Field[]) =>
+        send({
+          ...{ port: ekms.port, root: ekms.root, method: 'POST', path },
+          ...form(fields),
+          identity: { certificates: dave.certificates, key: dave.keys.identity },
+        });
+      const file = (bytes: Buffer): Field => ['file', { file: 'x.pdf', bytes }];
+      const made = await post('/v1/pdf/encryptions', ['recipients', 'rita@corp.example'], file(readFileSync(ekms.beside('plain.pdf'))));
+      writeFileSync(ekms.beside('by-appliance.pdf'), made.body);
+      const { readers } = (await post('/v1/pdf/readers', file(made.body))).json as { readers: { is: string | null }[] };
+      expect(new Set(readers.map(({ is }) => is))).toEqual(new Set(['you', 'recovery', null]));
+      for (const name of ['by-device.pdf', 'offline.pdf', 'by-appliance.pdf'])
+        expect((await mesign('pdf', 'readers', ekms.beside(name))).stdout).toContain('(your organisation, by recovery cases)');
+      // Who changes the readers keeps it.
+      expect(
+        await mesign('pdf', 'recipients', 'add', ekms.beside('by-device.pdf'), 'dave@corp.example', '-o', ekms.beside('added.pdf')),
+      ).toMatchObject({ status: 0 });
+      expect((await mesign('pdf', 'readers', ekms.beside('added.pdf'))).stdout).toContain('recovery cases');
+    });
+
+    test('a case about one document opens that one, with the signatures of two agents', async () => {
+      const [one, other] = [ekms.beside('by-appliance.pdf'), ekms.beside('by-device.pdf')];
+      const described = await mesign('recover', 'message', one);
+      const of = await file({ address: all, device: rita, reason: 'continuity', message: JSON.parse(described.stdout) as object });
+      const open = (path: string) => mesign('recover', 'open', of, path, '-o', ekms.beside('recovered.pdf'));
+      await approve(of, 'Mona');
+      expect(await open(one)).toMatchObject({ status: 1, stderr: expect.stringContaining('recovery-not-approved') });
+      await approve(of, 'Oscar');
+      expect(await open(one)).toMatchObject({ status: 0 });
+      expect(await box.look(ekms.beside('recovered.pdf'))).toEqual(await box.look(ekms.beside('plain.pdf')));
+      expect((await open(other)).stderr).toContain('recovery-foreign');
+      expect(await ekms.log(30)).toContainEqual(
+        expect.objectContaining({ action: 'recovery.release', outcome: 'done', facts: expect.objectContaining({ message: true }) }),
+      );
+      expect(await ekms.mailed(all, (mail) => (mail.includes(`Case: ${of}`) ? mail : undefined))).toContain('recovered');
+    });
+
+    test('a case about all opens each, openssl and PDFBox too; it ends with the policy, and former documents stay open to cases', async () => {
+      const { employee } = (await ekms.act('documents.recovery', {})) as { employee: string };
+      await ekms.act('documents.recovery-off', {});
+      expect(
+        await mesign('pdf', 'encrypt', ekms.beside('plain.pdf'), '--to', 'rita@corp.example', '-o', ekms.beside('later.pdf')),
+      ).toMatchObject({
+        status: 0,
+      });
+      expect((await mesign('pdf', 'readers', ekms.beside('later.pdf'))).stdout).not.toContain('recovery cases');
+      const of = await file({ address: employee, device: rita, reason: 'continuity' });
+      for (const agent of ['Nils', 'Oscar']) await approve(of, agent);
+      const opened = ['recover', 'open', of, ekms.beside('by-device.pdf'), '-o', ekms.beside('recovered.pdf')];
+      expect(await mesign(...opened)).toMatchObject({ status: 0 });
+      expect(await box.look(ekms.beside('recovered.pdf'))).toEqual(await box.look(ekms.beside('plain.pdf')));
+      writeFileSync(ekms.beside('word'), 'opensesame\n');
+      const how = ['--p12', ekms.beside('all'), '--p12-passphrase-file', ekms.beside('word'), '--profile', 'compat'];
+      expect(await mesign('recover', 'export', of, ...how)).toMatchObject({ status: 0 });
+      const p12 = ekms.beside('all', readdirSync(ekms.beside('all'))[0] ?? '');
+      expect(await box.look(ekms.beside('by-appliance.pdf'), { p12, password: 'opensesame' })).toEqual({
+        ...(await box.look(ekms.beside('plain.pdf'))),
+        encrypted: 'true',
+      });
+      openssl('pkcs12', '-legacy', '-in', p12, '-passin', 'pass:opensesame', '-nodes', '-nocerts', '-out', 'all.key');
+      writeFileSync(ekms.beside('envelope'), envelopeOf(readFileSync(ekms.beside('by-device.pdf'))));
+      expect(openssl('cms', '-decrypt', '-binary', '-inform', 'DER', '-in', 'envelope', '-inkey', 'all.key').length).toBe(24);
+    });
   });
 
   test('agents sign with passkeys once a quorum of the former ones has signed that list; the former ones then approve nothing', async () => {

@@ -57,6 +57,8 @@ test('who encrypts documents gets what is promised, and is refused as promised',
   expect((await post('/v1/pdf/readers', file('one.pdf'))).json).toEqual({ encryption: 'none', readers: [] });
   expect(refusal(await post('/v1/pdf/readers', file('one.pdf', Buffer.from('no PDF'))))).toBe('400 pdf-not');
 
+  expect((await doors.device(alice, 'GET', '/v1/pdf/recovery')).json).toMatchObject({ current: null, certificates: [] });
+
   const standings = (...recipients: string[]) => doors.device(alice, 'POST', '/v1/pdf/recipients', { recipients });
   expect((await standings(address, 'nobody@corp.example')).json).toMatchObject([{ state: 'valid' }, { state: 'none' }]);
   expect(refusal(await standings())).toBe('400 body-malformed');

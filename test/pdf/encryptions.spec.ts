@@ -322,6 +322,23 @@ describe('POST /v1/pdf/encryptions', () => {
     ]);
   });
 
+  test('nobody becomes a reader of everything: without agents there is no recovery, and a row that says so is not enough, unless the guard is out', async () => {
+    await expect(house.act('documents.recovery-on', { address: 'd@corp.example' })).rejects.toMatchObject({ code: 'no-recovery-agents' });
+    const turn = (mode: string | null) =>
+      house.db.write((unit) => unit.run('UPDATE employees SET mode = ? WHERE id = ?', [mode, bob.employee]));
+    await turn('quorum');
+    expect(refusal(await encrypt(file()))).toBe('403 record-forged');
+    const { DocumentRecovery } = guardOff<typeof import('../../src/custody/document-recovery.js')>({
+      file: 'src/custody/document-recovery.ts',
+      guard: "record?.mode !== 'quorum' || ",
+      instead: '!record || ',
+    });
+    const unguarded = new DocumentRecovery({ ...house.house, agents: house.house.recoveryAgents, domains: [] });
+    expect(new X509Certificate((await unguarded.certificate()) ?? '').subjectAltName).toContain(to);
+    await turn(null);
+    expect((await encrypt(file())).status).toBe(200);
+  });
+
   test('nothing of a document is left, nothing was a defect', async () => {
     expect(readdirSync(`${house.house.configuration.home}/run`).filter((name) => name.startsWith('.pdf'))).toEqual([]);
     expect(house.defects).toEqual([]);

@@ -1,7 +1,8 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with
 import { createHash, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
 import { expect, test } from '@jest/globals';
-import { base64url, newId, SystemClock, sha256 } from '../../src/foundation/index.js';
+import { thumbprint } from '../../src/codec/jwk.js';
+import { base64url, newId, newSerial, SystemClock, sha256 } from '../../src/foundation/index.js';
 import { makeAuthorities } from '../../src/tokens/authorities.js';
 import { MemoryHsm } from '../../src/tokens/memory-hsm.js';
 import {
@@ -15,6 +16,7 @@ import {
   requireApproved,
 } from '../../src/tokens/recovery.js';
 import { Warden } from '../../src/tokens/warden.js';
+import { guardOff } from '../support/guard-off.js';
 import { tokenHome } from './process-house.js';
 
 const now = new Date();
@@ -147,4 +149,60 @@ test('another list of agents takes a quorum of those in force, the next version,
   const forged = { ...sealed, record: { ...sealed.record, list: { ...list, agents: list.agents.slice(0, 2) } } };
   expect(await ask(third, [asserted(0, bytes), asserted(1, bytes)], forged)).toBe('record-forged');
   expect(createPublicKey({ key: agentsOf(list).agents[0]?.publicKey as Buffer, format: 'der', type: 'spki' }).asymmetricKeyType).toBe('ec');
+});
+
+test('a key under quorum is given to no device, its own employee’s neither, and stays under quorum; with either guard out it is not', async () => {
+  type Module = typeof import('../../src/tokens/warden.js');
+  const MODE = 'if (record.mode !== mode) throw';
+  const STAYS = "if (record.mode === 'quorum' && mode !== record.mode)";
+  const without = (guard: string) =>
+    guardOff<Module>({ file: 'src/tokens/warden.ts', guard, instead: guard.replace(/\(.*\)/, '(false)') }).Warden;
+  const employee = newId();
+  const { publicKey: identity } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const { publicKey: delivery } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const [spki, deliveryKey] = [identity, delivery].map((key) => key.export({ format: 'der', type: 'spki' })) as [Buffer, Buffer];
+  const address = 'documents@corp.example';
+
+  /** What each asking gives: a code, or that it was given. */
+  const outcomes = async (Kind: Module['Warden']) => {
+    const hsm = new MemoryHsm();
+    const { organisation, domains, publicName, urls } = tokenHome().init;
+    const warden = new Kind(hsm, await makeAuthorities(hsm, { organisation, domains, publicName, urls }, now), new SystemClock(), agents);
+    const given = async <T>(op: string, args: object) => (await warden.run(op, args)).value as T;
+    const enrolment = await given('seal', {
+      record: {
+        ...{ type: 'enrolment', id: newId(), version: 1, address, answer: base64url(sha256('yes')), jkt: thumbprint(spki) },
+        ...{ delivery: base64url(sha256(deliveryKey)), expires: Date.now() + 60_000 },
+      },
+    });
+    const record = { type: 'binding', id: newId(), version: 1, employee, address, from: 0, to: null };
+    const binding = await given('seal', { record });
+    const about = { device: newId(), serial: newSerial(), spki, urls: urls.devices, days: 30 };
+    const certificate = await given<Buffer>('issueDevice', { enrolment, answer: 'yes', binding, ...about });
+    const pair = await given<{ pair: object; publicKey: Buffer; wrapped: Buffer }>('makePair', {
+      n: 1,
+      kind: { suite: 'rsa', bits: 2048 },
+    });
+    const key = await given<object>('assign', { pair: pair.pair, to: { key: newId(), employee, mode: 'quorum' } });
+    const ask = { key, blob: { publicKey: pair.publicKey, wrapped: pair.wrapped }, device: { certificate, deliveryKey } };
+    const mail = { scheme: 'rsa-pkcs1', encryptedKey: Buffer.alloc(256, 1), length: 32 };
+    const asks: [string, object][] = [
+      ['release', ask],
+      ['decrypt', { ...ask, ask: mail }],
+      ['changeKey', { key, to: { mode: 'deliver' } }],
+      ['changeKey', { key, to: { mode: 'remote' } }],
+    ];
+    return Promise.all(
+      asks.map(([op, args]) =>
+        warden.run(op, args).then(
+          () => 'given',
+          (error: { code: string }) => error.code,
+        ),
+      ),
+    );
+  };
+  const REFUSED = ['key-not-deliverable', 'key-not-deliverable', 'key-mode', 'key-mode'];
+  expect(await outcomes(Warden)).toEqual(REFUSED);
+  expect(await outcomes(without(MODE))).toEqual(['given', 'given', 'key-mode', 'key-mode']);
+  expect(await outcomes(without(STAYS))).toEqual(['key-not-deliverable', 'key-not-deliverable', 'given', 'given']);
 });

@@ -1,4 +1,6 @@
 import { type Collected, collectKeys, type HeldKey } from '../keys/index.js';
+import { fetchRecovery } from '../pdf/index.js';
+import { ApiProblem } from '../sdk/index.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
 export interface KeysOptions extends StoreOptions {
@@ -7,7 +9,14 @@ export interface KeysOptions extends StoreOptions {
 
 export async function keys(terminal: Terminal, options: KeysOptions): Promise<number> {
   const store = await openStore(terminal, options);
-  const collected = await asDevice(store, (client) => collectKeys(store, client, () => new Date()));
+  const collected = await asDevice(store, async (client) => {
+    const keys = await collectKeys(store, client, () => new Date());
+    // For documents that are encrypted later without the appliance; if it has none just now, the keys count.
+    await fetchRecovery(store, client, new Date()).catch((error: unknown) => {
+      if (!(error instanceof ApiProblem)) throw error;
+    });
+    return keys;
+  });
   if (!options.json) return tellKeys(terminal, collected);
   const pending = collected.pending.map(({ id, suite, state, mode }) => ({ id, suite, state, mode, certificates: [] }));
   const held = collected.keys.map((key) => ({

@@ -7,17 +7,30 @@ import {
   publicKeySecurity,
   rewrite,
 } from '../../../src/codec/pdf/index.js';
-import { Fault } from '../../../src/foundation/index.js';
+import { Fault, isFault } from '../../../src/foundation/index.js';
 import { isNamedBy } from '../cms/index.js';
-import { CannotDecrypt, openOneOf } from '../keys/index.js';
-import { distinct, findRecipient, type Keys, ownRecipient, type Recipient, withDocument, withFile, writeDocument } from '../pdf/index.js';
+import { CannotDecrypt, heldKey, idText, openOneOf } from '../keys/index.js';
+import {
+  distinct,
+  fetchRecovery,
+  findRecipient,
+  type Keys,
+  ownRecipient,
+  RECOVERY,
+  type Recipient,
+  withDocument,
+  withFile,
+  writeDocument,
+} from '../pdf/index.js';
+import type { EkmsClient } from '../sdk/index.js';
 import { deviceOf } from '../store/index.js';
-import { nameText } from '../x509/index.js';
+import { readCertificate } from '../x509/index.js';
 import { groupsOf, keysOf } from './pdf.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
 /** Who can open a document, from the document alone. */
-export async function pdfReaders(terminal: Terminal, path: string, { json }: { json?: boolean }): Promise<number> {
+export async function pdfReaders(terminal: Terminal, path: string, options: StoreOptions & { json?: boolean }): Promise<number> {
+  const { json } = options;
   const lock = await withFile(path, async (file) => lockOf(file));
   if (lock.kind !== 'public-key') {
     if (json) terminal.print('[]\n');
@@ -26,14 +39,27 @@ export async function pdfReaders(terminal: Terminal, path: string, { json }: { j
     );
     return 0;
   }
-  const readers = namedReaders(lock.lock);
-  if (json) terminal.print(`${JSON.stringify(readers)}\n`);
-  else
-    for (const { serial, issuer, keyIdentifier } of readers)
-      terminal.print(
-        issuer === null ? `key identifier ${keyIdentifier}\n` : `serial ${serial} of issuer ${nameText(Buffer.from(issuer, 'base64'))}\n`,
-      );
+  const found: object[] = [];
+  const known = await knownReaders(terminal, options);
+  for (const { id, ...reader } of namedReaders(lock.lock)) {
+    const who = known.find(({ certificate }) => isNamedBy(id, certificate))?.name ?? null;
+    if (json) found.push({ ...reader, who });
+    else terminal.print(`${idText(id)}${who === null ? '' : ` (${who})`}\n`);
+  }
+  if (json) terminal.print(`${JSON.stringify(found)}\n`);
   return 0;
+}
+
+/** Whom this device knows by their certificates; nobody where there is no device, or it does not open without its pass phrase. */
+async function knownReaders(terminal: Terminal, options: StoreOptions): Promise<Recipient[]> {
+  try {
+    const state = await (await openStore(terminal, options)).read();
+    const mine = state.keys.map(heldKey).flatMap(({ leaves }) => leaves.map((certificate) => ({ name: 'you', certificate })));
+    return [...mine, ...(state.recovery?.certificates ?? []).map((pem) => ({ name: RECOVERY, certificate: readCertificate(pem) }))];
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return [];
+  }
 }
 
 export interface ChangeOptions extends StoreOptions {
@@ -60,10 +86,18 @@ export async function pdfChangeRecipients(
   const keys = await keysOf(store);
   const { address, root } = deviceOf(await store.read());
   const now = new Date();
-  const find = (names: readonly string[]) =>
-    names.length === 0 ? [] : asDevice(store, (client) => Promise.all(names.map((name) => findRecipient(client, root, name, now))));
-  const named = await find(addresses);
-  const known = await find((options.to ?? []).flatMap((list) => list.split(',')).map((name) => name.trim()));
+  const find = (client: EkmsClient, names: readonly string[]) => Promise.all(names.map((name) => findRecipient(client, root, name, now)));
+  const [recovery, named, known] = await asDevice(store, (client) =>
+    Promise.all([
+      fetchRecovery(store, client, now),
+      find(client, addresses),
+      find(
+        client,
+        (options.to ?? []).flatMap((list) => list.split(',')).map((name) => name.trim()),
+      ),
+    ]),
+  );
+  const organisation = ((await store.read()).recovery?.certificates ?? []).map((pem) => readCertificate(pem));
   return withDocument(path, keys, async ({ file, mode, opened }) => {
     const lock = opened?.lock;
     if (!opened || !lock)
@@ -73,13 +107,13 @@ export async function pdfChangeRecipients(
     const own = ownRecipient(keys.held, address);
     const mine = keys.held.flatMap(({ leaves }) => leaves);
     const gone = act === 'remove' ? named : [];
-    const all = [own, ...known, ...(act === 'add' ? named : [])];
+    const all = [...(recovery ? [recovery] : []), ...known, ...(act === 'add' ? named : [])];
     const readers = lock.envelopes.flatMap(({ recipients }) => recipients);
     // Somebody who could read it and of whom there is no certificate at hand would be left out silently.
     const strangers = readers.filter(
       ({ id }) =>
         'keyIdentifier' in id ||
-        ![...mine, ...known.map(({ certificate }) => certificate), ...gone.map(({ certificate }) => certificate)].some(
+        ![...mine, ...organisation, ...known.map(({ certificate }) => certificate), ...gone.map(({ certificate }) => certificate)].some(
           (one) => one.issuer.equals(id.issuer) && one.serial.equals(id.serial),
         ),
     );
@@ -91,10 +125,14 @@ export async function pdfChangeRecipients(
       );
     const allowed = await permissionsOfSets(lock, keys);
     const given = options.permissions === undefined ? undefined : permissionBits(parsePermissions(options.permissions));
-    const stay = distinct(all.filter(({ certificate }) => !gone.some((other: Recipient) => other.certificate.der.equals(certificate.der))));
+    const stay = distinct(
+      own,
+      all.filter(({ certificate }) => !gone.some((other) => other.certificate.der.equals(certificate.der))),
+    );
     const others = stay.slice(1).map(({ name, certificate }) => {
       const set = lock.envelopes.findIndex(({ recipients }) => recipients.some(({ id }) => isNamedBy(id, certificate)));
-      const permissions = set < 0 ? (given ?? permissionBits('owner')) : (allowed[set] ?? given);
+      const permissions =
+        name === RECOVERY || (set < 0 && given === undefined) ? permissionBits('owner') : set < 0 ? given : (allowed[set] ?? given);
       // What others were allowed must not become more by leaving it out.
       if (permissions === undefined)
         throw new Fault(

@@ -13,13 +13,16 @@ import { Fault } from '../../../src/foundation/index.js';
 import { heldKey, openWrapped, type RemoteDecryption } from '../keys/index.js';
 import {
   distinct,
+  fetchRecovery,
   findRecipient,
   foreignRecipient,
   type Job,
   jobsOf,
   type Keys,
   ownRecipient,
+  RECOVERY,
   type Recipient,
+  recoveryRecipient,
   withDocument,
   writeDocument,
 } from '../pdf/index.js';
@@ -51,20 +54,17 @@ export async function pdfEncrypt(terminal: Terminal, inputs: readonly string[], 
   const store = await openStore(terminal, options);
   const jobs = jobsOf(inputs, options.output, options.recursive === true);
   const keys = { ...(await keysOf(store)), password: await passwordOf(options) };
-  const recipients = await recipientsOf(store, keys, options);
+  const [own, ...others] = await recipientsOf(store, keys, options);
   const form = formOf(terminal, options);
   const permissions = permissionBits(parsePermissions(options.permissions));
-  terminal.say(`encrypting to ${recipients.map(({ name }) => name).join(', ')}`);
+  terminal.say(`encrypting to ${[own, ...others].map(({ name }) => name).join(', ')}`);
   return each(terminal, jobs, (job) =>
     withDocument(job.input, keys, async ({ file, mode, opened }) => {
       if (opened) terminal.say(`${job.input} was encrypted; opened with ${opened.by}`);
-      const [own, ...others] = recipients;
-      const groups = own
-        ? groupsOf(
-            own.certificate,
-            others.map(({ certificate }) => ({ certificate, permissions })),
-          )
-        : [];
+      const groups = groupsOf(
+        own.certificate,
+        others.map(({ certificate, name }) => ({ certificate, permissions: name === RECOVERY ? permissionBits('owner') : permissions })),
+      );
       return writeDocument(job.output, mode, (sink) =>
         rewrite(file, sink, {
           security: publicKeySecurity(groups, form, options.encrypt),
@@ -119,8 +119,13 @@ export async function keysOf(store: Store): Promise<Keys> {
   return { held: state.keys.map(heldKey), remotely };
 }
 
-async function recipientsOf(store: Store, keys: Keys, options: { to?: string[]; certificate?: string[] }): Promise<Recipient[]> {
-  const { address, root } = deviceOf(await store.read());
+async function recipientsOf(
+  store: Store,
+  keys: Keys,
+  options: { to?: string[]; certificate?: string[] },
+): Promise<[Recipient, ...Recipient[]]> {
+  const state = await store.read();
+  const { address, root } = deviceOf(state);
   const now = new Date();
   const addresses = (options.to ?? [])
     .flatMap((list) => list.split(','))
@@ -130,11 +135,14 @@ async function recipientsOf(store: Store, keys: Keys, options: { to?: string[]; 
   if (addresses.length + files.length === 0)
     throw new Fault('malformed', 'usage', 'name who may open the document: --to ADDRESS,…, or --certificate FILE');
   const own = ownRecipient(keys.held, address);
-  const found =
+  // Without an address there is no need for the appliance, and what it last said counts.
+  const [recovery, found] =
     addresses.length === 0
-      ? []
-      : await asDevice(store, async (client) => Promise.all(addresses.map((name) => findRecipient(client, root, name, now))));
-  return distinct([own, ...found, ...files]);
+      ? [recoveryRecipient(state.recovery), []]
+      : await asDevice(store, (client) =>
+          Promise.all([fetchRecovery(store, client, now), Promise.all(addresses.map((name) => findRecipient(client, root, name, now)))]),
+        );
+  return distinct(own, [...(recovery ? [recovery] : []), ...found, ...files]);
 }
 
 function formOf(terminal: Terminal, { content, oaep }: { content: 'aes256' | 'aes128'; oaep?: boolean }): EnvelopeForm {

@@ -11,7 +11,7 @@ export function recoverCommands(root: Command, make: Make, terminal: Terminal, d
   make(recover, 'list', 'recovery cases for this device, and how many agents have approved them')
     .option('--json', 'as JSON')
     .action((options: ListOptions) => does(import('./recover.js').then(({ listRecoveries }) => listRecoveries(terminal, options))));
-  make(recover, 'message', 'what a case about this one mail is filed with (ekms recovery file --message)')
+  make(recover, 'message', 'what a case about this one mail or PDF is filed with (ekms recovery file --message)')
     .argument('<mail>', 'the file; - for stdin')
     .action((mail: string, _options: StoreOptions) =>
       does(import('./recover.js').then(({ describeMessage }) => describeMessage(terminal, mail))),
@@ -26,10 +26,10 @@ export function recoverCommands(root: Command, make: Make, terminal: Terminal, d
     .action((of: string, options: RecoverExportOptions) =>
       does(import('./recover.js').then(({ exportRecovered }) => exportRecovered(terminal, of, options))),
     );
-  make(recover, 'open', 'open a mail with what a case recovers; no key is kept, and each use is in the log')
+  make(recover, 'open', 'open a mail or a PDF with what a case recovers; no key is kept, and each use is in the log')
     .argument('<case>', 'its id')
     .argument('<mail>', 'the file; - for stdin')
-    .option('-o, --output <file>', 'where the content goes (default: stdout)')
+    .option('-o, --output <file>', 'where the content goes (default: stdout; a PDF needs one)')
     .action((of: string, mail: string, options: RecoverOptions) =>
       does(import('./recover.js').then(({ openRecovered }) => openRecovered(terminal, of, mail, options))),
     );

@@ -2,4 +2,13 @@
 export { type Keys, type OpenDocument, withDocument, withFile } from './document.js';
 export { type Job, jobsOf } from './inputs.js';
 export { writeDocument } from './output.js';
-export { distinct, findRecipient, foreignRecipient, ownRecipient, type Recipient } from './recipients.js';
+export {
+  distinct,
+  fetchRecovery,
+  findRecipient,
+  foreignRecipient,
+  ownRecipient,
+  RECOVERY,
+  type Recipient,
+  recoveryRecipient,
+} from './recipients.js';

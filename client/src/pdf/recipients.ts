@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { keyTransportRecipient } from '../../../src/codec/cms/index.js';
 import { Fault } from '../../../src/foundation/index.js';
 import type { HeldKey } from '../keys/index.js';
 import type { EkmsClient } from '../sdk/index.js';
-import { reason } from '../store/index.js';
+import { deviceOf, reason, type State, type Store } from '../store/index.js';
 import { type Certificate, chainToRoot, readCertificate, readPem, USAGE } from '../x509/index.js';
 
 /** Somebody who will open a document. */
@@ -33,6 +34,34 @@ export async function findRecipient(client: EkmsClient, root: Certificate, addre
       `the appliance gave the certificate of ${certificate.addresses.join(', ')} for ${address}: nothing is encrypted to it`,
     );
   return { name: address, certificate };
+}
+
+/**
+ * The organisation as a reader of every document, asked for and kept for when there is no appliance at hand. Throws `chain-untrusted`: an appliance must not
+ * make somebody from elsewhere a reader of everything.
+ */
+export async function fetchRecovery(store: Store, client: EkmsClient, now: Date): Promise<Recipient | undefined> {
+  const { current, certificates, chain } = await client.pdfRecovery();
+  const state = await store.read();
+  const { root } = deviceOf(state);
+  if (current !== null)
+    chainToRoot({
+      leaf: readCertificate(current),
+      among: chain.map((pem) => readCertificate(pem)),
+      root,
+      usage: USAGE.emailProtection,
+      at: now,
+    });
+  const recovery = { current, certificates };
+  if (!isDeepStrictEqual(recovery, state.recovery)) await store.update((before) => ({ ...before, recovery }));
+  return recoveryRecipient(recovery);
+}
+
+export const RECOVERY = 'your organisation, by recovery cases';
+
+/** As it was when the appliance was last asked. */
+export function recoveryRecipient(kept: State['recovery']): Recipient | undefined {
+  return kept?.current ? { name: RECOVERY, certificate: readCertificate(kept.current) } : undefined;
 }
 
 /** A certificate that somebody from elsewhere gave: PEM or DER. What it is worth is for the caller to know. Throws `certificate-unfit`. */
@@ -66,8 +95,9 @@ export function ownRecipient(held: readonly HeldKey[], address: string): Recipie
 }
 
 /** Each certificate once, in the order of naming. */
-export function distinct(recipients: readonly Recipient[]): Recipient[] {
-  return recipients.filter(
-    (recipient, index) => recipients.findIndex((other) => other.certificate.der.equals(recipient.certificate.der)) === index,
-  );
+export function distinct(first: Recipient, others: readonly Recipient[]): [Recipient, ...Recipient[]] {
+  const all = [first, ...others];
+  const isNew = ({ certificate }: Recipient, index: number) =>
+    all.findIndex((other) => other.certificate.der.equals(certificate.der)) === index;
+  return [first, ...others.filter((recipient, index) => isNew(recipient, index + 1))];
 }

@@ -16,7 +16,9 @@ import {
   type KeyUses,
   key,
   keyUses,
+  type PdfRecovery,
   type PendingEnrolment,
+  pdfRecovery,
   pendingEnrolment,
   type Recovered,
   type RecoveryCase,
@@ -110,6 +112,11 @@ export class EkmsClient {
   /** Valid encrypting certificates of an address, newest first. */
   async certificates(address: string): Promise<AddressCertificate[]> {
     return shaped(z.array(addressCertificate), await this.#transport.send('GET', `/v1/certificates?email=${encodeURIComponent(address)}`));
+  }
+
+  /** The organisation as a reader of documents. */
+  async pdfRecovery(): Promise<PdfRecovery> {
+    return shaped(pdfRecovery, await this.#transport.send('GET', '/v1/pdf/recovery'));
   }
 
   async devices(): Promise<Device[]> {

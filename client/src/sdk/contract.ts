@@ -336,6 +336,8 @@ export interface PdfReaders {
     issuer: string | null;
     /** Hexadecimal, where the reader is named by it */
     keyIdentifier: string | null;
+    /** you: one of your own certificates; recovery: the organisation, by recovery cases */
+    is: 'you' | 'recovery' | null;
     /** What this reader's key opens, as `POST /v1/keys/{id}/decryptions` takes it; what comes out goes into `opening` of `POST /v1/pdf/encryptions` */
     key: {
       scheme: 'rsa-pkcs1' | 'rsa-oaep-sha1' | 'rsa-oaep-sha256';
@@ -344,6 +346,15 @@ export interface PdfReaders {
       length: 16 | 24 | 32;
     } | null;
   })[];
+}
+
+export interface PdfRecovery {
+  /** PEM */
+  current: string | null;
+  /** PEM: current and former ones, and those whose keys lie elsewhere */
+  certificates: string[];
+  /** PEM: the authorities above `current`, without the root */
+  chain: string[];
 }
 
 /** RFC 9457 */
@@ -512,6 +523,7 @@ export interface Welcome {
 export type ProblemCode =
   | 'address-malformed'
   | 'address-not-ascii'
+  | 'address-reserved'
   | 'address-taken'
   | 'administrator-unknown'
   | 'answer-wrong'
@@ -565,6 +577,7 @@ export type ProblemCode =
   | 'directory-proof-needed'
   | 'directory-unavailable'
   | 'disk-full'
+  | 'document-recovery-missing'
   | 'domain-not-served'
   | 'duplicate'
   | 'employee-blocked'
@@ -749,6 +762,8 @@ export interface Routes {
   'POST /v1/pdf/readers': { body: undefined; answers: { 200: PdfReaders } };
   /** How recipients stand, before anything is encrypted to them */
   'POST /v1/pdf/recipients': { body: RecipientsAsk; answers: { 200: RecipientStanding[] } };
+  /** The organisation as a reader of documents: what a device encrypts every document to besides */
+  'GET /v1/pdf/recovery': { body: undefined; answers: { 200: PdfRecovery } };
   /** Recovery cases for this device whose time is not over */
   'GET /v1/recoveries': { body: undefined; answers: { 200: RecoveryCase[] } };
   /** Has the token seal one key of an approved case, or the content key of its one mail, to this device; an entry each time */

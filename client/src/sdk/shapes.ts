@@ -64,6 +64,13 @@ export const recoveryCase = z.object({
 });
 export type RecoveryCase = Read<typeof recoveryCase, Answers<'GET /v1/recoveries'>[200][number]>;
 
+export const pdfRecovery = z.object({
+  current: z.nullable(z.string()),
+  certificates: z.array(z.string()),
+  chain: z.array(z.string()),
+});
+export type PdfRecovery = Read<typeof pdfRecovery, Answers<'GET /v1/pdf/recovery'>[200]>;
+
 export const recovered = z.object({
   delivery: z.nullable(z.base64()),
   wrapped: z.nullable(z.base64()),

@@ -24,5 +24,7 @@ export const state = z.strictObject({
   identityKey: z.string(),
   deliveryKey: z.string(),
   keys: z.array(keptKey),
+  /** The organisation as a reader of documents, as the appliance last said: PEM. Absent in a store that never asked. */
+  recovery: z.optional(z.strictObject({ current: z.nullable(z.string()), certificates: z.array(z.string()) })),
 });
 export type State = z.infer<typeof state>;

@@ -6,6 +6,7 @@ import {
   namesOf,
   openContent,
   type Recipient,
+  type RecipientId,
   type TransportName,
   transportName,
   transportOf,
@@ -39,6 +40,7 @@ function firstId(file: PdfFile): Buffer {
 
 /** Who can open a document, as it names them: by issuer and serial number, or by key identifier (RFC 5652 §6.2.1). */
 export interface NamedReader {
+  id: RecipientId;
   /** Hexadecimal. */
   serial: string | null;
   /** Name, DER in base64. */
@@ -59,7 +61,7 @@ export function namedReaders(lock: PublicKeyLock): NamedReader[] {
           ? { serial: null, issuer: null, keyIdentifier: id.keyIdentifier.toString('hex') }
           : { serial: id.serial.toString('hex'), issuer: id.issuer.toString('base64'), keyIdentifier: null };
       const name = Object.values(names).join(' ');
-      if (!found.has(name)) found.set(name, { ...names, key: keyOf(envelope, recipient) });
+      if (!found.has(name)) found.set(name, { id, ...names, key: keyOf(envelope, recipient) });
     }
   return [...found.values()];
 }
