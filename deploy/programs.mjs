@@ -37,6 +37,8 @@ await build({
   // A command that asks the running appliance loads a tenth of what serving takes.
   chunkNames: 'shared/[name]-[hash]',
   splitting: true,
+  // Loaded when it is needed. A CommonJS module loaded so has no names of its own in a file beside; its ES modules have.
+  alias: { 'pdf-lib': 'pdf-lib/es/index.js' },
   external: [
     'better-sqlite3',
     'pkcs11js',

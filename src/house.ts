@@ -358,7 +358,11 @@ async function joinRooms(
     storage,
     audit,
     token,
-    { kind: { suite: 'rsa', bits: configuration.keys.bits }, target: configuration.keys.pool.target },
+    {
+      kind: { suite: 'rsa', bits: configuration.keys.bits },
+      target: configuration.keys.pool.target,
+      others: configuration.database.url.startsWith('sqlite:') ? 0 : 10_000,
+    },
     () =>
       void issuance
         .serveWaiting()

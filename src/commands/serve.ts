@@ -1,10 +1,12 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
+import { hostname } from 'node:os';
 import { ROUTE_CLASSES } from '../access/index.js';
 import { type Appliance, startAppliance } from '../appliance.js';
 import { loadConfiguration } from '../configuration.js';
-import { Fault } from '../foundation/index.js';
-import { type Installation, openHouse, placesOf } from '../house.js';
+import { base64url, Fault, sha256 } from '../foundation/index.js';
+import { type House, type Installation, openHouse, placesOf } from '../house.js';
+import { Nodes } from '../storage/index.js';
 import { ActDesk } from './act-desk.js';
 import { serveControl } from './control.js';
 import { lockHome } from './lock.js';
@@ -26,8 +28,11 @@ export async function serve(home: string, installation: Installation, say: (line
   try {
     const house = await openHouse(configuration, installation);
     try {
-      await reconcile(house);
-      await new ActDesk(house).resume();
+      const nodes = nodeOf(house, home);
+      const isAlone = (await nodes?.join()) ?? true;
+      // What is cut in half may be what another node is just doing: that is left to it, and what is nobody's to the healing below.
+      await reconcile(house, isAlone ? 0 : ABANDONED);
+      if (isAlone) await new ActDesk(house).resume();
       const defect = (error: unknown, request: string) => console.error(`defect in ${request}:`, error);
       const appliance = await startAppliance(house, defect, (line) => console.error(`ekms: ${line}`));
       // A commit whose outcome was never learned leaves an intent behind; nothing that is under way is as old as this.
@@ -46,6 +51,7 @@ export async function serve(home: string, installation: Installation, say: (line
         await stopControl();
       } finally {
         await appliance.close();
+        await nodes?.leave();
       }
       await house.storage
         .write((unit) => house.audit.append(unit, { action: 'appliance.stop', outcome: 'done', actor: { kind: 'system' } }))
@@ -56,6 +62,12 @@ export async function serve(home: string, installation: Installation, say: (line
   } finally {
     unlock();
   }
+}
+
+/** Only a database server can have several nodes; the home's lock says that no other has this name. */
+function nodeOf({ configuration, storage, clock }: House, home: string): Nodes | undefined {
+  if (configuration.database.url.startsWith('sqlite:')) return undefined;
+  return new Nodes(storage, clock, base64url(sha256(`${hostname()}\0${realpathSync(home)}`)));
 }
 
 /** `client=https://… administration=https://… …`: by the public name, but operation, which is asked on this machine, by its address. */

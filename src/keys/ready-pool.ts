@@ -17,6 +17,8 @@ export interface PoolSettings {
   kind: KeyKind;
   /** Pairs kept ready. */
   target: number;
+  /** Milliseconds that another node may take between the token's word and the stored key: a spent pair is let be for so long. 0 where there is no other. */
+  others: number;
 }
 
 const digest = (bytes: Buffer): string => base64url(sha256(bytes));
@@ -68,8 +70,13 @@ export class ReadyPool {
         const sealed = await this.token.assign(this.#sealed(row), { key, employee, mode });
         return { key: { sealed, wrapped: row.wrapped, publicKey: row.public_key }, n: row.n };
       } catch (error) {
+        const isSpent = isFault(error, 'pair-spent');
+        if (isSpent && this.settings.others > 0) {
+          this.#destroyLater(row.n, error.code);
+          continue;
+        }
         this.#reserved.delete(row.n);
-        if (!isFault(error, 'pair-spent') && !isFault(error, 'record-forged')) throw error;
+        if (!isSpent && !isFault(error, 'record-forged')) throw error;
         await this.#destroy(row.n, error.code);
       }
     }
@@ -189,6 +196,12 @@ export class ReadyPool {
   #sealed(row: PoolRow): Sealed<PoolRecord> {
     const { n, suite, bits, kek, mac } = row;
     return { record: { type: 'pool', n, suite, bits, kek, publicKey: digest(row.public_key), wrapped: digest(row.wrapped) }, mac };
+  }
+
+  /** Another node may be about to store the key that this pair has become: then its row goes with that. Until then it stays reserved here. */
+  #destroyLater(n: number, reason: string): void {
+    const destroy = () => this.#destroy(n, reason).finally(() => this.released(n));
+    setTimeout(() => void destroy().catch(() => undefined), this.settings.others).unref();
   }
 
   async #destroy(n: number, reason: string): Promise<void> {

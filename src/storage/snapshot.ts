@@ -25,6 +25,7 @@ const NOT_KEPT: ReadonlySet<string> = new Set([
   'staff_sign_ins',
   'audit_postings',
   'audit_indexed',
+  'nodes',
 ]);
 
 /** Rows handed over at a time, so that those who wait for the process meanwhile wait no longer than this takes. */

@@ -24,6 +24,7 @@ async function campaign(count: number, url?: string, nodes: 1 | 2 = 1): Promise<
     console.log(`log-kills seed ${SEED}: ${kills} kills, ${fired} under writing, ${acknowledged} acts acknowledged before`);
     expect(fired).toBe(kills);
     expect(await lab.wholeLog()).toEqual([]);
+    if (nodes === 2) return; // the guard is the same
     // With act and entry in two units of work a kill comes in between.
     const torn: string[] = [];
     for (let n = 0; n < 10 && torn.length === 0; n += 1) torn.push(...(await lab.run(roll, true)).problems);

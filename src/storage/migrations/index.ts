@@ -14,6 +14,7 @@ import { AuditSearch1795555000000 } from './0055-audit-search.js';
 import { AuditRetention1795556000000 } from './0056-audit-retention.js';
 import { SealedEntries1795557000000 } from './0057-sealed-entries.js';
 import { WitnessedHeads1795558000000 } from './0058-witnessed-heads.js';
+import { Nodes1795559000000 } from './0059-nodes.js';
 import { AuditPostings1795563000000 } from './0063-audit-postings.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
@@ -45,4 +46,5 @@ export const migrations = [
   KeyRenewal1795582000000,
   WitnessedHeads1795558000000,
   AuditPostings1795563000000,
+  Nodes1795559000000,
 ] as const;
