@@ -34,7 +34,8 @@ for (const part of ['shared', 'mesign']) rmSync(join(dist, 'programs', part), { 
 await build({
   ...shared,
   entryPoints: Object.entries(programs).map(([out, source]) => ({ out, in: join(dist, source) })),
-  // A command that asks the running appliance loads a tenth of what serving takes.
+  // A command that asks the running appliance loads a tenth of what serving takes. (What is loaded by import() must be a module of ours: a CommonJS package
+  // alone in its file has lost its names.)
   chunkNames: 'shared/[name]-[hash]',
   splitting: true,
   // Loaded when it is needed. A CommonJS module loaded so has no names of its own in a file beside; its ES modules have.

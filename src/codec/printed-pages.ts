@@ -1,3 +1,5 @@
+import { PDFDocument, StandardFonts } from 'pdf-lib';
+
 export interface PrintedLine {
   line: string;
   style?: 'title' | 'head' | 'code';
@@ -5,8 +7,6 @@ export interface PrintedLine {
 
 /** A4 pages of plain lines, to be printed and signed by hand. */
 export async function printedPages(title: string, lines: readonly PrintedLine[]): Promise<Uint8Array> {
-  // Only here: it is a megabyte that no start needs.
-  const { PDFDocument, StandardFonts } = await import('pdf-lib');
   const pdf = await PDFDocument.create();
   pdf.setTitle(title);
   pdf.setCreator('EKMS');

@@ -1,4 +1,4 @@
-import { type PrintedLine, printedPages } from '../codec/printed-pages.js';
+import type { PrintedLine } from '../codec/printed-pages.js';
 import { base64url, sha256 } from '../foundation/index.js';
 import type { CustodyPackage } from '../tokens/index.js';
 
@@ -26,7 +26,9 @@ export function minutesStatement({ appliance, token, custody }: MinutesFacts, pd
 }
 
 /** A4 pages to be read aloud, signed by those present, and kept with the shares. */
-export function minutesPdf(facts: MinutesFacts): Promise<Uint8Array> {
+export async function minutesPdf(facts: MinutesFacts): Promise<Uint8Array> {
+  // Loaded here: it comes with a megabyte that no start needs.
+  const { printedPages } = await import('../codec/printed-pages.js');
   return printedPages('Minutes of the key ceremony', minutesLines(facts));
 }
 

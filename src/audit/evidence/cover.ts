@@ -1,4 +1,4 @@
-import { type PrintedLine, printedPages } from '../../codec/printed-pages.js';
+import type { PrintedLine } from '../../codec/printed-pages.js';
 import type { AuditActor, Json } from '../../foundation/index.js';
 import type { LogEntry } from '../audit-reader.js';
 
@@ -15,7 +15,7 @@ export interface CoverFacts {
 const TOLD = 200;
 
 /** The pack for people: what was asked, by whom, and the entries in a line each. */
-export function coverPages({ question, entries, by, made, key }: CoverFacts): Promise<Uint8Array> {
+export async function coverPages({ question, entries, by, made, key }: CoverFacts): Promise<Uint8Array> {
   const asked = Object.entries(question ?? {}).filter(([, value]) => value !== undefined);
   const lines: PrintedLine[] = [
     { line: 'Evidence out of the audit log', style: 'title' },
@@ -29,6 +29,8 @@ export function coverPages({ question, entries, by, made, key }: CoverFacts): Pr
     ...entries.slice(0, TOLD).flatMap(told),
     ...(entries.length > TOLD ? [{ line: `and ${entries.length - TOLD} more, in entries.jsonl` }] : []),
   ];
+  // Loaded here: it comes with a megabyte that no start needs.
+  const { printedPages } = await import('../../codec/printed-pages.js');
   return printedPages('Evidence out of the audit log', lines);
 }
 
