@@ -14,8 +14,8 @@ import {
 import { Fault, type Reader } from '../foundation/index.js';
 import { sha256 } from './log-tree.js';
 
-/** Hashes above the lowest tiles that are remembered: of a log of two million entries all of them, 2 MB. */
-const REMEMBERED = 16_384;
+/** Hashes above the lowest tiles that are remembered: of a log of eight million entries all of them, some 10 MB. */
+const REMEMBERED = 65_536;
 
 /** Tiles, entry bundles and proofs out of what is kept; `size` is that of the tree they are asked for. */
 export class TileReader {
@@ -67,6 +67,16 @@ export class TileReader {
     this.#upper.set(name, Buffer.from(hash));
   }
 
+  /** All that a full tile holds: the next proof below it reads nothing of it. */
+  #rememberTile(level: number, tile: number, hashes: Buffer): void {
+    let row: Uint8Array[] = Array.from({ length: TILE_WIDTH }, (_, n) => hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES));
+    for (let height = level * TILE_HEIGHT; row.length > 1; height += 1) {
+      const first = tile * row.length;
+      for (const [n, hash] of row.entries()) this.#remember(`${height}/${first + n}`, hash);
+      row = Array.from({ length: row.length / 2 }, (_, n) => hashOver(sha256, row.slice(2 * n, 2 * n + 2)));
+    }
+  }
+
   async #proof(recipe: Recipe, size: number): Promise<Buffer[]> {
     const tiles = new Map<string, Promise<Buffer | undefined>>();
     const subtree = async ({ height, index }: Subtree): Promise<Uint8Array> => {
@@ -81,6 +91,11 @@ export class TileReader {
       tiles.set(name, reading);
       const hashes = await reading;
       if (!hashes) throw new Fault('unavailable', 'audit-unavailable', `tile ${name} of the log is missing`, 2);
+      if (level > 0 && width === TILE_WIDTH) {
+        this.#rememberTile(level, tile, hashes);
+        const remembered = this.#upper.get(`${height}/${index}`);
+        if (remembered) return remembered;
+      }
       const hash = hashOver(
         sha256,
         Array.from({ length: span }, (_, n) => hashes.subarray((at + n) * HASH_BYTES, (at + n + 1) * HASH_BYTES)),
