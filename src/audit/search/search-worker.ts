@@ -6,9 +6,9 @@ import { openReader, type StorageSettings } from '../../storage/index.js';
 import { gather } from './gathering.js';
 import type { Told } from './search-thread.js';
 
-/** Gathers terms when it is told to, on a connection of its own that only reads, and behind whoever else wants the processor. Entry point; see search-thread.ts. */
+/** Gathers terms when it is told to, on a connection of its own that only reads, and lets others have the processor first. Entry point; see search-thread.ts. */
 const database = openReader(workerData as StorageSettings); // search-thread.ts made it
-setPriority(Number(readlinkSync('/proc/thread-self').split('/').at(-1)), constants.priority.PRIORITY_LOW);
+setPriority(Number(readlinkSync('/proc/thread-self').split('/').at(-1)), constants.priority.PRIORITY_BELOW_NORMAL);
 parentPort?.on('message', () => {
   database
     .then(gather)
