@@ -76,10 +76,12 @@ import {
   KekRotation,
   KeyImports,
   KeyLives,
+  KeyTransfers,
   RecoveryAgentRegister,
   RecoveryCases,
   settleRestored,
   TokenKeyRotation,
+  TransferKeys,
 } from './custody/index.js';
 import {
   Announcements,
@@ -140,6 +142,8 @@ export interface House {
   documentRecovery: DocumentRecovery;
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
+  transfers: KeyTransfers;
+  transferKeys: TransferKeys;
   rotation: KekRotation;
   tokenKeys: TokenKeyRotation;
   /** Filled by whoever serves: gives every listener a new TLS key at once. */
@@ -452,6 +456,7 @@ async function joinRooms(
   networks.follow(() => sites.follow(networks.policy.document.networks));
   const isolation = new IsolationGuard(surroundings ?? new ThisMachine(), () => networks.policy, log);
   const published = new CertificateDirectory(storage, authorities, clock);
+  const transferKeys = new TransferKeys({ ...log, token, clock });
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   return {
@@ -514,8 +519,10 @@ async function joinRooms(
     tls: {},
     recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
     recoveryAgents,
+    transfers: new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities }),
+    transferKeys,
     lives: new KeyLives({ ...log, token, replacement, clock }),
-    imports: new KeyImports({ ...log, token, employees, second, clock, mode: configuration.keys.mode }),
+    imports: new KeyImports({ ...log, token, employees, second, transferKeys, clock, mode: configuration.keys.mode }),
     backups,
     apps,
     employees,

@@ -93,8 +93,8 @@ export class DurableAuditLog extends AuditLog {
   }
 }
 
-/** What hands a key out, or its use: to its owner's device, or by a recovery case. */
-const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt', 'recovery.release']);
+/** What hands a key out, or its use: to its owner's device, by a recovery case, or to another place. */
+const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt', 'recovery.release', 'key.export']);
 
 async function keep(
   unit: Unit,

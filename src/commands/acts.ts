@@ -17,6 +17,7 @@ import { POLICY_ACTS } from './policy-acts.js';
 import { RECOVERY_ACTS } from './recovery-acts.js';
 import { REGISTRATION_ACTS } from './registration-acts.js';
 import { TOKEN_ACTS } from './token-acts.js';
+import { TRANSFER_ACTS } from './transfer-acts.js';
 
 const address = z.string().max(254);
 /** Looked up as it is: what is no id names nothing. */
@@ -132,6 +133,7 @@ export const ACTS = {
   'kek.status': act({ args: nothing, roles: ['operator', 'security-officer', 'auditor'], perform: (house) => house.rotation.status() }),
   'kek.retire': act({ args: nothing, roles: ['operator'], danger: 'two-persons', perform: (house, _, by) => house.rotation.retire(by) }),
   ...RECOVERY_ACTS,
+  ...TRANSFER_ACTS,
   ...CUSTODIAN_ACTS,
   ...IMPORT_ACTS,
   ...KEY_ACTS,

@@ -8,6 +8,7 @@ import { Fault } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
 import { importCommands } from './import-commands.js';
 import { recoveryCommands } from './recovery-commands.js';
+import { transferCommands } from './transfer-commands.js';
 
 /** Ceremony, backup, restore and drill: what keeps keys from being lost. */
 export function custodyCommands(ekms: Command, { home, installation, print, act, does }: CommandParts): void {
@@ -71,6 +72,7 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
 
   recoveryCommands(ekms, { print, act, does });
   importCommands(ekms, { print, act });
+  transferCommands(ekms, { print, act, does });
 
   ekms
     .command('escrow')

@@ -98,6 +98,19 @@ function readPhrases(path: string): Map<string, Phrase> {
   return phrases;
 }
 
+/** CSV of two columns: who somebody is elsewhere, and here. */
+export function readOwners(path: string): Map<string, string> {
+  const owners = new Map<string, string>();
+  for (const [index, line] of readFileSync(path, 'utf8').split(/\r?\n/).entries()) {
+    if (line === '') continue;
+    const [there, here, ...more] = fieldsOf(line);
+    if (!there || !here || more.length > 0)
+      throw new Fault('malformed', 'owners-malformed', `line ${index + 1} of ${path} is not THERE,HERE`);
+    owners.set(there, here);
+  }
+  return owners;
+}
+
 /** RFC 4180: a field in quotes may hold commas and doubled quotes. */
 function fieldsOf(line: string): string[] {
   const found = [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^",]*))(?=,|$)/g)];

@@ -13,14 +13,14 @@ const time = z.int().min(0);
 const serial = z.string().regex(/^[0-9a-f]{1,40}$/);
 
 /** An agent's signature by a key of their own, or what their passkey answered. */
-const approval = z.union([
+export const approval = z.union([
   z.strictObject({ agent: z.string().max(80), signature: z.string().max(2_000) }),
   z.strictObject({ response: assertion }),
 ]);
 type Given = z.output<typeof approval>;
 
 /** A passkey is known by its id in the list in force; which agent it is, and whether it signed this very paper, is judged by whoever takes the approval. */
-async function approvalOf(house: House, given: Given): Promise<RecoveryApproval> {
+export async function approvalOf(house: House, given: Given): Promise<RecoveryApproval> {
   if ('signature' in given) return { agent: given.agent, signature: Buffer.from(given.signature, 'base64') };
   const { agents } = (await house.recoveryAgents.inForce()).agents;
   const { id: credential, response } = given.response;
@@ -92,6 +92,7 @@ export const RECOVERY_ACTS = {
         agents: { version, quorum: agents.quorum, names, passkeys },
         cases: await house.recoveries.list(),
         lists: await house.recoveryAgents.waiting(),
+        transfers: await house.transfers.list(),
       };
     },
   }),

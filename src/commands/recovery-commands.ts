@@ -110,9 +110,9 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
 
 const DAY = 86_400_000;
 
-const howToSign = (file: string) =>
+export const howToSign = (file: string) =>
   `each agent reads ${file} and signs it: openssl dgst -sha256 -sign KEY.pem -out SIGNATURE ${file}\nor, with a passkey, approves it at the administration pages`;
-const signatureOf = ({ agent, signature }: { agent: string; signature: string }) => ({
+export const signatureOf = ({ agent, signature }: { agent: string; signature: string }) => ({
   agent,
   signature: readFileSync(signature).toString('base64'),
 });

@@ -10,6 +10,7 @@ export { type FromTail, takeFromTail } from './from-tail.js';
 export { KekRotation, type RotationStatus } from './kek-rotation.js';
 export { type ImportedKey, KeyImports } from './key-imports.js';
 export { KEY_REASONS, KeyLives } from './key-lives.js';
+export { type FiledTransfer, KeyTransfers } from './key-transfers.js';
 export { holdAgainst, type KnownLog, readKnownLog } from './known-log.js';
 export { type MinutesFacts, minutesPdf, minutesStatement } from './minutes.js';
 export { RecoveriesController } from './recoveries.controller.js';
@@ -17,3 +18,15 @@ export { type NamedAgent, RecoveryAgentRegister } from './recovery-agents.js';
 export { type RecoveryAsk, RecoveryCases } from './recovery-cases.js';
 export { verifyStatement } from './statement.js';
 export { TokenKeyRotation } from './token-key-rotation.js';
+export { TransferKeys } from './transfer-keys.js';
+export {
+  type TransferCard,
+  type TransferHead,
+  type TransferLine,
+  type TransferredKey,
+  transferCard,
+  transferEnd,
+  transferHead,
+  transferLine,
+  transferredKey,
+} from './transfer-shapes.js';

@@ -126,6 +126,8 @@ export class KekRotation {
     await storage.write(async (unit) => {
       await unit.run('DELETE FROM deliveries');
       await unit.run('DELETE FROM settings WHERE name = ?', [SETTING]);
+      // What is sealed to these opens no more: the other side asks for another.
+      for (const kek of destroyed) await unit.run('DELETE FROM transfer_keys WHERE kek = ?', [kek]);
       for (const kek of destroyed) await audit.append(unit, { action: 'kek.destroy', outcome: 'done', actor: by, facts: { kek } });
     });
     return { destroyed };

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import type { Employees } from '../access/index.js';
-import { mayEncipherKeys } from '../codec/cms/index.js';
+import { mayEncipherKeys, parseEnvelopedKey } from '../codec/cms/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -14,8 +14,10 @@ import {
   sha256,
 } from '../foundation/index.js';
 import type { SecondPlace } from '../keys/index.js';
-import type { KeyMode, Token } from '../tokens/index.js';
+import type { AdoptedKey, HeldMode, KeyMode, Token } from '../tokens/index.js';
 import { storeTaken } from './taken-keys.js';
+import type { TransferKeys } from './transfer-keys.js';
+import type { TransferredKey } from './transfer-shapes.js';
 
 export interface ImportAsk {
   /** A PKCS#12 file. */
@@ -66,12 +68,28 @@ const WORDS: Record<ImportRefusal, string> = {
 /** Bits below which RSA does not hold any more. */
 const STRONG_BITS = 2_048;
 
+type AdoptTo = Parameters<Token['takeIn']>[0]['to'];
+
+interface OneKey {
+  owner: string | undefined;
+  dryRun: boolean;
+  said: Pick<ImportedKey, 'publicKey' | 'bits' | 'weak' | 'expired'>;
+  /** Its certificates. */
+  own: readonly Read[];
+  addresses: readonly string[];
+  bring: (to: AdoptTo) => Promise<AdoptedKey>;
+  refused: (code: ImportRefusal) => ImportedKey;
+  /** Without it, as the owner's keys are. */
+  mode?: HeldMode;
+}
+
 interface Parts {
   storage: Storage;
   audit: AuditLog;
   token: Token;
   employees: Employees;
   second: SecondPlace;
+  transferKeys: TransferKeys;
   clock: Clock;
   mode: KeyMode;
 }
@@ -109,29 +127,37 @@ export class KeyImports {
             : own.some(({ der }) => mayEncipherKeys(der))
               ? undefined
               : 'signing-only');
-      taken.push(unfit ? refused(unfit) : await this.#one({ file, phrase, owner, dryRun, said, own, refused }, by));
+      const bring = (to: AdoptTo) => this.parts.token.adopt(file, phrase, to);
+      const addresses = own.flatMap(({ addresses: named }) => named);
+      taken.push(unfit ? refused(unfit) : await this.#one({ owner, dryRun, said, own, addresses, bring, refused }, by));
     }
     return taken;
   }
 
-  async #one(
-    {
-      file,
-      phrase,
-      owner,
-      dryRun,
-      said,
-      own,
-      refused,
-    }: ImportAsk & {
-      said: Pick<ImportedKey, 'publicKey' | 'bits' | 'weak' | 'expired'>;
-      own: readonly Read[];
-      refused: (code: ImportRefusal) => ImportedKey;
-    },
+  /** A key that another appliance sealed to a transfer key of ours (docs/formats/transfer.md). Rejects as `TransferKeys.find` and `Token.takeIn`. */
+  async receive(
+    { key, owner, dryRun }: { key: TransferredKey; owner?: string | undefined; dryRun: boolean },
     by: AuditActor,
   ): Promise<ImportedKey> {
-    const { storage, audit, token, second, clock } = this.parts;
-    const owners = await this.#owners(owner, own);
+    const content = Buffer.from(key.content, 'base64');
+    const { transferKey, blob } = await this.parts.transferKeys.find(parseEnvelopedKey(content).keyIdentifier);
+    const publicKey = Buffer.from(key.publicKey, 'base64');
+    const own = key.certificates.flatMap((der) => certificateOf(Buffer.from(der, 'base64'))).filter(({ spki }) => spki.equals(publicKey));
+    const now = this.parts.clock.now();
+    const said = {
+      publicKey: base64url(sha256(publicKey)),
+      bits: key.bits,
+      weak: key.bits < STRONG_BITS,
+      expired: own.length > 0 && own.every(({ notAfter }) => notAfter <= now),
+    };
+    const refused = (code: ImportRefusal): ImportedKey => ({ ...said, outcome: 'refused', code, words: WORDS[code] });
+    const bring = (to: AdoptTo) => this.parts.token.takeIn({ transferKey, blob, content, to });
+    return this.#one({ owner, dryRun, said, own, addresses: key.addresses, bring, refused, ...(key.quorum ? { mode: 'quorum' } : {}) }, by);
+  }
+
+  async #one({ owner, dryRun, said, own, addresses, bring, refused, mode: wanted }: OneKey, by: AuditActor): Promise<ImportedKey> {
+    const { storage, audit, second, clock } = this.parts;
+    const owners = await this.#owners(owner, addresses);
     const [employee] = owners;
     if (employee === undefined) return refused('owner-unknown');
     if (owners.length > 1) return refused('owner-ambiguous');
@@ -139,8 +165,8 @@ export class KeyImports {
     if (there)
       return there.employee === employee ? { ...said, ...there, outcome: 'there', words: 'it is here already' } : refused('owner-other');
     if (dryRun) return { ...said, outcome: 'importable', words: `it can be imported${remarks(said)}`, employee };
-    const mode = await this.#modeOf(employee);
-    const { key, publicKey, wrapped } = await token.adopt(file, phrase, { publicKey: said.publicKey, key: newId(), employee, mode });
+    const mode = wanted ?? (await this.#modeOf(employee));
+    const { key, publicKey, wrapped } = await bring({ publicKey: said.publicKey, key: newId(), employee, mode });
     const stored = { sealed: key, wrapped, publicKey };
     const certificates = own.map(({ der }) => der);
     const [binding] = await this.parts.employees.bindingsOf(employee);
@@ -157,12 +183,12 @@ export class KeyImports {
     return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
   }
 
-  async #owners(owner: string | undefined, own: readonly Read[]): Promise<string[]> {
+  async #owners(owner: string | undefined, addresses: readonly string[]): Promise<string[]> {
     const { employees, storage } = this.parts;
     if (owner !== undefined && isId(owner))
       return (await storage.all<{ id: string }>('SELECT id FROM employees WHERE id = ?', [owner])).map(({ id }) => id);
     const found = new Set<string>();
-    for (const address of owner === undefined ? own.flatMap(({ addresses }) => addresses) : [owner]) {
+    for (const address of owner === undefined ? addresses : [owner]) {
       const key = addressKey(address);
       const binding = key === undefined ? undefined : await employees.bindingOf(key);
       if (binding) found.add(binding.sealed.record.employee);

@@ -66,6 +66,11 @@ export interface Hsm {
   renew(pair: StoredPair): WrappedPair;
   /** Takes an RSA key from outside (PKCS#8, DER) and wraps it under the KEK in service: the one way in for a key that was not born here. Its birth is not ours. */
   adopt(pkcs8: Buffer): WrappedPair;
+  /**
+   * Takes an RSA key that another token sealed to `pair` (as `rewrap` does), by handles only, and wraps it under the KEK in service. Throws HsmError
+   * `blob-corrupt` where it does not open, `mechanism-missing` where this token cannot do that OAEP.
+   */
+  receive(pair: StoredPair, sealed: Rewrapped): WrappedPair;
   /** HMAC-SHA-256 under the token's record key. 32 bytes. */
   mac(data: Uint8Array): Buffer;
   /** AES-256-GCM under the token's sealing key: 12-byte nonce, ciphertext, 16-byte tag. For what must rest in the database unread. */

@@ -6,6 +6,7 @@ export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/se
 export { parseShare } from './custody/shares.js';
 export type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, Suite, TransportScheme } from './hsm.js';
 export { Journal } from './journal.js';
+export { kwp } from './key-wrap.js';
 export { auditNoteKey } from './note-key.js';
 export { pinPlace } from './pin-place.js';
 export { tokenSocket } from './process/settings-file.js';
@@ -23,6 +24,7 @@ export {
   type PoolRecord,
   READABLE,
   type Sealed,
+  type TransferKeyRecord,
 } from './records.js';
 export {
   type AgentList,
@@ -60,5 +62,14 @@ export {
   type TokenFinding,
   type TokenHealth,
   type TokenKeyInfo,
+  type TransferKey,
 } from './token.js';
 export { TokenProcess } from './token-client.js';
+export {
+  TRANSFER_DAYS,
+  TRANSFER_REASONS,
+  type TransferRequest,
+  transferBytes,
+  transferDigest,
+  transferRequest,
+} from './transfer.js';

@@ -103,6 +103,24 @@ export class MemoryHsm implements Hsm {
     return { publicKey: publicKey.export({ format: 'der', type: 'spki' }), wrapped, kek: this.activeKek };
   }
 
+  receive(pair: StoredPair, { encryptedKey, content, oaepHash }: Rewrapped): WrappedPair {
+    this.#answer();
+    const own = this.#unwrap(pair);
+    let pkcs8: Buffer | undefined;
+    try {
+      const key = createPrivateKey({ key: own, format: 'der', type: 'pkcs8' });
+      const cek = openTransport(key, `rsa-oaep-${oaepHash}`, encryptedKey);
+      if (!cek) throw new Error('the content key does not open');
+      pkcs8 = kwp.unwrap(cek, content);
+      return this.adopt(pkcs8);
+    } catch {
+      throw new HsmError('blob-corrupt', 'the key that was sent does not open');
+    } finally {
+      own.fill(0);
+      pkcs8?.fill(0);
+    }
+  }
+
   mac(data: Uint8Array): Buffer {
     this.#answer();
     return createHmac('sha256', this.#macKey).update(data).digest();

@@ -73,10 +73,22 @@ export interface AgentsRecord {
   list: AgentList;
 }
 
+/** A pair of this token's that another appliance seals keys to, for them to come in here. `kek` and `wrapped` as in a key's record. */
+export interface TransferKeyRecord {
+  type: 'transfer';
+  id: string;
+  version: 1;
+  bits: number;
+  kek: string;
+  publicKey: string;
+  wrapped: string;
+  expires: number;
+}
+
 /** There is one such list, so its name is its id. */
 export const AGENTS_ID = 'recovery-agents';
 
-export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord;
+export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord | TransferKeyRecord;
 
 export interface Sealed<R extends SealedRecord> {
   record: R;

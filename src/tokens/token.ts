@@ -11,8 +11,10 @@ import type {
   KeyState,
   PoolRecord,
   Sealed,
+  TransferKeyRecord,
 } from './records.js';
 import type { Appointment, RecoveryApproval, RecoveryRequest } from './recovery.js';
+import type { TransferRequest } from './transfer.js';
 
 /** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
 export interface DeviceEvidence {
@@ -45,6 +47,14 @@ export interface ForeignKeys {
 /** A key that came from outside, as one of ours. */
 export interface AdoptedKey {
   key: Sealed<KeyRecord>;
+  publicKey: Buffer;
+  wrapped: Buffer;
+}
+
+/** A key of this token's that other appliances seal keys to. */
+export interface TransferKey {
+  sealed: Sealed<TransferKeyRecord>;
+  /** SPKI DER. */
   publicKey: Buffer;
   wrapped: Buffer;
 }
@@ -88,7 +98,7 @@ export interface TokenKeyInfo {
 
 /** What an appliance states of itself and signs. */
 export type StatementKind = (typeof STATEMENTS)[number];
-export const STATEMENTS = ['backup', 'minutes', 'destruction'] as const;
+export const STATEMENTS = ['backup', 'minutes', 'destruction', 'transfer'] as const;
 /** A head of the audit log's tree (RFC 9162 §2.1.1) under the log's name. */
 export interface AuditHead {
   origin: string;
@@ -208,8 +218,34 @@ export abstract class Token {
   abstract adopt(
     file: Uint8Array,
     phrase: string,
-    to: { publicKey: string; key: string; employee: string; mode: KeyMode },
+    to: { publicKey: string; key: string; employee: string; mode: HeldMode },
   ): Promise<AdoptedKey>;
+  /** Makes a key that another appliance seals keys to, for them to come in here until `expires`. Low-priority lane. */
+  abstract makeTransferKey(ask: { id: string; expires: number }): Promise<TransferKey>;
+  /**
+   * A person's key, as CMS (docs/formats/delivery.md) for the one recipient whom an approved transfer names by digest. Demands signatures of a quorum of the
+   * recovery agents in force, two at least, over this very request. Low-priority lane. Codes: `no-recovery-agents`, `recovery-not-approved`,
+   * `transfer-expired`, `transfer-foreign`, `record-forged`, `record-stale`, `blob-forged`, `key-not-deliverable`, `blob-corrupt`.
+   */
+  abstract transferOut(ask: {
+    request: TransferRequest;
+    approvals: readonly RecoveryApproval[];
+    agents?: Sealed<AgentsRecord>;
+    key: Sealed<KeyRecord>;
+    blob: { wrapped: Buffer; publicKey: Buffer };
+    /** SPKI DER, RSA. */
+    recipient: Buffer;
+  }): Promise<Buffer>;
+  /**
+   * Takes a key that another appliance sealed to a transfer key of this token, by handles only, as `adopt` does. Low-priority lane. Codes:
+   * `record-forged`, `transfer-expired`, `delivery-malformed`, `blob-corrupt`, `key-foreign` (it is another key than `publicKey` says).
+   */
+  abstract takeIn(ask: {
+    transferKey: Sealed<TransferKeyRecord>;
+    blob: { wrapped: Buffer; publicKey: Buffer };
+    content: Buffer;
+    to: { publicKey: string; key: string; employee: string; mode: HeldMode };
+  }): Promise<AdoptedKey>;
   /**
    * Seals another list of recovery agents. Demands signatures of a quorum of those in force: of `before`, or without it of the ceremony. The list
    * before counts until `raise`. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-foreign`, `record-stale`.

@@ -4,6 +4,7 @@ import { auditHeadShape, logAcceptance } from './acceptance.js';
 import { AGENTS_ID } from './records.js';
 import { agentList, appointment, recoveryApproval, recoveryRequest } from './recovery.js';
 import { STATEMENTS } from './token.js';
+import { transferRequest } from './transfer.js';
 
 /** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
 const bytes = z.instanceof(Uint8Array).transform((value) => Buffer.from(value.buffer, value.byteOffset, value.length));
@@ -55,6 +56,16 @@ const enrolment = z.strictObject({
   answer: digest,
   jkt: digest,
   delivery: digest,
+  expires: time,
+});
+const transferKey = z.strictObject({
+  type: z.literal('transfer'),
+  id,
+  version: z.literal(1),
+  bits,
+  kek,
+  publicKey: digest,
+  wrapped: digest,
   expires: time,
 });
 const agents = z.strictObject({ type: z.literal('agents'), id: z.literal(AGENTS_ID), version, list: agentList });
@@ -122,7 +133,22 @@ const SHAPES = {
   adopt: z.strictObject({
     file: bytes,
     phrase: z.string().max(1_024),
-    to: z.strictObject({ publicKey: digest, key: id, employee: id, mode }).optional(),
+    to: z.strictObject({ publicKey: digest, key: id, employee: id, mode: heldMode }).optional(),
+  }),
+  makeTransferKey: z.strictObject({ id, expires: time }),
+  transferOut: z.strictObject({
+    request: transferRequest,
+    approvals: z.array(recoveryApproval).max(48),
+    agents: sealed(agents).optional(),
+    key: sealed(key),
+    blob,
+    recipient: bytes,
+  }),
+  takeIn: z.strictObject({
+    transferKey: sealed(transferKey),
+    blob,
+    content: bytes,
+    to: z.strictObject({ publicKey: digest, key: id, employee: id, mode: heldMode }),
   }),
   appoint: z.strictObject({
     appointment,

@@ -1,5 +1,5 @@
-import { hash } from 'node:crypto';
-import { ecdsaValue, envelopedKey } from '../codec/cms/index.js';
+import { createPublicKey, hash } from 'node:crypto';
+import { ecdsaValue, envelopedKey, parseEnvelopedKey } from '../codec/cms/index.js';
 import { thumbprint } from '../codec/jwk.js';
 import {
   checkpointText,
@@ -38,11 +38,12 @@ import {
 import { requireAccepted } from './acceptance.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import { foreignKeys } from './foreign-keys.js';
-import type { Hsm, StoredPair } from './hsm.js';
+import type { Hsm, StoredPair, WrappedPair } from './hsm.js';
 import { auditNoteKey } from './note-key.js';
 import {
   AGENTS_ID,
   type AgentsRecord,
+  type HeldMode,
   type KeyRecord,
   macInput,
   NEXT_KEY_STATE,
@@ -51,7 +52,17 @@ import {
   type SealedRecord,
 } from './records.js';
 import { agentsOf, applianceName, appointmentBytes, type RecoveryAgents, requireApproved, requireQuorum } from './recovery.js';
-import type { AdoptedKey, AuditHead, AuthorityName, AuthorityUrls, DeviceEvidence, ForeignKeys, StatementKind } from './token.js';
+import type {
+  AdoptedKey,
+  AuditHead,
+  AuthorityName,
+  AuthorityUrls,
+  DeviceEvidence,
+  ForeignKeys,
+  StatementKind,
+  TransferKey,
+} from './token.js';
+import { requireTransfer } from './transfer.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
 /** What must hold in the journal before an answer may leave the token process; checked there, after the token acted and before anything is said. */
@@ -72,6 +83,9 @@ export interface Verdict {
 
 /** Longest life by profile, in days: what a stolen moment of asking may leave behind. */
 const INFRASTRUCTURE_DAYS = { 'tls-server': 8, 'mail-signing': 400 } as const;
+
+/** Of keys that other appliances seal to. */
+const TRANSFER_KIND = { suite: 'rsa', bits: 3072 } as const;
 
 /** Digest of no bytes. */
 const NOTHING = base64url(sha256(Buffer.alloc(0)));
@@ -131,6 +145,12 @@ export class Warden {
         return this.#renew(ask.args);
       case 'adopt':
         return verdict(this.#adopt(ask.args));
+      case 'makeTransferKey':
+        return verdict(this.#makeTransferKey(ask.args));
+      case 'transferOut':
+        return this.#transferOut(ask.args);
+      case 'takeIn':
+        return verdict(this.#takeIn(ask.args));
       case 'appoint':
         return this.#appoint(ask.args);
       case 'recover':
@@ -196,25 +216,63 @@ export class Warden {
       if (!to) return { keys: keys.map(({ pkcs8: _, ...said }) => said), certificates };
       const key = keys.find(({ publicKey }) => fits(publicKey, to.publicKey));
       if (!key?.pkcs8) throw new Fault('not-found', 'key-unknown', 'the file holds no RSA key of this digest that can be taken');
-      const { publicKey, wrapped, kek } = this.hsm.adopt(key.pkcs8);
-      const { employee, mode } = to;
-      const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
-      const kind = { suite: 'rsa', bits: key.bits } as const;
-      // For reading old mail only: nobody is to encrypt to a key that others may hold.
-      const record: KeyRecord = {
-        type: 'key',
-        id: to.key,
-        version: 1,
-        employee,
-        ...kind,
-        state: 'deactivated',
-        mode,
-        kek,
-        ...digests,
-        origin: 'imported',
-      };
-      return { key: this.#stamp(record), publicKey, wrapped };
+      return this.#imported(this.hsm.adopt(key.pkcs8), key.bits, to);
     });
+  }
+
+  /** For reading old mail only: nobody is to encrypt to a key that others may hold. */
+  #imported({ publicKey, wrapped, kek }: WrappedPair, bits: number, to: { key: string; employee: string; mode: HeldMode }): AdoptedKey {
+    const { employee, mode } = to;
+    const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
+    const of = { type: 'key', id: to.key, version: 1, employee, suite: 'rsa', bits } as const;
+    const record: KeyRecord = { ...of, state: 'deactivated', mode, kek, ...digests, origin: 'imported' };
+    return { key: this.#stamp(record), publicKey, wrapped };
+  }
+
+  #makeTransferKey({ id, expires }: Asks['makeTransferKey']): TransferKey {
+    const { publicKey, wrapped, kek } = this.hsm.generatePair(TRANSFER_KIND);
+    const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
+    const record = { type: 'transfer', id, version: 1, bits: TRANSFER_KIND.bits, kek, ...digests, expires } as const;
+    return { sealed: this.#stamp(record), publicKey, wrapped };
+  }
+
+  /**
+   * A person's key for whoever holds the one key that a quorum of the agents signed. Not for a device: the request names what it is sealed to by digest,
+   * so nobody puts another in its place.
+   */
+  #transferOut({ request, approvals, recipient, ...ask }: Asks['transferOut']): Verdict {
+    const { agents, claim } = this.#agents(ask.agents);
+    requireTransfer(request, approvals, agents, this.clock.now());
+    if (request.appliance !== applianceName(this.authorities.root))
+      throw forbidden('transfer-foreign', 'this transfer was approved for another appliance');
+    if (!fits(recipient, request.to)) throw forbidden('transfer-foreign', 'this transfer was approved for another recipient');
+    const record = this.#genuine(ask.key);
+    if (request.employees && !request.employees.includes(record.employee))
+      throw forbidden('transfer-foreign', 'this transfer was approved for other people’s keys');
+    const pair = this.#pairOf(record, ask.blob);
+    const sealed = this.hsm.rewrap(pair, recipient);
+    return verdict(envelopedKey({ ...sealed, deliveryKey: recipient }), claim, { kind: 'version', id: record.id, version: record.version });
+  }
+
+  /** The blob that this record was sealed for, of a key that is not destroyed. */
+  #pairOf(record: KeyRecord, blob: { wrapped: Buffer; publicKey: Buffer }): StoredPair {
+    if (!fits(blob.wrapped, record.wrapped) || !fits(blob.publicKey, record.publicKey))
+      throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
+    if (record.state === 'destroyed') throw forbidden('key-not-deliverable', 'a destroyed key is not released');
+    return { ...blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } };
+  }
+
+  /** What another appliance sealed to a transfer key of ours; it is in no process, and in the clear in no memory but the token's. */
+  #takeIn({ transferKey, blob, content, to }: Asks['takeIn']): AdoptedKey {
+    const record = this.#genuine(transferKey);
+    if (record.expires <= this.clock.now().getTime()) throw new Fault('gone', 'transfer-expired', 'the time of this transfer key is over');
+    if (!fits(blob.wrapped, record.wrapped) || !fits(blob.publicKey, record.publicKey))
+      throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
+    const received = this.hsm.receive({ ...blob, kek: record.kek, kind: TRANSFER_KIND }, parseEnvelopedKey(content));
+    if (!fits(received.publicKey, to.publicKey))
+      throw forbidden('key-foreign', 'the key that was sent is not the one that it is said to be');
+    const bits = createPublicKey({ key: received.publicKey, format: 'der', type: 'spki' }).asymmetricKeyDetails?.modulusLength ?? 0;
+    return this.#imported(received, bits, to);
   }
 
   #changeKey(ask: Asks['changeKey']): Verdict {
@@ -329,10 +387,7 @@ export class Warden {
     if (device.device !== request.device) throw forbidden('recovery-foreign', 'this case was approved for another device');
     if (record.employee !== request.employee || !request.keys.includes(record.id))
       throw forbidden('recovery-foreign', 'this case was approved for other keys');
-    if (!fits(ask.blob.wrapped, record.wrapped) || !fits(ask.blob.publicKey, record.publicKey))
-      throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
-    if (record.state === 'destroyed') throw forbidden('key-not-deliverable', 'a destroyed key is not released');
-    const pair = { ...ask.blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } };
+    const pair = this.#pairOf(record, ask.blob);
     const claims: Claim[] = [
       claim,
       { kind: 'version', id: record.id, version: record.version },

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { constants, privateDecrypt, X509Certificate } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { constants, createPrivateKey, createPublicKey, privateDecrypt, X509Certificate } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { at } from '../../src/codec/cms/der.js';
@@ -9,10 +9,12 @@ import { isDict, type Value } from '../../src/codec/pdf/values.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
 import { sourceOf } from '../codec/pdf/documents.js';
 import { PdfBox } from '../interop/pdfbox/pdfbox.js';
+import { Appliance } from '../support/appliance.js';
 import { CustodyAppliance } from '../support/ceremony.js';
 import { type Field, form } from '../support/form.js';
+import { openGpgsm, openNss } from '../support/mail-readers.js';
 import { TestAdministrator } from '../support/officers.js';
-import { openDelivery } from '../support/open-delivery.js';
+import { openDelivery, openKey } from '../support/open-delivery.js';
 import { richPdf } from '../support/rich-pdf.js';
 import { send } from '../support/wire.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
@@ -212,6 +214,105 @@ describe('recovery by several people', () => {
     expect(await attempt((request) => request)).toBe('device-unknown');
     await ekms.db.write((unit) => unit.run("UPDATE devices SET state = 'active' WHERE id = ?", [bob.id]));
     expect(await attempt((request) => request)).toBe('device-blocked');
+  });
+
+  test('everybody’s keys move to another appliance, sealed to a key in its token; or to a key of one’s own, as PKCS#12 that other programs open', async () => {
+    const other = await Appliance.open({ settings: { domains: ['corp.example'], keys: { bits: 2048, pool: { target: 1 } } } });
+    try {
+      const there = await enrolDevice(other, 'alice@corp.example');
+      expect(await other.ekms('transfer', 'key', '-o', ekms.beside('card.json'))).toMatchObject({ status: 0 });
+      const filed = async (...words: string[]) => {
+        rmSync(ekms.beside('to-sign'), { force: true });
+        const said = await ekms.ekms('transfer', 'file', ...words, '--reason', 'migration', '-o', ekms.beside('to-sign'));
+        if (said.status !== 0) throw new Error(said.stderr);
+        return (JSON.parse(said.stdout) as { transfer: string }).transfer;
+      };
+      const approved = (of: string, agent: string) =>
+        ekms.act('transfer.approve', { transfer: of, by: { agent, signature: sign(agent, 'to-sign') } });
+      const of = await filed('--to', ekms.beside('card.json'), '--everybody');
+      await approved(of, 'Mona');
+      const send = () => ekms.ekms('transfer', 'send', of, '-o', ekms.beside('package'));
+      expect((await send()).stderr).toContain('recovery-not-approved');
+      await approved(of, 'Nils');
+      expect((await send()).stdout).toContain('4 keys are in');
+      // Cut off in the middle of a line, it goes on behind the last whole one.
+      const whole = readFileSync(ekms.beside('package'), 'utf8');
+      const lines = whole.split('\n');
+      writeFileSync(ekms.beside('package'), `${lines.slice(0, 2).join('\n')}\n${lines[2]?.slice(0, 500)}`);
+      const from = ['--from', ekms.file('ca.pem')];
+      const take = (...words: string[]) => other.ekms('transfer', 'take', ekms.beside('package'), ...words);
+      expect((await take(...from)).stderr).toContain('transfer-file-malformed');
+      expect(await send()).toMatchObject({ status: 0 });
+      const exports = (await ekms.log(60)).filter(({ action, outcome }) => action === 'key.export' && outcome === 'done');
+      expect(exports).toHaveLength(4 + 3);
+      expect(readFileSync(ekms.beside('package'), 'utf8').split('\n').slice(0, 2)).toEqual(lines.slice(0, 2));
+      expect(await ekms.mailed('bob@corp.example', (mail) => (mail.includes(of) ? mail : undefined))).toContain('another place');
+
+      expect((await take('--from', other.file('ca.pem'))).stderr).toContain('statement-invalid');
+      expect((await take(...from, '--dry-run')).stdout).toContain('importable 1');
+      const taken = await take(...from);
+      expect([taken.status, taken.stdout]).toEqual([1, expect.stringContaining('imported 1')]); // the others are not there
+      expect((await take(...from)).stdout).toContain('there 1');
+      writeFileSync(
+        ekms.beside('owners.csv'),
+        'bob@corp.example,alice@corp.example\nrita@corp.example,alice@corp.example\neve@corp.example,alice@corp.example\n',
+      );
+      expect((await take(...from, '--owners', ekms.beside('owners.csv'))).stdout).toContain('imported 3');
+      const pkcs8 = { format: 'der', type: 'pkcs8' } as const;
+      const opened = (await keysOf(other, there))
+        .filter((key) => (key as { imported?: boolean }).imported)
+        .map(({ delivery }) => openKey(delivery, there.keys.delivery).export(pkcs8));
+      expect(opened).toHaveLength(4);
+      expect(opened).toContainEqual(createPrivateKey({ key: readFileSync(ekms.beside('alice.key')), ...pkcs8 }).export(pkcs8));
+
+      // Whoever writes the database widens nothing and puts no other recipient in: the token looks at what the agents signed.
+      const attempt = async (sql: string, value: unknown) => {
+        const [before] = await ekms.db.all<{ request: string; recipient: Buffer }>('SELECT * FROM transfers WHERE id = ?', [of]);
+        await ekms.db.write((unit) => unit.run(`UPDATE transfers SET ${sql} = ? WHERE id = ?`, [value as string, of]));
+        const refused = await ekms.act('transfer.page', { transfer: of }).catch(({ code }: { code: string }) => code);
+        await ekms.db.write((unit) =>
+          unit.run('UPDATE transfers SET request = ?, recipient = ? WHERE id = ?', [before?.request ?? '', before?.recipient ?? null, of]),
+        );
+        return refused;
+      };
+      openssl('genpkey', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:3072', '-out', 'own.key');
+      openssl('pkey', '-in', 'own.key', '-pubout', '-out', 'own.pem');
+      expect(
+        await attempt('recipient', createPublicKey(readFileSync(ekms.beside('own.pem'))).export({ format: 'der', type: 'spki' })),
+      ).toBe('transfer-foreign');
+      const { request } = JSON.parse(lines[0] ?? '') as { request: object };
+      expect(await attempt('request', JSON.stringify({ ...request, reference: 'other' }))).toBe('recovery-not-approved');
+
+      const own = await filed('--to', ekms.beside('own.pem'), '--person', 'alice@corp.example');
+      await approved(own, 'Oscar');
+      await approved(own, 'Nils');
+      expect((await ekms.ekms('transfer', 'send', own, '-o', ekms.beside('own'))).stdout).toContain('1 keys');
+      writeFileSync(ekms.beside('words'), 'for the way\n');
+      const open = (folder: string, ...words: string[]) =>
+        ekms.ekms(
+          'transfer',
+          'open',
+          ekms.beside('own'),
+          ...from,
+          '--p12',
+          ekms.beside(folder),
+          '--p12-passphrase-file',
+          ekms.beside('words'),
+          ...words,
+        );
+      expect(await open('p12', '--key', ekms.beside('own.key'), '--profile', 'compat')).toMatchObject({ status: 0 });
+      expect((await open('none', '--key', ekms.beside('Nils.key'))).stderr).toContain('transfer-key-unknown');
+      const [file = ''] = readdirSync(ekms.beside('p12'));
+      for (const reader of [openNss(ekms.beside('nss')), openGpgsm(ekms.beside('gpgsm'))])
+        try {
+          reader.importKey(ekms.beside('p12', file), 'for the way');
+          expect(reader.decrypt(ekms.beside('m1')).equals(readFileSync(MAIL))).toBe(true);
+        } finally {
+          reader.close();
+        }
+    } finally {
+      await other.close();
+    }
   });
 
   describe('documents: the organisation is a reader of each, and opens one by a case only', () => {

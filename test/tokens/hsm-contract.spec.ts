@@ -101,6 +101,21 @@ describe.each(TOKENS.filter(([name]) => name === 'memory' || softHsmIsHere()))('
     expect(released()).toEqual(pkcs8);
   });
 
+  test('a key that was sealed to a pair of this token comes in and is released as one of ours; damaged, or sealed to another pair, it is called corrupt', () => {
+    const own = { ...hsm.generatePair({ suite: 'rsa', bits: 2048 }), kind: { suite: 'rsa', bits: 2048 } as const };
+    const sealed = hsm.rewrap(alice, own.publicKey);
+    const received = hsm.receive(own, sealed);
+    expect(received.publicKey).toEqual(alice.publicKey);
+    expect(openRelease(hsm.rewrap({ ...alice, ...received }, recipient))).toEqual(openRelease(hsm.rewrap(alice, recipient)));
+    for (const [pair, bent] of [
+      [own, { ...sealed, content: flipped(sealed.content) }],
+      [own, { ...sealed, encryptedKey: flipped(sealed.encryptedKey) }],
+      [alice, sealed],
+    ] as const)
+      expect(() => hsm.receive(pair, bent)).toThrow(expect.objectContaining({ code: 'blob-corrupt' }));
+    expect(hsm.receive(own, sealed).publicKey).toEqual(alice.publicKey);
+  });
+
   test('each release has a fresh content-encryption key', () => {
     expect(openOaep(hsm.rewrap(alice, recipient))).not.toEqual(openOaep(hsm.rewrap(alice, recipient)));
   });

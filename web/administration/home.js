@@ -45,9 +45,9 @@ async function showInside(me) {
 
 /** Cases and lists of agents that wait for signatures. Where no agents were named there is nothing to see. */
 async function showRecovery() {
-  const { agents, cases, lists } = await act('recovery.list', {}).catch((error) => {
+  const { agents, cases, lists, transfers } = await act('recovery.list', {}).catch((error) => {
     if (error.code !== 'no-recovery-agents') throw error;
-    return { agents: undefined, cases: [], lists: [] };
+    return { agents: undefined, cases: [], lists: [], transfers: [] };
   });
   const open = cases.filter(({ request }) => request.expires > Date.now());
   at('papers').replaceChildren(
@@ -57,6 +57,12 @@ async function showRecovery() {
     ...lists.map(({ appointment, list, challenge, approvals }) =>
       paper('agents.approve', { list: appointment }, list, challenge, approvals, agents, `Recovery agents, list ${list.version}`),
     ),
+    ...transfers
+      .filter(({ request }) => request.expires > Date.now())
+      .map(({ transfer, request, challenge, approvals }) => {
+        const whose = request.employees ? `Keys of ${request.employees.length} people` : 'Everybody’s keys';
+        return paper('transfer.approve', { transfer }, request, challenge, approvals, agents, `${whose} to another place, until ${when(request.expires)}`);
+      }),
   );
   if (at('papers').childElementCount === 0) at('papers').append(element('p', { class: 'soft' }, 'There are none.'));
 }

@@ -25,7 +25,7 @@ export interface Report extends ReportRange {
 const CHUNK = 2_000;
 /** Rows of a report; the rest would be for nobody to read. */
 const ROWS = 10_000;
-const RELEASES: ReadonlySet<string> = new Set(['key.deliver', 'key.decrypt', 'recovery.release']);
+const RELEASES: ReadonlySet<string> = new Set(['key.deliver', 'key.decrypt', 'recovery.release', 'key.export']);
 
 interface Line {
   idx: number;

@@ -21,6 +21,7 @@ import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
 import { ImportedKeys1795576000000 } from './0076-imported-keys.js';
 import { KeyLives1795577000000 } from './0077-key-lives.js';
 import { KeyRenewal1795582000000 } from './0082-key-renewal.js';
+import { Transfers1795587000000 } from './0087-transfers.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -47,4 +48,5 @@ export const migrations = [
   WitnessedHeads1795558000000,
   AuditPostings1795563000000,
   Nodes1795559000000,
+  Transfers1795587000000,
 ] as const;

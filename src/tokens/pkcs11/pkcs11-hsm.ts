@@ -149,6 +149,28 @@ export class Pkcs11Hsm implements Hsm {
     }
   }
 
+  receive(pair: StoredPair, { encryptedKey, content, oaepHash }: Rewrapped): WrappedPair {
+    const oaep = this.#oaep(oaepHash);
+    const open = (mechanism: Mechanism, by: Handle, sealed: Buffer, template: Template): Handle => {
+      try {
+        return this.#session.unwrap(mechanism, by, sealed, template);
+      } catch (error) {
+        throw this.#blame(error, 'blob-corrupt', 'the key that was sent does not open');
+      }
+    };
+    return this.#withPrivateKey(pair, { extractable: false, unwrap: true }, (own) => {
+      const cek = open(oaep, own, encryptedKey, { ...KEY.aes, ...PASSING, extractable: false, unwrap: true });
+      return this.#thenDestroy(cek, () => {
+        const privateKey = open(this.#kwp, cek, content, { ...KEY.rsaPrivate, ...PASSING, extractable: true });
+        return this.#thenDestroy(privateKey, () => ({
+          publicKey: readRsaSpki(this.#session, privateKey),
+          wrapped: this.#session.wrap(this.#kwp, this.#kek(this.activeKek), privateKey),
+          kek: this.activeKek,
+        }));
+      });
+    });
+  }
+
   mac(data: Uint8Array): Buffer {
     return this.#session.sign({ number: this.#mechanisms.hmacSha256 }, this.#keys.records, data);
   }

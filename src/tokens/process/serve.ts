@@ -102,7 +102,7 @@ async function openDesk(settings: TokenSettings, state: TokenState, workerEntry:
 
 const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };
 /** What makes key pairs. */
-const SLOW = new Set(['makePair', 'inspect', 'renew', 'adopt']);
+const SLOW = new Set(['makePair', 'inspect', 'renew', 'adopt', 'makeTransferKey', 'transferOut', 'takeIn']);
 /** RSA-4096 takes seconds, on a loaded machine many. */
 const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 1, deadline: 60_000, stuck: 180_000 };
 

@@ -120,6 +120,18 @@ export abstract class TokenCalls extends Token {
     return this.answer<'adopt'>('adopt', { file, phrase, to }, MAKE_PAIR_MS);
   }
 
+  override makeTransferKey(...[ask]: Parameters<Token['makeTransferKey']>) {
+    return this.answer<'makeTransferKey'>('makeTransferKey', ask, MAKE_PAIR_MS);
+  }
+
+  override transferOut(...[ask]: Parameters<Token['transferOut']>) {
+    return this.answer<'transferOut'>('transferOut', ask, MAKE_PAIR_MS);
+  }
+
+  override takeIn(...[ask]: Parameters<Token['takeIn']>) {
+    return this.answer<'takeIn'>('takeIn', ask, MAKE_PAIR_MS);
+  }
+
   override appoint(...[ask]: Parameters<Token['appoint']>) {
     return this.answer<'appoint'>('appoint', ask);
   }

@@ -1,0 +1,179 @@
+import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { FiledTransfer, ImportedKey, TransferCard, TransferHead, TransferLine } from '../custody/index.js';
+import { base64url, Fault, isFault, parsedJson, sha256 } from '../foundation/index.js';
+import type { CommandParts } from './command-parts.js';
+import { readOwners } from './import-commands.js';
+import { howToSign, signatureOf } from './recovery-commands.js';
+
+interface FileOptions {
+  to: string;
+  person?: string[];
+  everybody?: boolean;
+  reason: string;
+  reference: string;
+  days: number;
+  output: string;
+}
+
+/** `ekms transfer …`: keys to another appliance, or out of all of them. */
+export function transferCommands(ekms: Command, { print, act, does }: Pick<CommandParts, 'print' | 'act' | 'does'>): void {
+  const transfer = ekms
+    .command('transfer')
+    .description('people’s keys to another appliance, or to a key of your own, approved by the recovery agents');
+  transfer
+    .command('key')
+    .description('on the receiving appliance: make a key in its token for others to seal keys to')
+    .requiredOption('-o, --output <file>')
+    .action(async ({ output }: { output: string }) => {
+      const card = (await act('transfer.key', {})) as TransferCard; // TransferKeys.make
+      writeFileSync(output, `${JSON.stringify(card, undefined, 2)}\n`, { flag: 'wx' });
+      print(`${output}\nSHA-256 of the key: ${base64url(sha256(Buffer.from(card.publicKey, 'base64')))}`);
+      console.error('take the file to the sending appliance, and that line by another way: its agents sign it');
+    });
+  transfer
+    .command('file')
+    .description('ask for keys to leave; writes what the agents sign')
+    .requiredOption('--to <file>', 'what "ekms transfer key" wrote on the receiving appliance, or an RSA public key (PEM) of your own')
+    .addOption(new Option('--person <who...>', 'address or employee id').conflicts('everybody'))
+    .option('--everybody', 'the keys of all people')
+    .addOption(new Option('--reason <code>').choices(['migration', 'handover', 'archive', 'legal']).makeOptionMandatory())
+    .option('--reference <text>', 'file number or the like', '')
+    .option('--days <n>', 'how long it stays open', days, 7)
+    .requiredOption('-o, --output <file>', 'what each agent signs')
+    .action(async ({ to, person, everybody, output, ...ask }: FileOptions) => {
+      if (!person && !everybody) throw new Fault('malformed', 'transfer-malformed', 'say --person WHO or --everybody');
+      const recipient = (await recipientIn(to)).toString('base64');
+      const filed = (await act('transfer.file', { ...ask, recipient, ...(person ? { people: person } : {}) })) as FiledTransfer; // KeyTransfers.file
+      writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
+      print({ transfer: filed.transfer, quorum: filed.quorum, request: filed.request });
+      console.error(howToSign(output));
+    });
+  transfer
+    .command('approve <transfer>')
+    .description('bring an agent’s signature by a key of their own; with a passkey they approve at the administration pages')
+    .requiredOption('--agent <name>')
+    .requiredOption('--signature <file>')
+    .action((of: string, given: { agent: string; signature: string }) =>
+      does('transfer.approve')({ transfer: of, by: signatureOf(given) }),
+    );
+  transfer
+    .command('list')
+    .description('transfers, newest first, and who approved them')
+    .action(() => does('transfer.list')({}));
+  transfer
+    .command('send <transfer>')
+    .description('have the token seal the keys and write them into a file; the same command goes on with one that was cut off')
+    .requiredOption('-o, --output <file>')
+    .action(async (of: string, { output }: { output: string }) => {
+      const head = (await act('transfer.head', { transfer: of })) as TransferHead; // KeyTransfers.head
+      const { writeTransfer } = await import('./transfer-file.js');
+      const { keys, problems } = await writeTransfer(output, head, {
+        page: async (after) => (await act('transfer.page', { transfer: of, ...(after ? { after } : {}) })) as TransferLine[], // KeyTransfers.page
+        close: async (digest) => (await act('transfer.close', { transfer: of, ...digest })) as string,
+        say: progress,
+      });
+      print(`${keys} keys are in ${output}, for that recipient only`);
+      if (problems.length > 0)
+        throw new Fault('conflict', 'transfer-incomplete', `${problems.length} keys the token would not give:\n${problems.join('\n')}`);
+    });
+  transfer
+    .command('take <file>')
+    .description(
+      'on the receiving appliance: take the keys in, marked as imported; done again, it leaves what is here and takes what is not',
+    )
+    .requiredOption('--from <ca>', 'the sending appliance’s root certificate (its ca.pem)')
+    .option('--owners <file>', 'CSV, a line a person: ADDRESS OR EMPLOYEE ID THERE,ADDRESS OR EMPLOYEE ID HERE')
+    .option('--dry-run', 'say what would be done, and do nothing', false)
+    .option('--report <file>', 'write one line of JSON a key there too')
+    .action(async (file: string, { from, owners, dryRun, report }: { from: string; owners?: string; dryRun: boolean; report?: string }) => {
+      const { keysOf, verifyTransfer } = await import('./transfer-file.js');
+      const { keys } = await verifyTransfer(file, readFileSync(from));
+      const named = owners === undefined ? new Map<string, string>() : readOwners(owners);
+      const counts = new Map<string, number>();
+      let done = 0;
+      for await (const line of keysOf(file)) {
+        const said = await takeOne(line, named, dryRun, act);
+        counts.set(said.outcome, (counts.get(said.outcome) ?? 0) + 1);
+        if (report !== undefined) appendFileSync(report, `${JSON.stringify({ from: line.key, ...said })}\n`, { mode: 0o600 });
+        if (said.outcome === 'refused') print(`${line.key}: refused: ${said.words} (${said.code})`);
+        progress(`${++done} of ${keys}`);
+      }
+      print([...counts].map(([outcome, count]) => `${outcome} ${count}`).join(', ') || 'there is no key in it');
+      if (counts.has('imported')) console.error('make a backup now (ekms backup create)');
+      const refusals = counts.get('refused');
+      if (refusals) throw new Fault('conflict', 'import-incomplete', `${refusals} could not be taken; what is said of each stands above`);
+    });
+  transfer
+    .command('open <file>')
+    .description('where your own private key is: write the keys of a transfer to it as PKCS#12, one file a key. Needs no appliance')
+    .requiredOption('--from <ca>', 'the sending appliance’s root certificate (its ca.pem)')
+    .requiredOption('--key <file>', 'your RSA private key (PEM)')
+    .requiredOption('--p12 <folder>', 'where the files go')
+    .requiredOption('--p12-passphrase-file <file>', 'its first line is the pass phrase of all of them')
+    .addOption(new Option('--profile <name>', 'compat: 3DES, for old readers').choices(['modern', 'compat']).default('modern'))
+    .action(async (file: string, how: OpenOptions) => {
+      const { keysOf, verifyTransfer } = await import('./transfer-file.js');
+      const { toPkcs12 } = await import('./open-transfer.js');
+      const { authorities } = await verifyTransfer(file, readFileSync(how.from));
+      const key = createPrivateKey(readFileSync(how.key));
+      const [phrase = ''] = readFileSync(how.p12PassphraseFile, 'utf8').split(/\r?\n/);
+      if (phrase === '') throw new Fault('malformed', 'passphrase-missing', 'the pass phrase file’s first line is empty');
+      mkdirSync(how.p12, { recursive: true, mode: 0o700 });
+      let [written, kept] = [0, 0];
+      for await (const line of keysOf(file)) {
+        if ('problem' in line) kept++;
+        else if (!existsSync(join(how.p12, `${line.key}.p12`)))
+          toPkcs12(line, { key, authorities, folder: how.p12, phrase, profile: how.profile });
+        if (!('problem' in line)) progress(`${++written} keys`);
+      }
+      print(`${written} keys are in ${how.p12}${kept > 0 ? `; ${kept} the sending token would not give` : ''}`);
+      console.error('these files open people’s mail: guard them, and delete them when they are where they should be');
+    });
+}
+
+interface OpenOptions {
+  from: string;
+  key: string;
+  p12: string;
+  p12PassphraseFile: string;
+  profile: 'modern' | 'compat';
+}
+
+type Said = Pick<ImportedKey, 'outcome' | 'words'> & { code?: string };
+
+async function takeOne(line: TransferLine, owners: ReadonlyMap<string, string>, dryRun: boolean, act: CommandParts['act']): Promise<Said> {
+  if ('problem' in line) return { outcome: 'refused', code: line.problem, words: 'the sending token did not give it' };
+  const owner = owners.get(line.employee) ?? line.addresses.map((address) => owners.get(address)).find((found) => found !== undefined);
+  try {
+    return (await act('transfer.take', { key: line, dryRun, ...(owner ? { owner } : {}) })) as ImportedKey; // KeyImports.receive
+  } catch (error) {
+    // About this key; an appliance that is away ends the run, which is then begun again.
+    if (!isFault(error) || error.kind === 'unavailable') throw error;
+    return { outcome: 'refused', code: error.code, words: error.message };
+  }
+}
+
+/** SPKI, DER. */
+async function recipientIn(path: string): Promise<Buffer> {
+  const bytes = readFileSync(path);
+  try {
+    if (bytes.includes('-----BEGIN')) return createPublicKey(bytes).export({ format: 'der', type: 'spki' });
+  } catch {
+    throw new Fault('malformed', 'recipient-malformed', `${path} holds no public key`);
+  }
+  const { transferCard } = await import('../custody/index.js');
+  return Buffer.from(parsedJson(transferCard, bytes).publicKey, 'base64');
+}
+
+/** On one line that changes, where somebody looks. */
+const progress = (words: string): void => {
+  if (process.stderr.isTTY) process.stderr.write(`\r${words} `);
+};
+
+function days(text: string): number {
+  if (!/^\d{1,2}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.');
+  return Number(text);
+}

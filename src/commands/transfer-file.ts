@@ -1,0 +1,146 @@
+import { createHash, X509Certificate } from 'node:crypto';
+import { createReadStream, existsSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { type TransferHead, type TransferLine, transferEnd, transferHead, transferLine, verifyStatement } from '../custody/index.js';
+import { base64url, Fault } from '../foundation/index.js';
+
+const LF = 0x0a;
+/** What one line may have: a key with hundreds of certificates. */
+const MOST_LINE = 8 * 2 ** 20;
+const malformed = (why: string) => new Fault('malformed', 'transfer-file-malformed', `this is not a whole transfer file: ${why}`);
+
+/** Each line with the offset behind it; what has no end is not given. */
+async function* linesOf(path: string): AsyncGenerator<{ bytes: Buffer; end: number }> {
+  let rest: Buffer = Buffer.alloc(0);
+  let end = 0;
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    for (let at = rest.indexOf(LF); at >= 0; at = rest.indexOf(LF)) {
+      end += at + 1;
+      yield { bytes: rest.subarray(0, at), end };
+      rest = rest.subarray(at + 1);
+    }
+    if (rest.length > MOST_LINE) throw malformed('a line has no end');
+  }
+}
+
+function json(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString());
+  } catch {
+    throw malformed('a line is no JSON');
+  }
+}
+
+export interface ReadTransfer {
+  /** The sender's authorities, DER. */
+  authorities: Buffer[];
+  keys: number;
+}
+
+/** Reads it from end to end and holds it against its sender's signature, before anything is believed of it. @param root the sender's root certificate (PEM or DER) */
+export async function verifyTransfer(path: string, root: Buffer): Promise<ReadTransfer> {
+  const hash = createHash('sha256');
+  let head: TransferHead | undefined;
+  let count = 0;
+  let last: Buffer | undefined;
+  for await (const { bytes } of linesOf(path)) {
+    if (last !== undefined) {
+      hash.update(last).update('\n');
+      if (head) count++;
+      else {
+        const first = transferHead.safeParse(json(last));
+        if (!first.success) throw malformed('its first line is not one');
+        head = first.data;
+      }
+    }
+    last = bytes;
+  }
+  const end = transferEnd.safeParse(last && json(last));
+  if (!head || !end.success) throw malformed('its last line is missing: it is not finished');
+  const said = verifyStatement(end.data.statement, 'transfer', new X509Certificate(root).raw);
+  const fits =
+    said['digest'] === base64url(hash.digest()) &&
+    said['keys'] === count &&
+    end.data.end === count &&
+    said['transfer'] === head.request.transfer;
+  if (!fits) throw malformed('it was changed since its sender signed it');
+  return { authorities: head.authorities.map((text) => Buffer.from(text, 'base64')), keys: count };
+}
+
+/** The lines between first and last of a file that `verifyTransfer` has passed. Throws `transfer-file-malformed`. */
+export async function* keysOf(path: string): AsyncGenerator<TransferLine> {
+  let isFirst = true;
+  for await (const { bytes } of linesOf(path)) {
+    const value = json(bytes);
+    if (!isFirst && !transferEnd.safeParse(value).success) {
+      const line = transferLine.safeParse(value);
+      if (!line.success) throw malformed('a line is not of a key');
+      yield line.data;
+    }
+    isFirst = false;
+  }
+}
+
+export interface Sender {
+  /** The next keys behind the given one. */
+  page(after: string | undefined): Promise<TransferLine[]>;
+  /** The appliance's signature over the file. */
+  close(of: { digest: string; keys: number }): Promise<string>;
+  say(words: string): void;
+}
+
+/** Writes a transfer into a file, or goes on with one that was cut off: what is in it whole stays, and is not asked for again. */
+export async function writeTransfer(path: string, first: TransferHead, sender: Sender): Promise<{ keys: number; problems: string[] }> {
+  const hash = createHash('sha256');
+  const problems: string[] = [];
+  let keys = 0;
+  let after: string | undefined;
+  let whole = 0;
+  const see = (line: TransferLine) => {
+    keys++;
+    after = line.key;
+    if ('problem' in line) problems.push(`${line.key}: ${line.problem}`);
+  };
+  const head = `${JSON.stringify(first)}\n`;
+  if (existsSync(path))
+    for await (const { bytes, end } of linesOf(path)) {
+      if (whole === 0) {
+        if (`${bytes}\n` !== head) throw new Fault('conflict', 'transfer-file-other', `${path} holds something else: name a new file`);
+      } else {
+        if (transferEnd.safeParse(json(bytes)).success) return { keys, problems };
+        const line = transferLine.safeParse(json(bytes));
+        if (!line.success) throw malformed('a line is not of a key');
+        see(line.data);
+      }
+      hash.update(bytes).update('\n');
+      whole = end;
+    }
+  const file = await open(path, whole === 0 ? 'w' : 'r+', 0o600);
+  try {
+    await file.truncate(whole);
+    const put = async (text: string) => {
+      await writeAt(file, text, whole);
+      hash.update(text);
+      whole += Buffer.byteLength(text);
+    };
+    if (whole === 0) await put(head);
+    for (let lines = await sender.page(after); lines.length > 0; lines = await sender.page(after)) {
+      await put(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+      await file.datasync();
+      for (const line of lines) see(line);
+      sender.say(`${keys} keys`);
+    }
+    const statement = await sender.close({ digest: base64url(hash.digest()), keys });
+    await writeAt(file, `${JSON.stringify({ end: keys, statement })}\n`, whole);
+    await file.sync();
+    return { keys, problems };
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeAt(file: FileHandle, text: string, at: number): Promise<void> {
+  const bytes = Buffer.from(text);
+  for (let done = 0; done < bytes.length; ) done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+}
