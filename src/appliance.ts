@@ -116,6 +116,7 @@ export async function startAppliance(
   house.rotation.resume();
   house.renewal.begin((error) => defect(error, 'renewal of keys'));
   await house.tokenKeys.resume();
+  await house.auditKeyRotation.resume();
   return {
     places,
     close: async () => {

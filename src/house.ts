@@ -29,6 +29,7 @@ import {
   SpendingStorage,
 } from './administration/index.js';
 import {
+  AuditKeyRotation,
   AuditReader,
   AuditReports,
   AuditSearch,
@@ -146,6 +147,7 @@ export interface House {
   transferKeys: TransferKeys;
   rotation: KekRotation;
   tokenKeys: TokenKeyRotation;
+  auditKeyRotation: AuditKeyRotation;
   /** Filled by whoever serves: gives every listener a new TLS key at once. */
   tls: { renew?: () => Promise<void> };
   apps: AppCredentials;
@@ -304,7 +306,7 @@ async function joinRooms(
     configuration.budgets.refusals.source,
   );
   const tree = new LogTree(storage);
-  const logBook = new LogBook(storage, audit, tree);
+  const logBook = new LogBook(storage, audit, tree, () => token.auditSuccessions());
   const origin = `${configuration.publicName}/v1/audit`;
   await keepAuditKey(join(configuration.home, 'audit.pub'), token, origin);
   const witnessName = `${configuration.publicName}/v1/witness`;
@@ -516,6 +518,10 @@ async function joinRooms(
     second,
     rotation,
     tokenKeys: new TokenKeyRotation({ storage, audit, token, clock, urls: urls.infrastructure }),
+    auditKeyRotation: new AuditKeyRotation({
+      ...{ storage, audit, clock, tree, tiles: logBook.tiles, checkpoints, token, witnessName },
+      files: { audit: join(configuration.home, 'audit.pub'), witness: join(configuration.home, 'witness.pub') },
+    }),
     tls: {},
     recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
     recoveryAgents,

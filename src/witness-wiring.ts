@@ -9,8 +9,9 @@ import {
   type Witness,
   Witnesses,
 } from './audit/index.js';
+import { keysOfLog, verifyByWebCrypto } from './codec/merkle/index.js';
 import type { Configuration } from './configuration.js';
-import type { AuditLog, Clock, Storage } from './foundation/index.js';
+import { type AuditLog, type Clock, type Storage, sha256 } from './foundation/index.js';
 import type { Mailer } from './mail/index.js';
 import { auditNoteKey, type Token } from './tokens/index.js';
 
@@ -23,13 +24,21 @@ export function witnessesOf(
     tree: LogTree;
     tiles: TileReader;
     standing: LogStanding;
-    token: Pick<Token, 'auditHead' | 'signingKey'>;
+    token: Pick<Token, 'auditHead' | 'signingKey' | 'auditSuccessions'>;
   },
   origin: string,
 ): Witnesses {
   const { token, ...rest } = parts;
   const witnesses = readable.map((one): Witness => {
-    if ('folder' in one) return new FolderWitness(one.name, one.folder, async (of) => auditNoteKey(of, await token.signingKey('audit')));
+    if ('folder' in one)
+      return new FolderWitness(one.name, one.folder, async (of) =>
+        keysOfLog(
+          (bytes) => sha256(bytes),
+          verifyByWebCrypto,
+          auditNoteKey(of, await token.signingKey('audit')),
+          await token.auditSuccessions(),
+        ),
+      );
     const { caFile, ...of } = one;
     return new C2spWitness({ ...of, ca: caFile === undefined ? undefined : readFileSync(caFile, 'utf8') });
   });

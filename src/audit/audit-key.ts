@@ -1,4 +1,4 @@
-import { existsSync, renameSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { encodeNoteKey } from '../codec/merkle/index.js';
 import { auditNoteKey, type Token } from '../tokens/index.js';
 import { sha256 } from './log-tree.js';
@@ -20,6 +20,33 @@ export async function keepWitnessKey(file: string, token: Pick<Token, 'signingKe
 export async function renameAuditKey(file: string, token: Pick<Token, 'signingKey'>, name: string): Promise<void> {
   if (existsSync(file)) renameSync(file, `${file}.${Date.now()}`);
   await writeAuditKey(file, token, name);
+}
+
+/** The log has another key: each file says it, and the former one is kept beside it. The witness's only where there is one. */
+export async function followAuditKey(
+  files: KeyFiles,
+  token: Pick<Token, 'signingKey'>,
+  { log, witness }: { log: string; witness: string },
+): Promise<void> {
+  const { type, publicKey } = auditNoteKey(log, await token.signingKey('audit'));
+  replace(files.audit, encodeNoteKey(sha256, { name: log, type, publicKey }));
+  if (type === 'ed25519' && existsSync(files.witness))
+    replace(files.witness, encodeNoteKey(sha256, { name: witness, type: 'cosignature', publicKey }));
+}
+
+export interface KeyFiles {
+  audit: string;
+  witness: string;
+}
+
+function replace(file: string, text: string): void {
+  if (existsSync(file)) {
+    if (readFileSync(file, 'utf8').trim() === text) return;
+    copyFileSync(file, `${file}.${Date.now()}`);
+  }
+  rmSync(`${file}.new`, { force: true });
+  writeFileSync(`${file}.new`, `${text}\n`, { mode: 0o644, flag: 'wx' });
+  renameSync(`${file}.new`, file);
 }
 
 async function writeAuditKey(file: string, token: Pick<Token, 'signingKey'>, name: string): Promise<void> {

@@ -1,5 +1,7 @@
 /** Audit: fills foundation's `AuditLog` and reads the log back. No room enters here but to read; they append through the port. */
+
 export { keepAuditKey, keepWitnessKey, renameAuditKey } from './audit-key.js';
+export { AuditKeyRotation } from './audit-key-rotation.js';
 export { AuditLogController } from './audit-log.controller.js';
 export { AuditReader, type LogEntry } from './audit-reader.js';
 export { BoundedAuditLog } from './bounded-audit-log.js';

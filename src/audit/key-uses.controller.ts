@@ -28,6 +28,9 @@ const keyUses = z
   .object({
     checkpoint: z.string().meta({ description: 'C2SP checkpoint, a signed note; it covers every entry here.' }),
     vouch: z.string().meta({ description: 'JWS, compact, by the delivery key: the key that checkpoints are signed with.' }),
+    successions: z
+      .array(z.string())
+      .meta({ description: 'What both keys of the log signed each time that one took over from another (docs/formats/audit-log.md).' }),
     consistency: hashes
       .nullable()
       .meta({ description: 'That the checkpoint extends the tree of `since` entries (RFC 9162 §2.1.4); null where there are fewer.' }),

@@ -1,4 +1,5 @@
 import type { DeviceActor } from '../access/index.js';
+import { parseNote } from '../codec/merkle/index.js';
 import { type AuditLog, Fault, type Storage } from '../foundation/index.js';
 import type { Token } from '../tokens/index.js';
 import type { StoredEntry, StoredValue } from './audit-reader.js';
@@ -26,6 +27,8 @@ export interface KeyUsesAnswer {
   checkpoint: string;
   /** The key of checkpoints, vouched for by the token (compact JWS). */
   vouch: string;
+  /** What both keys of the log signed each time that one took over from another, oldest first. */
+  successions: string[];
   /** That `checkpoint` extends the tree of `since` entries; null where there never were so many. */
   consistency: Buffer[] | null;
   uses: KeyUse[];
@@ -47,7 +50,7 @@ export interface KeyUsesParts {
   tiles: TileReader;
   checkpoints: Checkpoints;
   standing: LogStanding;
-  token: Pick<Token, 'vouchAuditKey'>;
+  token: Pick<Token, 'vouchAuditKey' | 'auditSuccessions'>;
   index: Pick<SearchIndex, 'next'>;
 }
 
@@ -57,7 +60,7 @@ export interface KeyUsesParts {
  * sees them.
  */
 export class KeyUses {
-  #vouch: { origin: string; jws: string } | undefined;
+  #vouch: { by: string; jws: string } | undefined;
 
   readonly #postings: Postings;
 
@@ -79,7 +82,8 @@ export class KeyUses {
       uses.push({ index: idx, entry: body, proof: await tiles.inclusion(idx, signed), network: values.get(idx) });
     return {
       checkpoint: note,
-      vouch: await this.#vouched(note.slice(0, note.indexOf('\n'))),
+      vouch: await this.#vouched(note),
+      successions: await this.parts.token.auditSuccessions(),
       consistency: since > signed ? null : await tiles.consistency(since, signed),
       uses,
       pruned: await this.#pruned(signed),
@@ -166,8 +170,11 @@ export class KeyUses {
     return new Map(rows.map(({ idx, salt, value }) => [Number(idx), { salt, value }]));
   }
 
-  async #vouched(origin: string): Promise<string> {
-    if (this.#vouch?.origin !== origin) this.#vouch = { origin, jws: await this.parts.token.vouchAuditKey(origin) };
+  /** Asked of the token once for each name and key of the log. */
+  async #vouched(note: string): Promise<string> {
+    const origin = note.slice(0, note.indexOf('\n'));
+    const by = `${origin} ${Buffer.from(parseNote(note)?.signatures[0]?.keyId ?? []).toString('hex')}`;
+    if (this.#vouch?.by !== by) this.#vouch = { by, jws: await this.parts.token.vouchAuditKey(origin) };
     return this.#vouch.jws;
   }
 }

@@ -18,6 +18,8 @@ export class LogBook {
     private readonly storage: Storage,
     private readonly audit: AuditLog,
     private readonly tree: LogTree,
+    /** `Token.auditSuccessions` */
+    private readonly notes: () => Promise<string[]> = async () => [],
   ) {
     this.tiles = new TileReader(storage);
   }
@@ -37,6 +39,13 @@ export class LogBook {
     return (await this.storage.all<{ size: number; note: string }>('SELECT size, note FROM audit_checkpoints ORDER BY size')).filter(
       (one) => one.note.startsWith(name),
     );
+  }
+
+  /** What both keys signed each time that one took over from another, oldest first. */
+  async successions(): Promise<string[]> {
+    const { note } = await this.tree.state();
+    const name = note?.slice(0, note.indexOf('\n') + 1) ?? '';
+    return (await this.notes()).filter((one) => one.startsWith(name));
   }
 
   /** Throws `tile-unknown` for what no checkpoint covers yet. */

@@ -46,9 +46,16 @@ export const AUDIT_ACTS = {
       return {
         checkpoint: await house.logBook.checkpoint(),
         former: await house.logBook.formerCheckpoints(),
+        successions: await house.logBook.successions(),
         pruned: await prunedUntil(house.storage),
       };
     },
+  }),
+  'audit.rotate-key': act({
+    args: z.strictObject({}),
+    roles: ['operator'],
+    danger: 'two-persons',
+    perform: (house: House, _, by) => house.auditKeyRotation.rotate(by),
   }),
   'audit.tiles': act({
     args: z.strictObject({ level: z.int().min(0).max(7), ...range }),

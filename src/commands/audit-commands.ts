@@ -25,6 +25,10 @@ export function auditCommands(audit: Command, { home, print, act }: Pick<Command
       await verifyLog({ ...of, key: of.key ?? join(home(), 'audit.pub') }, { print, act });
     });
   audit
+    .command('rotate-key')
+    .description('give the log another key, announced in it and signed by both')
+    .action(async () => print(await act('audit.rotate-key', {})));
+  audit
     .command('loss')
     .description('where the log was put back: write what two persons sign to have it go on under another name')
     .requiredOption('-o, --output <file>', 'what each of them reads and signs')

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exportFolder, writeExportFile } from '../audit/index.js';
-import { type Verdict, verifyEvidence, verifyExport } from '../codec/audit-log/index.js';
+import { successionPath, type Verdict, verifyEvidence, verifyExport } from '../codec/audit-log/index.js';
 import {
   bundlePath,
   type NoteKey,
@@ -44,10 +44,16 @@ export async function exportLog(dir: string, act: CommandParts['act']): Promise<
   if (existsSync(dir) && readdirSync(dir).length > 0)
     throw new Fault('conflict', 'export-exists', `${dir} is not empty: an export goes into a folder of its own`);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const head = (await act('audit.head', {})) as { checkpoint: string; former: { size: number; note: string }[]; pruned: number }; // `audit.head` in audit-acts.ts
+  const head = (await act('audit.head', {})) as {
+    checkpoint: string;
+    former: { size: number; note: string }[];
+    successions: string[];
+    pruned: number;
+  }; // `audit.head` in audit-acts.ts
   const size = parseCheckpoint(parseNote(head.checkpoint)?.text ?? '')?.size ?? 0;
   writeExportFile(dir, 'checkpoint', head.checkpoint);
   for (const { size: at, note } of head.former) if (at < size) writeExportFile(dir, `checkpoints/${at}`, note);
+  for (const [n, note] of head.successions.entries()) writeExportFile(dir, successionPath(n + 1), note);
   for (let level = 0, there = size; there > 0; level += 1, there = Math.floor(there / TILE_WIDTH))
     for (let from = 0; from * TILE_WIDTH < there; from += TILES_AT_ONCE) {
       const range = { from, count: TILES_AT_ONCE, size };

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Fault } from '../foundation/index.js';
-import { SUCCESSORS } from '../tokens/index.js';
+import { RETIRED, SUCCESSORS } from '../tokens/index.js';
 import { act } from './act.js';
 
 const named = z.strictObject({ name: z.enum(SUCCESSORS) });
@@ -19,7 +19,7 @@ export const TOKEN_ACTS = {
     perform: (house, { name }, by) => house.tokenKeys.rotate(name, by),
   }),
   'token.retire': act({
-    args: named,
+    args: z.strictObject({ name: z.enum(RETIRED) }),
     roles: ['operator'],
     danger: 'two-persons',
     perform: (house, { name }, by) => house.tokenKeys.retire(name, by),

@@ -61,16 +61,16 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .command('keys')
     .description('which keys the appliance signs with, and which of them were replaced')
     .action(() => does('token.keys')({}));
-  const names = new Argument('<name>').choices(['delivery', 'mail']);
+  const names = (...more: string[]) => new Argument('<name>').choices(['delivery', 'mail', ...more]);
   token
     .command('rotate')
     .description('make the next key of this name and put it into service at once')
-    .addArgument(names)
+    .addArgument(names())
     .action((name: string) => does('token.rotate')({ name }));
   token
     .command('retire')
     .description('destroy the keys of this name that were replaced')
-    .addArgument(names)
+    .addArgument(names('audit'))
     .action((name: string) => does('token.retire')({ name }));
   ekms
     .command('tls')

@@ -57,13 +57,12 @@ export async function readKnownLog(
   entries: number,
 ): Promise<KnownLog> {
   const heads: Checkpoint[] = [];
-  for (const note of given.heads) heads.push(await openHead(note, keys));
+  for (const note of given.heads) heads.push((await openHead(note, keys)).head);
   heads.sort((a, b) => a.size - b.size);
   const newest = heads.at(-1);
   if (!given.tail) return { heads, tail: [], isComplete: false, lost: Math.max(0, (newest?.size ?? 0) - entries) };
   const note = utf8.decode((await given.tail.read('checkpoint')) ?? new Uint8Array());
-  const end = await openHead(note, keys);
-  const key = keyOf(end.origin, keys);
+  const { head: end, key } = await openHead(note, keys);
   const { damages } = await verifyExport(given.tail, { sha256, verify: verifyByWebCrypto, key, heads: [...given.heads] });
   const [first] = damages;
   if (first) throw new Fault('conflict', 'tail-damaged', `the exported log is not whole: ${first.words}`);
@@ -110,19 +109,25 @@ export async function holdAgainst(storage: Pick<Storage, 'all'>, { heads }: Know
   }
 }
 
-async function openHead(note: string, keys: CustodyPackage['keys']): Promise<Checkpoint> {
+/** By whichever of the log's keys that the custodians of this backup hold. */
+async function openHead(note: string, keys: CustodyPackage['keys']): Promise<{ head: Checkpoint; key: NoteKey }> {
   const origin = parseCheckpoint(parseNote(note)?.text ?? '')?.origin;
-  const opened =
-    origin === undefined
-      ? { wrong: 'it is no signed checkpoint' }
-      : await openCheckpoint(sha256, verifyByWebCrypto, note, keyOf(origin, keys));
-  if (isWrong(opened))
-    throw new Fault('conflict', 'head-foreign', `a remembered head was not signed by the appliance of this backup: ${opened.wrong}`);
-  return opened;
+  let wrong = 'it is no signed checkpoint';
+  for (const key of origin === undefined ? [] : keysOf(origin, keys)) {
+    const opened = await openCheckpoint(sha256, verifyByWebCrypto, note, key);
+    if (!isWrong(opened)) return { head: opened, key };
+    wrong = opened.wrong;
+  }
+  throw new Fault('conflict', 'head-foreign', `a remembered head was not signed by the appliance of this backup: ${wrong}`);
 }
 
-function keyOf(origin: string, keys: CustodyPackage['keys']): NoteKey {
-  const audit = keys.find(({ label }) => label === 'ekms/sign/audit');
-  if (!audit?.publicKey) throw new Fault('malformed', 'custody-package-malformed', 'the custody package of this backup names no audit key');
-  return auditNoteKey(origin, { algorithm: audit.kind === 'ed25519' ? 'ed25519' : 'ecdsa-p256-sha256', publicKey: audit.publicKey });
+function keysOf(origin: string, keys: CustodyPackage['keys']): NoteKey[] {
+  const audit = keys.flatMap(({ label, kind, publicKey }) =>
+    /^ekms\/sign\/audit(\/\d+)?$/.test(label) && publicKey
+      ? [auditNoteKey(origin, { algorithm: kind === 'ed25519' ? 'ed25519' : 'ecdsa-p256-sha256', publicKey })]
+      : [],
+  );
+  if (audit.length === 0)
+    throw new Fault('malformed', 'custody-package-malformed', 'the custody package of this backup names no audit key');
+  return audit;
 }

@@ -1,5 +1,5 @@
 import { type AuditActor, type AuditLog, base64url, type Clock, type Storage, sha256 } from '../foundation/index.js';
-import type { AuthorityUrls, SuccessorName, Token, TokenKeyInfo } from '../tokens/index.js';
+import type { AuthorityUrls, RetiredName, SuccessorName, Token, TokenKeyInfo } from '../tokens/index.js';
 import { recall, remember } from './backups.js';
 
 /** In `settings`, from the decision until the entry that it was done. */
@@ -49,7 +49,7 @@ export class TokenKeyRotation {
   }
 
   /** Destroys the keys that were taken over from. */
-  async retire(name: SuccessorName, by: AuditActor): Promise<{ destroyed: number[] }> {
+  async retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {
     const { storage, audit, token } = this.parts;
     await this.resume();
     const { destroyed } = await token.retireKey(name);

@@ -137,6 +137,7 @@ export const ACTIONS = {
   'request.deny': { facts: { act: word } },
   'request.perform': { facts: { act: word, hash: digest } },
   'clock.jump': { facts: { direction: oneOf('forward', 'back'), milliseconds: count } },
+  'audit.key': { facts: { n: count, key: digest } },
   'audit.head': { facts: { origin: word, size: count, root: digest } },
   'audit.breach': { facts: { code: BREACH, from: word, size: count } },
   'audit.accept': { facts: { why: BREACH, from: word, size: count, root: digest, kept: count, lost: count, origin: word } },

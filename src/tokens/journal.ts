@@ -37,6 +37,8 @@ const entry = z.discriminatedUnion('t', [
     n: z.int().min(2),
     /** DER, base64: of a key that has one. */
     certificate: z.string().optional(),
+    /** Of the log's key: what both signed when it took over (docs/formats/audit-log.md). */
+    note: z.string().optional(),
   }),
   z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
   z.strictObject({ t: z.literal('witnessed'), origin: z.string(), size: z.int(), root: z.string() }),
@@ -49,6 +51,8 @@ export interface Succession {
   /** Its number; the first of a name needs no succession. */
   n: number;
   certificate?: Buffer;
+  /** Of the log's key: what both signed when it took over. */
+  note?: string;
 }
 
 /** What an answer needs before it may leave. */
@@ -167,8 +171,8 @@ export class Journal {
   }
 
   /** From now on this key is in service. Its number is the next one of its name. */
-  async succeed({ name, n, certificate }: Succession): Promise<void> {
-    this.owe({ t: 'key', name, n, ...(certificate ? { certificate: certificate.toString('base64') } : {}) });
+  async succeed(succession: Succession): Promise<void> {
+    this.owe(lineOf(succession));
     await this.settle();
   }
 
@@ -206,6 +210,8 @@ export class Journal {
         if (!this.spent.has(claim.id)) return;
         throw new Fault('conflict', 'enrolment-spent', 'this enrolment has made its device already');
       case 'head':
+        if (claim.by !== (this.taken.findLast(({ name }) => name === 'audit')?.n ?? 1))
+          throw new Fault('conflict', 'head-stale', 'another key signs the heads of the audit log by now: ask again');
         if (sameHead(claim.from, this.head ?? { ...claim.from, ...NO_HEAD })) return;
         throw new Fault('conflict', 'head-stale', 'another head of the audit log was signed last: go on from that one');
       case 'witnessed':
@@ -425,16 +431,21 @@ export class Journal {
     for (const id of this.blocked) yield { t: 'block', id };
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
     if (this.isBootstrapOver) yield { t: 'bootstrap-over' };
-    for (const { certificate, ...key } of this.taken)
-      yield { t: 'key', ...key, ...(certificate ? { certificate: certificate.toString('base64') } : {}) };
+    for (const succession of this.taken) yield lineOf(succession);
     if (this.head) yield { t: 'head', ...this.head };
     for (const head of this.witnessed.values()) yield { t: 'witnessed', ...head };
   }
 }
 
-const successionOf = ({ name, n, certificate }: Extract<Entry, { t: 'key' }>): Succession => ({
-  name,
-  n,
+const lineOf = ({ certificate, ...key }: Succession): Entry => ({
+  t: 'key',
+  ...key,
+  ...(certificate ? { certificate: certificate.toString('base64') } : {}),
+});
+
+const successionOf = ({ t: _, certificate, note, ...key }: Extract<Entry, { t: 'key' }>): Succession => ({
+  ...key,
+  ...(note === undefined ? {} : { note }),
   ...(certificate === undefined ? {} : { certificate: Buffer.from(certificate, 'base64') }),
 });
 

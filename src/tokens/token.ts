@@ -85,6 +85,9 @@ export interface SigningKeyInfo {
 
 /** Signing keys that another of their name can take over from while all else stays. */
 export const SUCCESSORS = ['delivery', 'mail'] as const;
+/** Those, and the log's, which takes more. */
+export const RETIRED = [...SUCCESSORS, 'audit'] as const;
+export type RetiredName = (typeof RETIRED)[number];
 export type SuccessorName = (typeof SUCCESSORS)[number];
 
 /** Which of a name's keys the token has. */
@@ -210,8 +213,18 @@ export abstract class Token {
    * @param urls of the authority that certifies it
    */
   abstract succeedKey(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+  /** Makes the n-th key of the log, one more than the one in service, without putting it into service. Told again it is the same. Code `key-number`. */
+  abstract prepareAuditKey(n: number): Promise<{ algorithm: SigningAlgorithm; publicKey: Buffer }>;
+  /**
+   * Puts the prepared key of the log into service. Demands that the last head signed covers the entry that announces it. From then on the former key signs no
+   * head any more. Resolves with the head signed by the new key. Codes `key-number`, `head-stale`, `key-not-announced`.
+   * @param announcement the entry `audit.key`, byte for byte, and the proof (RFC 9162 §2.1.3) that `head` covers it
+   */
+  abstract succeedAuditKey(n: number, head: AuditHead, announcement: { index: number; entry: string; proof: Buffer[] }): Promise<string>;
+  /** What both keys signed each time that one of the log took over from another, oldest first (docs/formats/audit-log.md). */
+  abstract auditSuccessions(): Promise<string[]>;
   /** Destroys those that were taken over from, and the custodians' copies of them. */
-  abstract retireKey(name: SuccessorName): Promise<{ destroyed: number[] }>;
+  abstract retireKey(name: RetiredName): Promise<{ destroyed: number[] }>;
   /** What a PKCS#12 file holds; nothing is taken. Low-priority lane. Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`. */
   abstract look(file: Uint8Array, phrase: string): Promise<ForeignKeys>;
   /** Takes the key of this digest out of such a file, for reading only (`deactivated`), marked as imported. Same codes, and `key-unknown`. */

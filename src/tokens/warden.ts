@@ -1,18 +1,7 @@
-import { createPublicKey, hash } from 'node:crypto';
-import { ecdsaValue, envelopedKey, parseEnvelopedKey } from '../codec/cms/index.js';
+import { createPublicKey } from 'node:crypto';
+import { envelopedKey, parseEnvelopedKey } from '../codec/cms/index.js';
 import { thumbprint } from '../codec/jwk.js';
-import {
-  checkpointText,
-  cosignedText,
-  encodeNoteKey,
-  fromBase64 as fromPadded,
-  keyId,
-  type NoteKey,
-  type Sha256,
-  signatureLine,
-  type TreeHead,
-  verifyConsistency,
-} from '../codec/merkle/index.js';
+import { checkpointText, cosignedText, encodeNoteKey, keyId, signatureLine, verifyConsistency } from '../codec/merkle/index.js';
 import {
   certificateRevocationList,
   deviceCertificate,
@@ -39,7 +28,7 @@ import { requireAccepted } from './acceptance.js';
 import { type AuthorityCertificates, signerOf } from './authorities.js';
 import { foreignKeys } from './foreign-keys.js';
 import type { Hsm, StoredPair, WrappedPair } from './hsm.js';
-import { auditNoteKey } from './note-key.js';
+import { hashOf, logKey, signedCheckpoint, treeHead } from './log-signatures.js';
 import {
   AGENTS_ID,
   type AgentsRecord,
@@ -71,8 +60,8 @@ export type Claim =
   | { kind: 'version'; id: string; version: number }
   /** This device or employee is not blocked. */
   | { kind: 'open'; id: string; code: string }
-  /** `from` is the last head of the audit log that was signed; `to` is from now on. */
-  | { kind: 'head'; from: AuditHead; to: AuditHead }
+  /** `from` is the last head of the audit log that was signed; `to` is from now on. Number `by` of the log's keys signed it, the one in service. */
+  | { kind: 'head'; from: AuditHead; to: AuditHead; by: number }
   /** `from` is the last head of that log which was cosigned; `to` is from now on. */
   | { kind: 'witnessed'; from: AuditHead; to: AuditHead };
 
@@ -111,6 +100,8 @@ export class Warden {
     private readonly clock: Clock,
     /** Whom the ceremony named. */
     private readonly ceremonyAgents?: RecoveryAgents | undefined,
+    /** Which of the log's keys is in service. */
+    private readonly auditKey = 1,
   ) {
     this.#chain = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
     this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c: this.#chain })));
@@ -502,7 +493,7 @@ export class Warden {
   #signHead({ from, to, proof }: Asks['signHead']): Verdict {
     const extending = from.origin === to.origin && verifyConsistency(hashOf, treeHead(from), treeHead(to), proof);
     if (!extending) throw forbidden('head-forked', 'this head of the audit log does not extend the last one that was signed');
-    return verdict(this.#checkpoint(to), { kind: 'head', from, to });
+    return verdict(signedCheckpoint(this.hsm, to), { kind: 'head', from, to, by: this.auditKey });
   }
 
   /**
@@ -515,7 +506,7 @@ export class Warden {
     const { signed, kept, origin } = acceptance;
     if (to.origin !== origin || !verifyConsistency(hashOf, treeHead({ ...kept, origin }), treeHead(to), proof))
       throw forbidden('head-forked', 'this head does not extend what was accepted');
-    return verdict(this.#checkpoint(to), claim, { kind: 'head', from: signed, to });
+    return verdict(signedCheckpoint(this.hsm, to), claim, { kind: 'head', from: signed, to, by: this.auditKey });
   }
 
   /**
@@ -523,7 +514,7 @@ export class Warden {
    * begins as no checkpoint does.
    */
   #cosign({ name, from, to, proof }: Asks['cosign']): Verdict {
-    const { type, publicKey } = this.#noteKey(name);
+    const { type, publicKey } = logKey(this.hsm, name);
     if (type !== 'ed25519')
       throw new Fault('unavailable', 'cosigning-unable', 'cosignatures are by Ed25519, which this token does not have');
     const extending = from.origin === to.origin && verifyConsistency(hashOf, treeHead(from), treeHead(to), proof);
@@ -539,20 +530,7 @@ export class Warden {
 
   /** What it says is made here: no caller has another key taken for that of the log. */
   #vouchAuditKey(origin: string): string {
-    return this.#statement('audit-key', { key: encodeNoteKey(hashOf, this.#noteKey(origin)) });
-  }
-
-  #noteKey(origin: string): NoteKey {
-    return auditNoteKey(origin, { algorithm: this.hsm.algorithm('audit'), publicKey: this.hsm.publicKey('audit') });
-  }
-
-  /** The text is made here: the audit key signs nothing but checkpoints and cosignatures. */
-  #checkpoint(to: AuditHead): string {
-    const text = checkpointText({ origin: to.origin, ...treeHead(to) });
-    const key = this.#noteKey(to.origin);
-    const raw = this.hsm.sign('audit', Buffer.from(text));
-    const signature = key.type === 'ed25519' ? raw : ecdsaValue(raw);
-    return `${text}\n${signatureLine({ name: key.name, keyId: keyId(hashOf, key), signature })}`;
+    return this.#statement('audit-key', { key: encodeNoteKey(hashOf, logKey(this.hsm, origin)) });
   }
 
   #issueCrl(ask: Asks['issueCrl']): Promise<Buffer> {
@@ -566,8 +544,6 @@ export class Warden {
   }
 }
 
-const hashOf: Sha256 = (bytes) => hash('sha256', bytes, 'buffer');
-const treeHead = ({ size, root }: AuditHead): TreeHead => ({ size, root: fromPadded(root) ?? new Uint8Array() });
 const verdict = (value: unknown, ...claims: Claim[]): Verdict => ({ claims, value });
 const fits = (bytes: Uint8Array, digest: string): boolean => base64url(sha256(bytes)) === digest;
 

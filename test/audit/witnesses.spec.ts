@@ -16,7 +16,7 @@ import {
   type Witness,
   Witnesses,
 } from '../../src/audit/index.js';
-import { encodeNoteKey, parseNoteKey } from '../../src/codec/merkle/index.js';
+import { encodeNoteKey, onlyKey, parseNoteKey } from '../../src/codec/merkle/index.js';
 import { type AuditEvent, newId, type Storage, SystemClock, sha256 } from '../../src/foundation/index.js';
 import { openStorage } from '../../src/storage/index.js';
 import { acceptanceBytes, auditNoteKey, type LogAcceptance, type Token } from '../../src/tokens/index.js';
@@ -98,7 +98,7 @@ function startOf(
 }
 
 const folderWitness = () =>
-  new FolderWitness('vault', join(folder, 'vault'), async (origin) => auditNoteKey(origin, await token.signingKey('audit')));
+  new FolderWitness('vault', join(folder, 'vault'), async (origin) => onlyKey(auditNoteKey(origin, await token.signingKey('audit'))));
 
 /** A token whose journal was put back to before everything: it signs what this database says, again from the beginning. */
 async function olderToken(): Promise<Pick<Token, 'auditHead' | 'signHead' | 'beginOrigin' | 'signingKey'>> {
@@ -195,7 +195,9 @@ describe.each(['folder', 'c2sp', 'ekms'] as const)('a readable witness (%s)', (k
 describe('a witness that is not reached', () => {
   const away = () => {
     writeFileSync(join(folder, 'file'), '');
-    return new FolderWitness('vault', join(folder, 'file'), async (origin) => auditNoteKey(origin, await token.signingKey('audit')));
+    return new FolderWitness('vault', join(folder, 'file'), async (origin) =>
+      onlyKey(auditNoteKey(origin, await token.signingKey('audit'))),
+    );
   };
 
   test('serve: keys go out, and its absence is an entry', async () => {

@@ -103,7 +103,8 @@ describe('a person’s own uses', () => {
     let earlier: KeyUses | undefined;
     await read({ bend: (answer) => (earlier = answer) });
     await client.keys(); // the use to be hidden; its receipt was lost
-    const again = (): KeyUses => earlier ?? { checkpoint: '', vouch: '', consistency: null, uses: [], pruned: null, next: null };
+    const again = (): KeyUses =>
+      earlier ?? { checkpoint: '', vouch: '', successions: [], consistency: null, uses: [], pruned: null, next: null };
     expect(kinds(await read({ bend: again }))).toEqual(['old']);
     expect(kinds(await read({ bend: again, checks: without('fresh') }))).toEqual([]);
     expect(kinds(await read({ bend: (answer) => ({ ...answer, uses: [] }) }))).toContain('omitted');

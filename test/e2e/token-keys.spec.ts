@@ -1,10 +1,15 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { keysOfLog, parseNoteKey, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
+import { sha256 } from '../../src/foundation/index.js';
 import { CustodyAppliance, exportedKeys } from '../support/ceremony.js';
+import { guardOff } from '../support/guard-off.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 
 jest.setTimeout(180_000);
+const sha = (bytes: Uint8Array) => sha256(bytes);
+
 interface KeyInfo {
   name: string;
   n: number;
@@ -69,6 +74,48 @@ describe('the keys of the appliance itself', () => {
         expect(log).toContainEqual(expect.objectContaining({ action, outcome: 'done', facts: expect.objectContaining({ name }) }));
     },
   );
+
+  test('the log’s key: announced in the log, signed by both; whoever trusts either accepts the log, and no other key', async () => {
+    expect(await ekms.mesign('alice-1', 'log')).toMatchObject({ status: 0 });
+    copyFileSync(ekms.file('audit.pub'), ekms.beside('former.pub'));
+    const former = (await ekms.act('audit.head', {})) as { checkpoint: string };
+    writeFileSync(ekms.beside('head'), former.checkpoint);
+    expect(await ekms.act('audit.rotate-key', {})).toEqual({ name: 'audit', n: 2 });
+    expect(readFileSync(ekms.file('audit.pub'), 'utf8')).not.toBe(readFileSync(ekms.beside('former.pub'), 'utf8'));
+    expect(await ekms.act('token.retire', { name: 'audit' })).toEqual({ destroyed: [1] });
+    expect(await ekms.ekms('audit', 'export', ekms.beside('log'))).toMatchObject({ status: 0 });
+    const verdict = (key: string, dir = 'log') =>
+      ekms.ekms('audit', 'verify', '--export', ekms.beside(dir), '--key', key, '--head', ekms.beside('head'));
+    for (const key of [ekms.beside('former.pub'), ekms.file('audit.pub')])
+      expect(await verdict(key)).toMatchObject({ status: 0, stdout: expect.stringContaining('1 remembered heads fit') });
+    // What the device remembers was signed by the former key.
+    expect(await ekms.mesign('alice-1', 'log')).toMatchObject({ status: 0 });
+
+    // Without what both signed, nobody who knows the former key takes the new one: nor where the new one says so alone.
+    const note = readFileSync(ekms.beside('log', 'successions', '1'), 'utf8');
+    const lines = note.trimEnd().split('\n');
+    const forged = {
+      without: undefined,
+      'by the new alone': `${lines.toSpliced(-2, 1).join('\n')}\n`,
+      'of another size': note.replace(/^\d+$/m, '7'),
+    };
+    for (const [way, text] of Object.entries(forged)) {
+      const dir = `log-${way}`;
+      cpSync(ekms.beside('log'), ekms.beside(dir), { recursive: true });
+      rmSync(ekms.beside(dir, 'successions', '1'));
+      if (text !== undefined) writeFileSync(ekms.beside(dir, 'successions', '1'), text);
+      expect([way, (await verdict(ekms.beside('former.pub'), dir)).status]).toEqual([way, 1]);
+    }
+    const chain = guardOff<typeof import('../../src/codec/merkle/succession.js')>({
+      file: 'src/codec/merkle/succession.ts',
+      guard: 'for (const key of [former, successor]) {',
+      instead: 'for (const key of [successor]) {',
+    });
+    const trusted = parseNoteKey(sha, readFileSync(ekms.beside('former.pub'), 'utf8').trim());
+    if (!trusted) throw new Error('no key');
+    expect(await keysOfLog(sha, verifyByWebCrypto, trusted, [forged['by the new alone']])).toHaveLength(1);
+    expect(await chain.keysOfLog(sha, verifyByWebCrypto, trusted, [forged['by the new alone']])).toHaveLength(2);
+  });
 
   test('after a restart, and in what the custodians hold, the new keys are those that serve', async () => {
     const now = await signer();

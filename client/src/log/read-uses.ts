@@ -2,11 +2,15 @@ import { hash, randomBytes } from 'node:crypto';
 import * as z from 'zod/mini';
 import {
   type Checkpoint,
+  encodeNoteKey,
   fromBase64,
   hashLeaf,
   isWrong,
+  type KeyChain,
+  keysOfLog,
   type NoteKey,
-  openCheckpoint,
+  onlyKey,
+  openByKeys,
   parseNoteKey,
   type Sha256,
   type TreeHead,
@@ -71,16 +75,19 @@ export const logForged = (why: string) => new Fault('forbidden', 'log-forged', w
 export async function readUses(parts: ReadingParts): Promise<LogReading> {
   const { client, known, now, root, held, receipts, checks = CHECKS } = parts;
   const key = known && parseNoteKey(sha256, known.key);
-  let before = known && key ? await opened(known.checkpoint, key) : undefined;
+  let before = known && key ? await opened(known.checkpoint, onlyKey(key)) : undefined;
   if (known && !before) throw new Fault('misconfigured', 'log-memory-damaged', 'what this device remembers of the log does not hold');
   const uses: ProvedUse[] = [];
   for (let from: number | null = 0; ; ) {
     const nonce = randomBytes(32).toString('base64url');
     const answer = await client.uses({ from, since: before?.size ?? 0, nonce });
     const { noteKey, text } = vouched(answer.vouch, root, now());
-    if (known && known.key !== text)
+    const keys = await keysOfLog(sha256, verifyByWebCrypto, key ?? noteKey, answer.successions);
+    // Another key is the log's only if the one that is remembered signed that it takes over.
+    if (known && !keys.some((one) => encodeNoteKey(sha256, one.key) === text))
       throw logForged(`the log is signed by another key, or goes by another name, than before: ${text}, not ${known.key}`);
-    const head = await opened(answer.checkpoint, noteKey);
+    if (known) await opened(known.checkpoint, keys);
+    const head = await opened(answer.checkpoint, keys);
     if (!extendsIt(before, head, answer)) throw logForged(second(before, head));
     uses.push(...proved(answer, head));
     before = head;
@@ -101,8 +108,8 @@ function vouched(jws: string, root: Certificate, now: Date): { noteKey: NoteKey;
   return { noteKey, text };
 }
 
-async function opened(note: string, key: NoteKey): Promise<Checkpoint> {
-  const checkpoint = await openCheckpoint(sha256, verifyByWebCrypto, note, key);
+async function opened(note: string, keys: KeyChain): Promise<Checkpoint> {
+  const checkpoint = await openByKeys(sha256, verifyByWebCrypto, note, keys);
   if (isWrong(checkpoint)) throw logForged(`the head of the log does not hold: ${checkpoint.wrong}`);
   return checkpoint;
 }

@@ -275,6 +275,8 @@ export interface KeyUses {
   checkpoint: string;
   /** JWS, compact, by the delivery key: the key that checkpoints are signed with. */
   vouch: string;
+  /** What both keys of the log signed each time that one took over from another (docs/formats/audit-log.md). */
+  successions: string[];
   /** That the checkpoint extends the tree of `since` entries (RFC 9162 §2.1.4); null where there are fewer. */
   consistency: string[] | null;
   uses: ({

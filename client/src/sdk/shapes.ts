@@ -41,6 +41,7 @@ export type Decryption = Read<typeof decryption, Answers<'POST /v1/keys/{id}/dec
 export const keyUses = z.object({
   checkpoint: z.string(),
   vouch: z.string(),
+  successions: z.array(z.string()),
   consistency: z.nullable(z.array(z.base64())),
   uses: z.array(
     z.object({

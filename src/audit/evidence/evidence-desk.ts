@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import yazl from 'yazl';
-import { type EvidenceLine, type EvidenceManifest, type EvidenceProofs, spelled } from '../../codec/audit-log/index.js';
+import { type EvidenceLine, type EvidenceManifest, type EvidenceProofs, spelled, successionPath } from '../../codec/audit-log/index.js';
 import { parseCheckpoint, parseNote, toBase64 } from '../../codec/merkle/index.js';
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Json, type Storage, sha256 } from '../../foundation/index.js';
 import { AuditReader, type LogEntry } from '../audit-reader.js';
@@ -123,6 +123,7 @@ export class EvidenceDesk {
     proofs.seal.entry = row?.body ?? '';
     for (const index of [...entries.map((entry) => entry.index), seal])
       proofs.inclusion[index] = (await tiles.inclusion(index, size)).map(toBase64);
+    for (const [n, note] of (await this.parts.book.successions()).entries()) files.set(successionPath(n + 1), Buffer.from(note));
     for (const { size: at, note } of await this.parts.book.formerCheckpoints()) {
       if (at >= size) continue;
       files.set(`checkpoints/${at}`, Buffer.from(note));

@@ -1,6 +1,6 @@
 import { mkdir, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isWrong, type NoteKey, openCheckpoint, verifyByWebCrypto, verifyConsistency } from '../../codec/merkle/index.js';
+import { isWrong, type KeyChain, openByKeys, verifyByWebCrypto, verifyConsistency } from '../../codec/merkle/index.js';
 import { Fault } from '../../foundation/index.js';
 import { sha256 } from '../log-tree.js';
 import { type ShownHead, type Testimony, Witness } from './witness.js';
@@ -16,7 +16,8 @@ export class FolderWitness extends Witness {
   constructor(
     readonly name: string,
     private readonly folder: string,
-    private readonly key: (origin: string) => Promise<NoteKey>,
+    /** Of the log of this name: an older note was signed by an older one. */
+    private readonly keys: (origin: string) => Promise<KeyChain>,
   ) {
     super();
   }
@@ -25,7 +26,7 @@ export class FolderWitness extends Witness {
     try {
       const folder = join(this.folder, head.origin.replaceAll('/', '_'));
       await mkdir(folder, { recursive: true });
-      const known = await this.#newest(folder, await this.key(head.origin));
+      const known = await this.#newest(folder, await this.keys(head.origin));
       if (known) {
         const remembered = { origin: head.origin, size: known.size, root: Buffer.from(known.root).toString('base64') };
         if (known.size > head.size) return { agrees: false, code: 'audit-rolled-back', known: remembered };
@@ -40,10 +41,10 @@ export class FolderWitness extends Witness {
     }
   }
 
-  async #newest(folder: string, key: NoteKey): Promise<{ size: number; root: Uint8Array } | undefined> {
+  async #newest(folder: string, keys: KeyChain): Promise<{ size: number; root: Uint8Array } | undefined> {
     const names = (await readdir(folder)).filter((name) => /^\d{16}$/.test(name)).sort();
     for (const name of names.slice(-LOOK_AT).reverse()) {
-      const checkpoint = await openCheckpoint(sha256, verifyByWebCrypto, await readFile(join(folder, name), 'utf8'), key);
+      const checkpoint = await openByKeys(sha256, verifyByWebCrypto, await readFile(join(folder, name), 'utf8'), keys);
       if (!isWrong(checkpoint)) return checkpoint;
     }
     return undefined;

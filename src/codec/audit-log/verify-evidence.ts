@@ -4,13 +4,16 @@ import {
   hashLeaf,
   isWrong,
   join,
-  openCheckpoint,
+  type KeyChain,
+  onlyKey,
+  openByKeys,
   sameHash,
   toBase64,
   verifyConsistency,
   verifyInclusion,
 } from '../merkle/index.js';
-import type { Damage, ExportSource, Verdict, VerifyParts } from './verify.js';
+import { type ExportSource, keysOfExport } from './keys-of-export.js';
+import type { Damage, Verdict, VerifyParts } from './verify.js';
 
 /** An evidence pack: some entries with their proofs (docs/formats/evidence-pack.md). */
 export interface EvidenceProofs {
@@ -49,14 +52,22 @@ export async function verifyEvidence(source: ExportSource, parts: VerifyParts): 
 
 class EvidenceVerification {
   readonly #damages: Damage[] = [];
+  #keys: KeyChain;
+  #successions: string[] = [];
   #time = '';
 
   constructor(
     private readonly source: ExportSource,
     private readonly parts: VerifyParts,
-  ) {}
+  ) {
+    this.#keys = onlyKey(parts.key);
+  }
 
   async run(): Promise<Verdict> {
+    const { keys, paths, wrong } = await keysOfExport(this.source, this.parts);
+    this.#keys = keys;
+    this.#successions = paths;
+    if (wrong) this.#say('checkpoint', wrong);
     const head = await this.#open('checkpoint');
     const proofs = parse<EvidenceProofs>(await this.#text('proofs.json'));
     const manifest = parse<EvidenceManifest>(await this.#text('manifest.json'));
@@ -135,6 +146,7 @@ class EvidenceVerification {
       'checkpoint',
       'proofs.json',
       'manifest.json',
+      ...this.#successions,
       ...Object.keys(consistency).map((size) => `checkpoints/${size}`),
       ...Object.keys(files),
     ]);
@@ -142,8 +154,8 @@ class EvidenceVerification {
   }
 
   async #open(path: string): Promise<Checkpoint | undefined> {
-    const { sha256, verify, key } = this.parts;
-    const opened = await openCheckpoint(sha256, verify, await this.#text(path), key);
+    const { sha256, verify } = this.parts;
+    const opened = await openByKeys(sha256, verify, await this.#text(path), this.#keys);
     if (!isWrong(opened)) return opened;
     this.#say('checkpoint', `${path}: ${opened.wrong}`);
     return undefined;

@@ -7,21 +7,18 @@ import {
   hashLeaf,
   hashOver,
   isWrong,
+  type KeyChain,
   type NoteKey,
-  openCheckpoint,
+  noteKeyDigest,
+  onlyKey,
+  openByKeys,
   type Sha256,
   sameHash,
   TILE_WIDTH,
   tilePath,
   type VerifySignature,
 } from '../merkle/index.js';
-
-/** An export, wherever it lies (docs/formats/audit-export.md). */
-export interface ExportSource {
-  read(path: string): Promise<Uint8Array | undefined>;
-  /** Every file there is. */
-  paths(): Promise<string[]>;
-}
+import { type ExportSource, keysOfExport } from './keys-of-export.js';
 
 /** What somebody may have done to a log. */
 export type DamageKind =
@@ -73,7 +70,7 @@ export interface Verdict {
 export interface VerifyParts {
   sha256: Sha256;
   verify: VerifySignature;
-  /** Comes from outside the export, always. */
+  /** Comes from outside the export, always. Any key of the log: those that it took over from, or that took over from it, follow. */
   key: NoteKey;
   /** Notes of former checkpoints that somebody kept outside the export. */
   heads?: readonly string[];
@@ -98,6 +95,9 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
 class Verification {
   readonly #damages: Damage[] = [];
   readonly #seen = new Set(['checkpoint']);
+  #logKeys: KeyChain;
+  /** Keys that entries announce, as `noteKeyDigest` has them. */
+  readonly #announced = new Set<string>();
   readonly #keys = new Map<string, { use: number; leaf: string }>();
   #paths: string[] | undefined;
   #time = '';
@@ -109,9 +109,15 @@ class Verification {
   constructor(
     private readonly source: ExportSource,
     private readonly parts: VerifyParts,
-  ) {}
+  ) {
+    this.#logKeys = onlyKey(parts.key);
+  }
 
   async run(): Promise<Verdict> {
+    const { keys, paths, wrong } = await keysOfExport(this.source, this.parts);
+    this.#logKeys = keys;
+    for (const path of paths) this.#seen.add(path);
+    if (wrong) this.#say({ kind: 'checkpoint', words: wrong });
     const head = await this.#open('checkpoint', await this.#text('checkpoint'));
     if (!head) return this.#verdict(undefined, 0);
     const former: Checkpoint[] = [];
@@ -130,17 +136,25 @@ class Verification {
       if (size > head.size)
         this.#say({ kind: 'cut', index: head.size, words: `a head of ${size} entries was signed: those from ${head.size} on are missing` });
     await this.#entries(head, [...former, ...remembered]);
+    this.#successors(head);
     for (const path of await this.source.paths())
       if (!this.#seen.has(path)) this.#say({ kind: 'foreign', words: `${path} is no part of an export` });
     return this.#verdict(head.size, remembered.filter(({ size }) => size >= head.size).length, remembered.length);
   }
 
   async #open(name: string, note: string): Promise<Checkpoint | undefined> {
-    const { sha256, verify, key } = this.parts;
-    const opened = await openCheckpoint(sha256, verify, note, key);
+    const { sha256, verify } = this.parts;
+    const opened = await openByKeys(sha256, verify, note, this.#logKeys);
     if (!isWrong(opened)) return opened;
     this.#say({ kind: 'checkpoint', words: `${name}: ${opened.wrong}` });
     return undefined;
+  }
+
+  /** Each key that took over is announced by an entry that the key before it signed. */
+  #successors({ size }: Checkpoint): void {
+    for (const { key, from } of this.#logKeys.slice(1))
+      if (from > this.#pruned && from <= size && !this.#announced.has(noteKeyDigest(this.parts.sha256, key)))
+        this.#say({ kind: 'inconsistent', words: `a key took over at ${from} entries that no entry announces` });
   }
 
   /** Both rows of hashes, the entries' own and the tiles', each grown to a root: which of them was signed says what is damaged. */
@@ -256,6 +270,8 @@ class Verification {
     this.#time = body.time;
     if (body.action === 'audit.prune' && body.outcome === 'done')
       this.#allowed = Math.max(this.#allowed, Number(body.facts?.['until']) || 0);
+    const announced = body.facts?.['key'];
+    if (body.action === 'audit.key' && body.outcome === 'done' && typeof announced === 'string') this.#announced.add(announced);
     if (body.key === undefined || body.use === undefined) return;
     const last = this.#keys.get(body.key);
     const isFirstKept = last === undefined && this.#pruned > 0;

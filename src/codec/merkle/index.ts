@@ -22,6 +22,7 @@ export {
 } from './note.js';
 export { consistencyRecipe, inclusionRecipe, proofOf, type Recipe, type Subtree } from './proofs.js';
 export { pureSha256 } from './pure-sha256.js';
+export { type KeyChain, keysOfLog, noteKeyDigest, onlyKey, openByKeys, successionText } from './succession.js';
 export {
   bundlePath,
   decodeBundle,

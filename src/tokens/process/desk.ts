@@ -2,10 +2,13 @@ import { z } from 'zod';
 import { Fault, isId } from '../../foundation/index.js';
 import { auditHeadShape } from '../acceptance.js';
 import type { AuthorityCertificates } from '../authorities.js';
-import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
+import { SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
 import type { Journal, JournalClaim } from '../journal.js';
 import {
+  type AuditHead,
   type AuthorityUrls,
+  RETIRED,
+  type RetiredName,
   type SigningKeyInfo,
   SUCCESSORS,
   type SuccessorName,
@@ -40,7 +43,9 @@ export interface DeskParts {
   successors?: {
     list(): TokenKeyInfo[];
     succeed(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
-    retire(name: SuccessorName): Promise<{ destroyed: number[] }>;
+    prepareAudit(n: number): Promise<{ algorithm: SigningAlgorithm; publicKey: Buffer }>;
+    succeedAudit(n: number, head: AuditHead, announcement: { index: number; entry: string; proof: Buffer[] }): Promise<string>;
+    retire(name: RetiredName): Promise<{ destroyed: number[] }>;
   };
   /** What this process finds about itself, beside what the token says. */
   own?: readonly TokenFinding[];
@@ -51,9 +56,15 @@ const JOURNAL_PART = 4 * 2 ** 20;
 const paging = z.strictObject({ from: z.int().min(0), copy: z.int().min(0) });
 const blocking = z.strictObject({ id: z.string().refine(isId) });
 const kekNaming = z.strictObject({ kek: z.string().regex(/^[1-9]\d{0,5}$/) });
-const retiring = z.strictObject({ name: z.enum(SUCCESSORS) });
+const retiring = z.strictObject({ name: z.enum(RETIRED) });
+const numbering = z.strictObject({ n: z.int().min(2).max(100_000) });
+const hash = z.instanceof(Uint8Array).transform((bytes) => Buffer.from(bytes));
+const announcing = numbering.extend({
+  head: auditHeadShape,
+  announcement: z.strictObject({ index: z.int().min(0), entry: z.string().max(65_535), proof: z.array(hash).max(64) }),
+});
 const address = z.string().max(300);
-const succeeding = retiring.extend({ n: z.int().min(2).max(100_000), urls: z.strictObject({ crl: address, issuer: address }) });
+const succeeding = numbering.extend({ name: z.enum(SUCCESSORS), urls: z.strictObject({ crl: address, issuer: address }) });
 const logNaming = z.strictObject({ origin: auditHeadShape.shape.origin });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
@@ -123,6 +134,14 @@ export class Desk {
         const { name, n, urls } = read(succeeding, body);
         return encodeBody(await this.#successors().succeed(name, n, urls));
       }
+      case 'prepareAuditKey':
+        return encodeBody(await this.#successors().prepareAudit(read(numbering, body).n));
+      case 'succeedAuditKey': {
+        const { n, head, announcement } = read(announcing, body);
+        return encodeBody(await this.#successors().succeedAudit(n, head, announcement));
+      }
+      case 'auditSuccessions':
+        return encodeBody(journal.successions.flatMap(({ note }) => (note === undefined ? [] : [note])));
       case 'retireKey':
         return encodeBody(await this.#successors().retire(read(retiring, body).name));
       case 'inspect': {

@@ -1,9 +1,12 @@
+import { z } from 'zod';
+import { hashLeaf, noteKeyDigest, verifyInclusion } from '../../codec/merkle/index.js';
 import { type Clock, Fault } from '../../foundation/index.js';
 import { certifyDelivery } from '../authorities.js';
 import { type CustodyPackage, encodePackage, packageMacInput, parsePackage } from '../custody/package.js';
-import { type Hsm, SIGNING_KEYS } from '../hsm.js';
+import { type Hsm, SIGNING_KEYS, type SigningAlgorithm } from '../hsm.js';
+import { hashOf, logKey, signedCheckpoint, signedSuccession, treeHead } from '../log-signatures.js';
 import { LABEL, type Serving } from '../pkcs11/token-keys.js';
-import type { AuthorityUrls, SuccessorName, TokenKeyInfo } from '../token.js';
+import type { AuditHead, AuthorityUrls, RetiredName, SuccessorName, TokenKeyInfo } from '../token.js';
 import { sealedPackage } from './custody-file.js';
 import type { Pkcs11Owner } from './pkcs11-owner.js';
 import type { TokenSettings } from './settings.js';
@@ -19,6 +22,22 @@ export interface SuccessorParts {
   /** Has every session find the keys anew. */
   refresh: () => Promise<void>;
 }
+
+interface Announcement {
+  index: number;
+  entry: string;
+  proof: Buffer[];
+}
+
+/** The log itself says who is to sign it: whoever asks without that gets nothing. */
+function requireAnnounced(head: AuditHead, { index, entry, proof }: Announcement, digest: string): void {
+  const isOfTheLog = index < head.size && verifyInclusion(hashOf, index, hashLeaf(hashOf, Buffer.from(entry)), treeHead(head), proof);
+  const said = isOfTheLog ? announcement.safeParse(JSON.parse(entry)) : undefined;
+  if (said?.data?.facts.key !== digest)
+    throw new Fault('forbidden', 'key-not-announced', 'the log that was signed last does not announce this key');
+}
+
+const announcement = z.object({ action: z.literal('audit.key'), outcome: z.literal('done'), facts: z.object({ key: z.string() }) });
 
 /**
  * Signing keys that take over from one another (docs/adr/0070). One line of the journal puts the next into service, with its certificate; before that line
@@ -47,7 +66,7 @@ export class SuccessorKeys {
     const now = serving[name] ?? 1;
     if (now !== n) {
       if (n !== now + 1) throw new Fault('conflict', 'key-number', `the ${name} key in service is number ${now}`);
-      await this.#make(name, n);
+      this.#make(name, n);
       const certificate =
         name === 'delivery'
           ? await this.#during({ ...serving, [name]: n }, (hsm) => certifyDelivery(hsm, authorities.infrastructure, urls, clock.now()))
@@ -58,8 +77,44 @@ export class SuccessorKeys {
     return this.#with(keysInForce(state).serving, (hsm) => ({ publicKey: hsm.publicKey(name) }));
   }
 
+  /** Makes the next key of the log, if it is not there yet. */
+  prepareAudit(n: number): Promise<{ algorithm: SigningAlgorithm; publicKey: Buffer }> {
+    return this.parts.alone(async () => {
+      const { serving } = keysInForce(this.parts.state);
+      const now = serving.audit ?? 1;
+      if (n !== now && n !== now + 1) throw new Fault('conflict', 'key-number', `the key of the log in service is number ${now}`);
+      // Announced by its digest, so the one that was made stays.
+      if (n === now + 1 && !this.#isWhole('audit', n)) this.#make('audit', n);
+      return this.#with({ ...serving, audit: n }, (hsm) => ({ algorithm: hsm.algorithm('audit'), publicKey: hsm.publicKey('audit') }));
+    });
+  }
+
+  /** The last head that was signed must cover the entry that announces the next key; then both sign that it takes over. */
+  succeedAudit(n: number, head: AuditHead, announcement: Announcement): Promise<string> {
+    return this.parts.alone(async () => {
+      const { state } = this.parts;
+      const { serving } = keysInForce(state);
+      const now = serving.audit ?? 1;
+      if (now !== n) {
+        if (n !== now + 1) throw new Fault('conflict', 'key-number', `the key of the log in service is number ${now}`);
+        const note = this.#with(serving, (former) =>
+          this.#with({ ...serving, audit: n }, (successor) => {
+            requireAnnounced(head, announcement, noteKeyDigest(hashOf, logKey(successor, head.origin)));
+            return signedSuccession(former, successor, head);
+          }),
+        );
+        await state.journal.admit([{ kind: 'head', from: head, to: head, by: now }]);
+        await state.journal.succeed({ name: 'audit', n, note });
+        await this.parts.refresh();
+      }
+      const last = state.journal.auditHead;
+      if (!last) throw new Fault('conflict', 'head-stale', 'no head of the log was signed yet');
+      return this.#with(keysInForce(state).serving, (hsm) => signedCheckpoint(hsm, last));
+    });
+  }
+
   /** Destroys those that were replaced, and the custodians' copies of them: nothing is ever signed by them again. Resolves with their numbers. */
-  retire(name: SuccessorName): Promise<{ destroyed: number[] }> {
+  retire(name: RetiredName): Promise<{ destroyed: number[] }> {
     return this.parts.alone(async () => {
       const { owner, state } = this.parts;
       const n = keysInForce(state).serving[name] ?? 1;
@@ -71,7 +126,7 @@ export class SuccessorKeys {
   }
 
   /** In the token, and wrapped for the custodians in their package. */
-  async #make(name: SuccessorName, n: number): Promise<void> {
+  #make(name: RetiredName, n: number): void {
     const { owner } = this.parts;
     const { algorithm, custodyKey } = this.#with(undefined, (hsm) => ({
       algorithm: hsm.algorithm(name),
@@ -79,6 +134,16 @@ export class SuccessorKeys {
     }));
     const entry = owner.makeKey({ name, n, algorithm }, custodyKey);
     if (entry) this.#changePackage((keys) => [...keys.filter(({ label }) => label !== entry.label), entry]);
+  }
+
+  /** The pair is in the token, and the custodians, where there are some, hold it. */
+  #isWhole(name: RetiredName, n: number): boolean {
+    const { owner, state } = this.parts;
+    if (!owner.numbersOf(name).includes(n)) return false;
+    return this.#with({ ...keysInForce(state).serving, [name]: n }, (hsm) => {
+      const held = this.#package(hsm)?.keys;
+      return !held || held.some(({ label, publicKey }) => label === LABEL.signing(name, n) && publicKey?.equals(hsm.publicKey(name)));
+    });
   }
 
   #package(hsm: Hsm): CustodyPackage | undefined {

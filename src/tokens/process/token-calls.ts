@@ -107,6 +107,18 @@ export abstract class TokenCalls extends Token {
     return this.answer<'succeedKey'>('succeedKey', { name, n, urls }, MAKE_PAIR_MS);
   }
 
+  override prepareAuditKey(n: number) {
+    return this.answer<'prepareAuditKey'>('prepareAuditKey', { n }, MAKE_PAIR_MS);
+  }
+
+  override succeedAuditKey(...[n, head, announcement]: Parameters<Token['succeedAuditKey']>) {
+    return this.answer<'succeedAuditKey'>('succeedAuditKey', { n, head, announcement }, MAKE_PAIR_MS);
+  }
+
+  override auditSuccessions() {
+    return this.answer<'auditSuccessions'>('auditSuccessions', {});
+  }
+
   override retireKey(...[name]: Parameters<Token['retireKey']>) {
     return this.answer<'retireKey'>('retireKey', { name }, MAKE_PAIR_MS);
   }

@@ -87,7 +87,7 @@ function openSession(said: KeysInForce | undefined) {
   ) as AuthorityCertificates; // one per name
   const hsm = new Pkcs11Hsm(module, token);
   hsm.serveUnder(keksOfCustodians(hsm, task.state));
-  session = { hsm, token, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state)) };
+  session = { hsm, token, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state), said.serving.audit) };
   return session;
 }
 
