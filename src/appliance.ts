@@ -95,6 +95,7 @@ export async function startAppliance(
     await house.pruning.resume();
     await house.backups.createDue();
     await house.headArchive.sendDue();
+    await house.timeStamps.stampDue();
     await house.staff.forgetExpired();
   };
   await house.revocations.publishDue();

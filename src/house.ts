@@ -54,6 +54,7 @@ import {
   SealedEntries,
   SearchIndex,
   SearchThread,
+  type TimeStamps,
   Veil,
   WitnessedLogs,
   type Witnesses,
@@ -103,7 +104,7 @@ import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
-import { headMail, witnessesOf } from './witness-wiring.js';
+import { headMail, timeStampsOf, witnessesOf } from './witness-wiring.js';
 
 /** Where this installation's own files lie. */
 export interface Installation {
@@ -132,6 +133,7 @@ export interface House {
   witnessedLogs: WitnessedLogs;
   logAcceptances: LogAcceptances;
   headArchive: HeadArchive;
+  timeStamps: TimeStamps;
   clockWatch: ClockWatch;
   checkpoints: Checkpoints;
   token: Token;
@@ -506,6 +508,7 @@ async function joinRooms(
       { ...log, tree, clock, mail: headMail(configuration, mail, clock) },
       configuration.witnesses.archive.everyHours,
     ),
+    timeStamps: timeStampsOf(configuration, { ...log, tree, clock }),
     clockWatch: new ClockWatch(storage, audit, clock),
     logAcceptances: new LogAcceptances({
       ...{ storage, audit, tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },

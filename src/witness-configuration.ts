@@ -54,6 +54,8 @@ export const witnessShape = z
     everySeconds: z.int().min(1).max(3_600).default(10),
     /** Heads for archives: to these people by signed mail, and as entries, which go where the log is forwarded to. */
     archive: z.strictObject({ mail: z.array(mailbox).max(8).default([]), everyHours: z.int().min(1).max(168).default(24) }).prefault({}),
+    /** A time-stamp authority (RFC 3161) that stamps heads, and the authorities (PEM) that its certificate ends in. */
+    timestamp: z.strictObject({ url, authoritiesFile: path, everyHours: z.int().min(1).max(168).default(24) }).optional(),
   })
   .superRefine(({ readable }, context) => {
     const names = readable.map((one) => one.name);
@@ -62,10 +64,11 @@ export const witnessShape = z
 export type WitnessConfiguration = z.output<typeof witnessShape>;
 
 export const settledWitnesses = (
-  { readable, ...rest }: WitnessConfiguration,
+  { readable, timestamp, ...rest }: WitnessConfiguration,
   absolute: (file: string) => string,
 ): WitnessConfiguration => ({
   ...rest,
+  ...(timestamp ? { timestamp: { ...timestamp, authoritiesFile: absolute(timestamp.authoritiesFile) } } : {}),
   readable: readable.map((one) => {
     if ('folder' in one) return { ...one, folder: absolute(one.folder) };
     return one.caFile === undefined ? one : { ...one, caFile: absolute(one.caFile) };

@@ -6,12 +6,14 @@ import {
   type LogStanding,
   type LogTree,
   type TileReader,
+  TimeStamps,
   type Witness,
   Witnesses,
 } from './audit/index.js';
 import { keysOfLog, verifyByWebCrypto } from './codec/merkle/index.js';
+import { authoritiesIn } from './codec/timestamp.js';
 import type { Configuration } from './configuration.js';
-import { type AuditLog, type Clock, type Storage, sha256 } from './foundation/index.js';
+import { type AuditLog, type Clock, Fault, type Storage, sha256 } from './foundation/index.js';
 import type { Mailer } from './mail/index.js';
 import { auditNoteKey, type Token } from './tokens/index.js';
 
@@ -61,4 +63,21 @@ export function headMail({ publicName, witnesses: { archive } }: Configuration, 
       for (const one of mails) await mailer.enqueue(unit, one);
     };
   };
+}
+
+/** Time stamps of heads, where `witnesses.timestamp` names an authority. */
+export function timeStampsOf(
+  { witnesses: { timestamp } }: Pick<Configuration, 'witnesses'>,
+  parts: ConstructorParameters<typeof TimeStamps>[0],
+): TimeStamps {
+  if (!timestamp) return new TimeStamps(parts, undefined);
+  const { authoritiesFile, ...of } = timestamp;
+  const authorities = authoritiesIn(readFileSync(authoritiesFile, 'utf8'));
+  if (authorities.length === 0)
+    throw new Fault(
+      'misconfigured',
+      'configuration-invalid',
+      `witnesses.timestamp.authoritiesFile: ${authoritiesFile} holds no certificate`,
+    );
+  return new TimeStamps(parts, { ...of, authorities });
 }

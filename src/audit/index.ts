@@ -45,6 +45,7 @@ export { TileReader } from './tile-reader.js';
 export { C2spWitness } from './witness/c2sp-witness.js';
 export { FolderWitness } from './witness/folder-witness.js';
 export { HeadArchive, type HeadMail } from './witness/head-archive.js';
+export { stampedDigest, TimeStamps } from './witness/time-stamps.js';
 export { type ShownHead, type Testimony, Witness } from './witness/witness.js';
 export { WitnessedLogs } from './witness/witnessed-logs.js';
 export { Witnesses, type WitnessState } from './witness/witnesses.js';

@@ -48,6 +48,7 @@ export const AUDIT_ACTS = {
         former: await house.logBook.formerCheckpoints(),
         successions: await house.logBook.successions(),
         pruned: await prunedUntil(house.storage),
+        stamps: (await house.timeStamps.all()).map(({ size, note, token }) => ({ size, note, token: base64(token) })),
       };
     },
   }),

@@ -20,7 +20,8 @@ export function auditCommands(audit: Command, { home, print, act }: Pick<Command
     .option('--evidence <dir>', 'an evidence pack, unpacked')
     .option('--key <file>', 'the log’s key (audit.pub); never taken from the export')
     .option('--head <file...>', 'checkpoints remembered from before', [])
-    .action(async (of: { export?: string; evidence?: string; key?: string; head: string[] }) => {
+    .option('--tsa <file>', 'authorities (PEM) whose time stamps of heads are believed')
+    .action(async (of: { export?: string; evidence?: string; key?: string; head: string[]; tsa?: string }) => {
       const { verifyLog } = await import('./audit-export.js');
       await verifyLog({ ...of, key: of.key ?? join(home(), 'audit.pub') }, { print, act });
     });

@@ -15,6 +15,7 @@ import {
   tilePath,
   verifyByWebCrypto,
 } from '../codec/merkle/index.js';
+import { authoritiesIn, verifyTimeStamp } from '../codec/timestamp.js';
 import { Fault } from '../foundation/index.js';
 import { TILES_AT_ONCE } from './audit-acts.js';
 import type { CommandParts } from './command-parts.js';
@@ -27,16 +28,29 @@ export interface Verification {
   evidence?: string;
   key: string;
   head: string[];
+  /** PEM: authorities whose time stamps are believed. */
+  tsa?: string;
 }
 
 /** Prints the verdict, or throws `audit-damaged` after everything was said. */
 export async function verifyLog(
-  { export: dir, evidence, key, head }: Verification,
+  { export: dir, evidence, key, head, tsa }: Verification,
   { print, act }: Pick<CommandParts, 'print' | 'act'>,
 ): Promise<void> {
-  const parts = { sha256, verify: verifyByWebCrypto, key: readKey(key), heads: head.map((file) => readFileSync(file, 'utf8')) };
+  const parts = {
+    sha256,
+    verify: verifyByWebCrypto,
+    key: readKey(key),
+    heads: head.map((file) => readFileSync(file, 'utf8')),
+    ...(tsa ? { timestamp: judgeBy(tsa) } : {}),
+  };
   if (evidence !== undefined) tell(await verifyEvidence(exportFolder(existing(evidence)), parts), print);
   else tell(dir === undefined ? await verifyInPlace(act, parts) : await verifyExport(exportFolder(existing(dir)), parts), print);
+}
+
+function judgeBy(file: string): NonNullable<Parameters<typeof verifyExport>[1]['timestamp']> {
+  const authorities = authoritiesIn(readFileSync(file, 'utf8'));
+  return async (token, text) => verifyTimeStamp(Buffer.from(token), sha256(text), authorities);
 }
 
 /** Resolves with the number of entries. */
@@ -49,11 +63,14 @@ export async function exportLog(dir: string, act: CommandParts['act']): Promise<
     former: { size: number; note: string }[];
     successions: string[];
     pruned: number;
+    stamps: { size: number; note: string; token: string }[];
   }; // `audit.head` in audit-acts.ts
   const size = parseCheckpoint(parseNote(head.checkpoint)?.text ?? '')?.size ?? 0;
   writeExportFile(dir, 'checkpoint', head.checkpoint);
-  for (const { size: at, note } of head.former) if (at < size) writeExportFile(dir, `checkpoints/${at}`, note);
+  const former = new Map([...head.stamps, ...head.former].map((one) => [one.size, one.note]));
+  for (const [at, note] of former) if (at < size) writeExportFile(dir, `checkpoints/${at}`, note);
   for (const [n, note] of head.successions.entries()) writeExportFile(dir, successionPath(n + 1), note);
+  for (const { size: at, token } of head.stamps) writeExportFile(dir, `timestamps/${at}`, Buffer.from(token, 'base64'));
   for (let level = 0, there = size; there > 0; level += 1, there = Math.floor(there / TILE_WIDTH))
     for (let from = 0; from * TILE_WIDTH < there; from += TILES_AT_ONCE) {
       const range = { from, count: TILES_AT_ONCE, size };
@@ -82,7 +99,7 @@ async function verifyInPlace(act: CommandParts['act'], parts: Parameters<typeof 
 }
 
 /** Throws `audit-damaged` after everything was said, so that the exit status tells. */
-function tell({ damages, size, pruned, heads, cannotExclude }: Verdict, print: CommandParts['print']): void {
+function tell({ damages, size, pruned, heads, stamps, cannotExclude }: Verdict, print: CommandParts['print']): void {
   for (const { kind, index, words } of damages) print(`BAD   ${kind}${index === undefined ? '' : ` at entry ${index}`}: ${words}`);
   if (damages.length > 0) {
     const first = damages.find(({ index }) => index !== undefined)?.index;
@@ -90,6 +107,9 @@ function tell({ damages, size, pruned, heads, cannotExclude }: Verdict, print: C
   }
   print(`good  ${size} entries, as the key signed them; ${heads} remembered heads fit`);
   if (pruned !== undefined) print(`      entries before ${pruned} were pruned, as the log says; their hashes are those that were signed`);
+  const { there = 0, newest } = stamps ?? {};
+  if (newest) print(`      stamped: ${newest.size} entries were so at ${newest.time}, says ${newest.by}; ${there} time stamps hold`);
+  else if (there > 0) print(`      ${there} time stamps were not judged: say by --tsa whose are believed`);
   print(`      ${cannotExclude}`);
 }
 

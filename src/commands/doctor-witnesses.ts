@@ -1,8 +1,11 @@
 import type { House } from '../house.js';
 import { type Finding, Findings } from './finding.js';
 
+/** A stamp is asked for once an hour where it is due, and not while nothing happens. */
+const LATE_HOURS = 24;
+
 /** Whether anybody outside remembers the log. */
-export async function examineWitnesses({ witnesses, configuration, token, logStanding }: House): Promise<Finding[]> {
+export async function examineWitnesses({ witnesses, timeStamps, clock, configuration, token, logStanding }: House): Promise<Finding[]> {
   const findings = new Findings('witnesses');
   const { readable, unreachable } = configuration.witnesses;
   const { algorithm } = await token.signingKey('audit');
@@ -16,6 +19,13 @@ export async function examineWitnesses({ witnesses, configuration, token, logSta
     findings.say(
       readable.some((one) => 'url' in one) ? 'bad' : 'warn',
       'no C2SP witnesses: this token signs heads by ECDSA, and they take Ed25519 only',
+    );
+  const { timestamp } = configuration.witnesses;
+  const stamped = (await timeStamps.all()).at(-1)?.made ?? 0;
+  if (timestamp && clock.now().getTime() - stamped > (timestamp.everyHours + LATE_HOURS) * 3_600_000)
+    findings.say(
+      'warn',
+      `the log has no time stamp of the last ${timestamp.everyHours} hours (witnesses.timestamp; entries audit.timestamp say why)`,
     );
   await witnesses.first();
   for (const { name, state, reason } of witnesses.states)

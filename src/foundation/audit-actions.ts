@@ -144,6 +144,7 @@ export const ACTIONS = {
   'audit.origin': { facts: { origin: word } },
   'witness.state': { facts: { witness: word, state: oneOf('unasked', 'agrees', 'disagrees', 'away') } },
   'witness.cosign': { facts: { log: word, size: count, root: digest } },
+  'audit.timestamp': { facts: { size: count, root: digest, token: digest } },
   'audit.read': { facts: { from: count, count } },
   'audit.search': { facts: { by: word, count }, personal: ['sought'] },
   'audit.erase': { facts: { values: count } },

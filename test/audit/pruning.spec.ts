@@ -1,7 +1,8 @@
 import 'reflect-metadata';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { CHECKS, type Evidence, type ProvedUse } from '../../client/src/log/index.js';
 import { checkLog, DurableAuditLog, exportFolder } from '../../src/audit/index.js';
@@ -16,6 +17,7 @@ import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 
 jest.setTimeout(60_000);
+const READER = resolve(__dirname, '../interop/read_audit_log.py');
 const YEAR = 366 * 86_400_000;
 
 describe('retention', () => {
@@ -87,6 +89,11 @@ describe('retention', () => {
 
     const source = await written('pruned');
     expect(await verdict(source)).toMatchObject({ damages: [], pruned: 512 });
+    const reader = (name: string) =>
+      spawnSync('python3', [READER, join(folder, name), join(house.house.configuration.home, 'audit.pub')], { encoding: 'utf8' });
+    expect(reader('pruned').stdout).toMatch(/^whole: \d+ entries, of which those before 512 were pruned/);
+    rmSync(join(folder, 'whole/tile/entries/000'));
+    expect(reader('whole').stderr).toContain('entry 0 is not there');
     expect(await source.read('tile/entries/000')).toBeUndefined();
     expect((await source.read('tile/0/000'))?.length).toBe(8_192);
     // One bundle more than the entry says, or a hash, is found.

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""Reads an exported audit log and says whether it is whole: `read_audit_log.py FOLDER KEYFILE`.
+"""Reads an exported audit log and says whether it is whole: `read_audit_log.py FOLDER KEYFILE [AUTHORITIES]`.
+
+Whole bundles from the first on may be gone where an entry further on says so; their hashes stand for them. With AUTHORITIES (PEM) the openssl program
+verifies each time stamp over the head that it names.
 
 Written from RFC 9162 section 2.1 and from C2SP tlog-tiles, tlog-checkpoint and signed-note alone. It shares nothing with EKMS. Hashes are Python's
 hashlib; the signature is verified by the openssl program. Ed25519 keys only.
 """
 import base64
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -87,14 +91,41 @@ def bundle(data):
     return entries
 
 
-def main(folder, key_file):
+def pruned_until(entry):
+    said = json.loads(entry)
+    return int(said["facts"]["until"]) if said["action"] == "audit.prune" and said["outcome"] == "done" else 0
+
+
+def verify_stamp(folder, size, authorities):
+    """RFC 3161, over the three lines of the head of this size."""
+    named = os.path.join(folder, "checkpoints/%d" % size)
+    text, _ = read(folder, "checkpoints/%d" % size if os.path.exists(named) else "checkpoint").rsplit(b"\n\n", 1)
+    if int(text.split(b"\n")[1]) != size:
+        sys.exit("a time stamp is over a head that is not there")
+    digest = hashlib.sha256(text + b"\n").hexdigest()
+    token = os.path.join(folder, "timestamps/%d" % size)
+    command = ["openssl", "ts", "-verify", "-digest", digest, "-in", token, "-token_in", "-CAfile", authorities]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+        sys.exit("the time stamp of %d entries does not hold" % size)
+
+
+def main(folder, key_file, authorities=None):
     with open(key_file) as file:
         size, root = checkpoint(folder, file.read().strip())
     leaves = []
     level = []
+    pruned = allowed = 0
     for first in range(0, size, 256):
         width = min(256, size - first)
-        hashes = [leaf(entry) for entry in bundle(read(folder, "tile/entries/" + name(first // 256, width)))]
+        path = "tile/entries/" + name(first // 256, width)
+        if width == 256 and pruned == first and not os.path.exists(os.path.join(folder, path)):
+            tile = read(folder, "tile/0/" + name(first // 256, width))
+            hashes = [tile[at:at + 32] for at in range(0, len(tile), 32)]
+            pruned += width
+        else:
+            entries = bundle(read(folder, path))
+            allowed = max([allowed] + [pruned_until(entry) for entry in entries])
+            hashes = [leaf(entry) for entry in entries]
         if len(hashes) != width or b"".join(hashes) != read(folder, "tile/0/" + name(first // 256, width)):
             sys.exit("tile 0/%d is not what its entries hash to" % (first // 256))
         leaves += hashes
@@ -112,7 +143,12 @@ def main(folder, key_file):
         level, height = above, height + 1
     if tree(leaves) != root:
         sys.exit("the entries are not those that were signed")
-    print("whole: %d entries" % size)
+    if pruned > allowed:
+        sys.exit("entry %d is not there, and no entry says that it was pruned" % allowed)
+    stamps = sorted(int(one) for one in os.listdir(os.path.join(folder, "timestamps"))) if authorities else []
+    for one in stamps:
+        verify_stamp(folder, one, authorities)
+    print("whole: %d entries" % size + (", of which those before %d were pruned" % pruned if pruned else "") + (", %d time stamps" % len(stamps) if stamps else ""))
 
 
 main(*sys.argv[1:])

@@ -1,6 +1,7 @@
 import {
   bundlePath,
   type Checkpoint,
+  checkpointText,
   decodeBundle,
   Frontier,
   HASH_BYTES,
@@ -42,6 +43,8 @@ export type DamageKind =
   | 'tile'
   /** What an entry says of its place (index, time, use of a key) does not fit those before it. */
   | 'inconsistent'
+  /** A time stamp does not hold, or is over another head. */
+  | 'timestamp'
   /** A file that no export has: nothing vouches for it. */
   | 'foreign';
 
@@ -61,6 +64,8 @@ export interface Verdict {
   time?: string;
   /** Entries from the first on that were pruned, as an entry of the log says; their hashes were verified. */
   pruned?: number;
+  /** Time stamps over heads of this log, where there are some: how many, and of those that were judged the newest. */
+  stamps?: { there: number; newest?: { size: number; time: string; by: string } };
   /** Remembered heads that were held against the log. */
   heads: number;
   /** What this verdict does not say, in words. Always to be told. */
@@ -74,6 +79,8 @@ export interface VerifyParts {
   key: NoteKey;
   /** Notes of former checkpoints that somebody kept outside the export. */
   heads?: readonly string[];
+  /** Judges an RFC 3161 token over the text of a head; absent where nobody said which authorities are believed. Rejects with what is wrong. */
+  timestamp?: (token: Uint8Array, text: Uint8Array) => Promise<{ time: Date; by: string }>;
 }
 
 /**
@@ -98,6 +105,7 @@ class Verification {
   #logKeys: KeyChain;
   /** Keys that entries announce, as `noteKeyDigest` has them. */
   readonly #announced = new Set<string>();
+  readonly #stamps: NonNullable<Verdict['stamps']> = { there: 0 };
   readonly #keys = new Map<string, { use: number; leaf: string }>();
   #paths: string[] | undefined;
   #time = '';
@@ -127,6 +135,7 @@ class Verification {
       if (checkpoint && `checkpoints/${checkpoint.size}` !== path) this.#say({ kind: 'checkpoint', words: `${path} is of another size` });
       if (checkpoint) former.push(checkpoint);
     }
+    await this.#timestamps([...former, head]);
     const remembered: Checkpoint[] = [];
     for (const [n, note] of (this.parts.heads ?? []).entries()) {
       const checkpoint = await this.#open(`remembered head ${n + 1}`, note);
@@ -155,6 +164,24 @@ class Verification {
     for (const { key, from } of this.#logKeys.slice(1))
       if (from > this.#pruned && from <= size && !this.#announced.has(noteKeyDigest(this.parts.sha256, key)))
         this.#say({ kind: 'inconsistent', words: `a key took over at ${from} entries that no entry announces` });
+  }
+
+  /** Each is over the three lines of a head that the log's key signed; so it says that the log was so at its time. */
+  async #timestamps(heads: readonly Checkpoint[]): Promise<void> {
+    for (const path of (await this.source.paths()).filter((one) => /^timestamps\/\d+$/.test(one))) {
+      this.#seen.add(path);
+      this.#stamps.there += 1;
+      const head = heads.find(({ size }) => `timestamps/${size}` === path);
+      if (!head) this.#say({ kind: 'timestamp', words: `${path} is over a head that is not there` });
+      if (!head || !this.parts.timestamp) continue;
+      try {
+        const token = (await this.source.read(path)) ?? NONE;
+        const { time, by } = await this.parts.timestamp(token, new TextEncoder().encode(checkpointText(head)));
+        if (head.size >= (this.#stamps.newest?.size ?? 0)) this.#stamps.newest = { size: head.size, time: time.toISOString(), by };
+      } catch (error) {
+        this.#say({ kind: 'timestamp', words: `${path}: ${(error as Error).message}` });
+      }
+    }
   }
 
   /** Both rows of hashes, the entries' own and the tiles', each grown to a root: which of them was signed says what is damaged. */
@@ -334,6 +361,7 @@ class Verification {
       ...(this.#time ? { time: this.#time } : {}),
       ...(this.#pruned > 0 ? { pruned: this.#pruned } : {}),
       heads,
+      ...(this.#stamps.there > 0 ? { stamps: this.#stamps } : {}),
       cannotExclude:
         covering > 0
           ? `${until}entries after the newest remembered head cannot be spoken of`

@@ -21,3 +21,4 @@ export { judgeManagedDevice, type UnfitCertificate } from './managed-device.js';
 export { POLICY, type Profile, USAGE } from './oids.js';
 export { type RevocationList, readRevocationList } from './revocation-list.js';
 export type { Signer, SignerAlgorithm } from './signer.js';
+export { isTimeStampingCertificate } from './time-stamping.js';

@@ -15,6 +15,7 @@ import { AuditRetention1795556000000 } from './0056-audit-retention.js';
 import { SealedEntries1795557000000 } from './0057-sealed-entries.js';
 import { WitnessedHeads1795558000000 } from './0058-witnessed-heads.js';
 import { Nodes1795559000000 } from './0059-nodes.js';
+import { AuditTimestamps1795560000000 } from './0060-audit-timestamps.js';
 import { AuditPostings1795563000000 } from './0063-audit-postings.js';
 import { Recovery1795570000000 } from './0070-recovery.js';
 import { RecoveryAgents1795575000000 } from './0075-recovery-agents.js';
@@ -49,4 +50,5 @@ export const migrations = [
   AuditPostings1795563000000,
   Nodes1795559000000,
   Transfers1795587000000,
+  AuditTimestamps1795560000000,
 ] as const;

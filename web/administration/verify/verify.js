@@ -26,7 +26,8 @@ async function verdictOn() {
   const whole = isPack ? `Good: this pack is as it was sealed, out of a log of ${verdict.size} entries` : `Good: ${verdict.size} entries, as the key signed them`;
   const bad = first === undefined ? 'Not whole' : `Not whole; the first bad entry is ${first}`;
   const pruned = verdict.pruned === undefined ? '' : `Entries before ${verdict.pruned} were pruned, as the log says. `;
-  return { title: verdict.damages.length === 0 ? whole : bad, damages: verdict.damages, beyond: pruned + verdict.cannotExclude };
+  const stamps = verdict.stamps === undefined ? '' : `${verdict.stamps.there} time stamps are there; this page does not judge them, ekms audit verify --tsa does. `;
+  return { title: verdict.damages.length === 0 ? whole : bad, damages: verdict.damages, beyond: pruned + stamps + verdict.cannotExclude };
 }
 
 at('what').addEventListener('submit', async (event) => {
