@@ -38,8 +38,6 @@ await build({
   // alone in its file has lost its names.)
   chunkNames: 'shared/[name]-[hash]',
   splitting: true,
-  // Loaded when it is needed. A CommonJS module loaded so has no names of its own in a file beside; its ES modules have.
-  alias: { 'pdf-lib': 'pdf-lib/es/index.js' },
   external: [
     'better-sqlite3',
     'pkcs11js',
