@@ -240,9 +240,9 @@ export class KeyVault {
     if (!sealed.kept) {
       const stored = await unit.run(
         `INSERT INTO deliveries (key, device, delivery, signature, kept)
-         SELECT k.id, d.id, ?, ?, ? FROM keys k, devices d WHERE k.id = ? AND k.version = ? AND d.id = ? AND d.state = 'active' AND d.employee = k.employee
+         SELECT id, ?, ?, ?, ? FROM keys WHERE id = ? AND version = ? AND employee = (SELECT employee FROM devices WHERE id = ? AND state = 'active')
          ON CONFLICT (key, device) DO UPDATE SET delivery = excluded.delivery, signature = excluded.signature, kept = excluded.kept`,
-        [sealed.delivery, sealed.signature, this.clock.now().getTime(), key.id, key.version, actor.id],
+        [actor.id, sealed.delivery, sealed.signature, this.clock.now().getTime(), key.id, key.version, actor.id],
       );
       if (stored === 0) throw new Fault('conflict', 'key-changed', 'key or device changed while the key was on its way; ask again');
     }
