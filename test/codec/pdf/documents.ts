@@ -54,13 +54,13 @@ export function encrypted(plain: Buffer, components: Components = 'all'): { byte
 }
 
 /** Opens with `key` whatever of the envelopes it opens. */
-export function unlocked(bytes: Buffer, key: KeyObject = testKey): PdfFile {
+export function unlocked(bytes: Buffer, key: KeyObject = testKey, open: typeof openTransport = openTransport): PdfFile {
   const file = PdfFile.open(sourceOf(bytes));
   const found = lockOf(file);
   if (found.kind !== 'public-key') return file;
   for (const envelope of found.lock.envelopes)
     for (const { algorithm, encryptedKey } of envelope.recipients) {
-      const contentKey = openTransport(key, transportOf(algorithm), encryptedKey);
+      const contentKey = open(key, transportOf(algorithm), encryptedKey);
       const content = contentKey && openContent(envelope, contentKey);
       if (!content) continue;
       file.decryption = new Opening(found.lock.filters(content).filters);
