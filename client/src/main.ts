@@ -33,9 +33,11 @@ function progress(name: string): (done: number, all: number) => void {
   };
 }
 
-process.exitCode = await run(process.argv.slice(2), {
+void run(process.argv.slice(2), {
   environment: process.env,
   say: (words) => writeAll(2, Buffer.from(`mesign: ${harmless(words)}\n`)),
   ...(process.stderr.isTTY ? { progress } : {}),
   print: (bytes) => writeAll(1, typeof bytes === 'string' ? Buffer.from(bytes) : bytes),
+}).then((status) => {
+  process.exitCode = status;
 });

@@ -1,7 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { Fault } from '../../../src/foundation/index.js';
-import { CannotDecrypt } from '../keys/index.js';
-import { ApiProblem } from '../sdk/index.js';
+import type { CannotDecrypt } from '../keys/index.js';
+import type { ApiProblem } from '../sdk/index.js';
 import type { DecryptOptions } from './decrypt.js';
 import type { ListOptions } from './devices.js';
 import type { EnrollOptions } from './enroll.js';
@@ -102,14 +102,17 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
   return root;
 }
 
+/** By its name: the rooms that these come from are loaded only by commands that need them. */
+const isNamed = <E extends Error>(error: unknown, name: E['name']): error is E => error instanceof Error && error.name === name;
+
 function explain(error: unknown, terminal: Terminal): number {
   // Commander has said its words already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-  if (error instanceof CannotDecrypt) {
+  if (isNamed<CannotDecrypt>(error, 'CannotDecrypt')) {
     terminal.say(`cannot decrypt: ${error.message}`);
     return EXIT.cannotDecrypt;
   }
-  if (error instanceof ApiProblem) {
+  if (isNamed<ApiProblem>(error, 'ApiProblem')) {
     const later = error.retryAfter === undefined ? '' : ` Try again in ${error.retryAfter} s.`;
     terminal.say(`the appliance refused: ${error.message} (${error.code})${later}`);
     return EXIT.error;

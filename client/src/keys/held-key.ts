@@ -23,17 +23,20 @@ export function chainOf(pems: readonly string[]): Pick<HeldKey, 'leaves' | 'auth
   return { leaves: certificates.filter(isLeaf), authorities: certificates.filter((certificate) => !isLeaf(certificate)) };
 }
 
+/** The private key is read when it is asked for: OpenSSL takes milliseconds for one, and a person has many. */
 export function heldKey(kept: KeptKey): HeldKey {
+  let privateKey: KeyObject | undefined;
   return {
     id: kept.id,
     suite: kept.suite,
     state: kept.state,
     mode: kept.mode,
     ...chainOf(kept.certificates),
-    privateKey:
-      kept.privateKey === undefined
-        ? undefined
-        : createPrivateKey({ key: Buffer.from(kept.privateKey, 'base64'), format: 'der', type: 'pkcs8' }),
+    get privateKey() {
+      if (kept.privateKey !== undefined)
+        privateKey ??= createPrivateKey({ key: Buffer.from(kept.privateKey, 'base64'), format: 'der', type: 'pkcs8' });
+      return privateKey;
+    },
   };
 }
 

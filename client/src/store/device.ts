@@ -2,7 +2,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { type Certificate, readCertificate } from '../x509/index.js';
 import type { State } from './state.js';
 
-/** The enrolled device, ready for use. */
+/** The enrolled device, ready for use. Keys are read when they are asked for: OpenSSL takes milliseconds for one. */
 export interface Device {
   id: string;
   server: string;
@@ -19,10 +19,14 @@ export function deviceOf(state: State): Device {
     server: state.server,
     address: state.address,
     root: readCertificate(state.root),
-    deliveryKey: privateKey(state.deliveryKey),
+    get deliveryKey() {
+      return privateKey(state.deliveryKey);
+    },
     identity: {
       certificates: state.certificates.join('\n'),
-      key: privateKey(state.identityKey).export({ type: 'pkcs8', format: 'pem' }).toString(),
+      get key() {
+        return privateKey(state.identityKey).export({ type: 'pkcs8', format: 'pem' }).toString();
+      },
     },
   };
 }
