@@ -73,7 +73,10 @@ export class Checkpoints {
     const { signed } = await this.parts.tree.state();
     const last = (await token.auditHead()) ?? { origin: this.parts.origin, size: 0, root: '' };
     // Persons accepted it, at another node.
-    if (standing.breach && standing.breach.known.origin !== last.origin) standing.mend();
+    if (standing.breach && standing.breach.known.origin !== last.origin) {
+      tiles.forget();
+      standing.mend();
+    }
     const tree = await this.parts.tree.grow();
     if (this.#isBroken(last, signed, tree) || tree.size === 0) return;
     const to = { origin: last.origin, size: tree.size, root: toBase64(tree.root) };

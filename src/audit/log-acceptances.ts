@@ -70,6 +70,7 @@ export class LogAcceptances {
       await audit.append(unit, { action: 'audit.accept', outcome: 'done', actor: by, subject: id, facts: factsOf(acceptance) });
       await intend(unit, id, 'accept-log', { origin: acceptance.origin, lost: isOnlyToken(acceptance) ? 'nothing' : 'acts' }, clock);
     });
+    tiles.forget();
     const grown = await tree.grow();
     const to = { origin: acceptance.origin, size: grown.size, root: toBase64(grown.root) };
     let note: string;

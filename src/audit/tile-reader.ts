@@ -19,8 +19,9 @@ const REMEMBERED = 65_536;
 
 /** Tiles, entry bundles and proofs out of what is kept; `size` is that of the tree they are asked for. */
 export class TileReader {
-  /** A whole subtree never changes. */
   readonly #upper = new Map<string, Uint8Array>();
+  /** Of the last lowest tile, which is not full yet: nearly every proof needs some. */
+  readonly #edge = new Map<string, Uint8Array>();
 
   constructor(private readonly reader: Reader) {}
 
@@ -62,25 +63,29 @@ export class TileReader {
     return this.#proof(consistencyRecipe(from, size), size);
   }
 
-  #remember(name: string, hash: Uint8Array): void {
-    if (this.#upper.size >= REMEMBERED) this.#upper.clear();
-    this.#upper.set(name, Buffer.from(hash));
+  /** The log goes on from an earlier entry than was seen here: what is remembered may be of the lost ones. */
+  forget(): void {
+    this.#upper.clear();
+    this.#edge.clear();
   }
 
-  /** All that a full tile holds: the next proof below it reads nothing of it. */
-  #rememberTile(level: number, tile: number, hashes: Buffer): void {
-    let row: Uint8Array[] = Array.from({ length: TILE_WIDTH }, (_, n) => hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES));
-    for (let height = level * TILE_HEIGHT; row.length > 1; height += 1) {
-      const first = tile * row.length;
-      for (const [n, hash] of row.entries()) this.#remember(`${height}/${first + n}`, hash);
-      row = Array.from({ length: row.length / 2 }, (_, n) => hashOver(sha256, row.slice(2 * n, 2 * n + 2)));
+  /** Every whole subtree of a tile, by height and index: they never change while the log is whole. */
+  #remember(into: Map<string, Uint8Array>, { level, index }: Pick<Tile, 'level' | 'index'>, hashes: Buffer): void {
+    let row: Uint8Array[] = Array.from({ length: hashes.length / HASH_BYTES }, (_, n) =>
+      hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES),
+    );
+    for (let height = 0; row.length > 0 && height < TILE_HEIGHT; height += 1) {
+      const first = index * (TILE_WIDTH >> height);
+      for (const [n, hash] of row.entries()) into.set(`${level * TILE_HEIGHT + height}/${first + n}`, Buffer.from(hash));
+      row = Array.from({ length: Math.floor(row.length / 2) }, (_, n) => hashOver(sha256, row.slice(2 * n, 2 * n + 2)));
     }
   }
 
   async #proof(recipe: Recipe, size: number): Promise<Buffer[]> {
     const tiles = new Map<string, Promise<Buffer | undefined>>();
     const subtree = async ({ height, index }: Subtree): Promise<Uint8Array> => {
-      const known = this.#upper.get(`${height}/${index}`);
+      const node = `${height}/${index}`;
+      const known = this.#upper.get(node) ?? this.#edge.get(node);
       if (known) return known;
       const level = Math.floor(height / TILE_HEIGHT);
       const span = 2 ** (height % TILE_HEIGHT);
@@ -91,17 +96,21 @@ export class TileReader {
       tiles.set(name, reading);
       const hashes = await reading;
       if (!hashes) throw new Fault('unavailable', 'audit-unavailable', `tile ${name} of the log is missing`, 2);
-      if (level > 0 && width === TILE_WIDTH) {
-        this.#rememberTile(level, tile, hashes);
-        const remembered = this.#upper.get(`${height}/${index}`);
-        if (remembered) return remembered;
+      if (level > 0) {
+        if (this.#upper.size >= REMEMBERED) this.#upper.clear();
+        this.#remember(this.#upper, { level, index: tile }, hashes);
+      } else if (width < TILE_WIDTH) {
+        this.#edge.clear();
+        this.#remember(this.#edge, { level, index: tile }, hashes);
       }
-      const hash = hashOver(
-        sha256,
-        Array.from({ length: span }, (_, n) => hashes.subarray((at + n) * HASH_BYTES, (at + n + 1) * HASH_BYTES)),
+      return (
+        this.#upper.get(node) ??
+        this.#edge.get(node) ??
+        hashOver(
+          sha256,
+          Array.from({ length: span }, (_, n) => hashes.subarray((at + n) * HASH_BYTES, (at + n + 1) * HASH_BYTES)),
+        )
       );
-      if (height >= TILE_HEIGHT) this.#remember(`${height}/${index}`, hash);
-      return hash;
     };
     return (await proofOf(sha256, recipe, subtree)).map((each) => Buffer.from(each));
   }
