@@ -99,6 +99,8 @@ export async function startAppliance(
     await house.staff.forgetExpired();
   };
   await house.revocations.publishDue();
+  // What was sealed until a day on which nothing ran is told now, not an hour later.
+  await house.sealedEntries.unsealDue().catch((error: unknown) => defect(error, 'sealed entries'));
   const timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
   const sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) =>
     defect(error, 'directory sync'),

@@ -15,6 +15,7 @@ import {
   SessionGuard,
   type SessionLife,
   Sessions,
+  SharedMailboxes,
   Sites,
   type Surroundings,
   ThisMachine,
@@ -143,6 +144,7 @@ export interface House {
   imports: KeyImports;
   lives: KeyLives;
   documentRecovery: DocumentRecovery;
+  mailboxes: SharedMailboxes;
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
   transfers: KeyTransfers;
@@ -343,6 +345,7 @@ async function joinRooms(
     from: configuration.mail.from,
   });
   const employees = new Employees(storage, audit, token, clock);
+  const mailboxes = new SharedMailboxes(storage, audit, token, employees, clock);
   const apps = new AppCredentials(storage, audit, seal, clock, { publicName: configuration.publicName, rootDigest });
   const challenges = new EmailChallenge(storage, token, mail, clock, configuration.enrolment.minutes);
   const { listen } = configuration;
@@ -396,7 +399,7 @@ async function joinRooms(
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
   const versions = new ClientVersions(configuration.clients);
   const budgets = new Budgets(storage, audit, clock, configuration.budgets, sites);
-  const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode, second);
+  const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode, mailboxes, second);
   const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
   const addressCertificates = new AddressCertificates(storage, audit, token, employees, issuance, clock, {
     personDays: configuration.certificates.personDays,
@@ -435,6 +438,7 @@ async function joinRooms(
       apps,
       challenges,
       employees,
+      mailboxes,
       issuance,
       registry,
       registered,
@@ -462,6 +466,8 @@ async function joinRooms(
   const published = new CertificateDirectory(storage, authorities, clock);
   const transferKeys = new TransferKeys({ ...log, token, clock });
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
+  const recoveries = new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock, budgets });
+  const lives = new KeyLives({ ...log, token, replacement, clock });
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   return {
     configuration,
@@ -512,7 +518,11 @@ async function joinRooms(
     clockWatch: new ClockWatch(storage, audit, clock),
     logAcceptances: new LogAcceptances({
       ...{ storage, audit, tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },
-      afterLoss: (kept) => settleRestored({ storage, audit, token, employees, registry, pool }, { backup: 'accepted', lost: 0, ...kept }),
+      afterLoss: (kept) =>
+        settleRestored(
+          { storage, audit, token, employees, mailboxes, registry, pool, lives, recoveries },
+          { backup: 'accepted', lost: 0, ...kept },
+        ),
       agents: async () => (await recoveryAgents.inForce()).sealed,
       named: (name) => renameAuditKey(join(configuration.home, 'audit.pub'), token, name),
     }),
@@ -526,15 +536,16 @@ async function joinRooms(
       files: { audit: join(configuration.home, 'audit.pub'), witness: join(configuration.home, 'witness.pub') },
     }),
     tls: {},
-    recoveries: new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock }),
+    recoveries,
     recoveryAgents,
     transfers: new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities }),
     transferKeys,
-    lives: new KeyLives({ ...log, token, replacement, clock }),
+    lives,
     imports: new KeyImports({ ...log, token, employees, second, transferKeys, clock, mode: configuration.keys.mode }),
     backups,
     apps,
     employees,
+    mailboxes,
     deviceGuard: new DeviceGuard(registry, devices, log, clock, versions),
     networks,
     budgets,

@@ -46,5 +46,6 @@ export {
 export { RowSeal } from './row-seal.js';
 export { SessionGuard } from './session-guard.js';
 export { type Session, type SessionLife, Sessions } from './sessions.js';
+export { type Membership, SharedMailboxes } from './shared-mailboxes.js';
 export { Sites } from './sites.js';
 export { Surroundings, ThisMachine } from './surroundings.js';

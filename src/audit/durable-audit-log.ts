@@ -93,8 +93,8 @@ export class DurableAuditLog extends AuditLog {
   }
 }
 
-/** What hands a key out, or its use: to its owner's device, by a recovery case, or to another place. */
-const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt', 'recovery.release', 'key.export']);
+/** What hands a key out, or its use: to its owner's device or a member's, by a recovery case, or to another place. */
+const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt', 'key.read', 'recovery.release', 'key.export']);
 
 async function keep(
   unit: Unit,

@@ -3,7 +3,7 @@ import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { Contract, type DeviceActor, ForDevices, REFUSALS, Who } from '../access/index.js';
 import { parsed } from '../foundation/index.js';
-import { KeyUses } from './key-uses.js';
+import { KeyUses, type OpenedName } from './key-uses.js';
 
 const number = (description: string) =>
   z
@@ -23,6 +23,11 @@ const query = {
     }),
 };
 
+const opening = (description: string) =>
+  z
+    .object({ salt: z.string().meta({ contentEncoding: 'base64url' }), value: z.string() })
+    .nullable()
+    .meta({ description });
 const hashes = z.array(z.string().meta({ contentEncoding: 'base64' }));
 const keyUses = z
   .object({
@@ -39,10 +44,9 @@ const keyUses = z
         index: z.int().min(0),
         entry: z.string().meta({ description: 'The leaf, byte for byte (docs/formats/audit-entry.md).' }),
         proof: hashes.meta({ description: 'That the checkpoint covers it (RFC 9162 §2.1.3).' }),
-        network: z
-          .object({ salt: z.string().meta({ contentEncoding: 'base64url' }), value: z.string() })
-          .nullable()
-          .meta({ description: 'Opens the digest `personal.network` of the entry; null where there is none, or it was erased.' }),
+        network: opening('Opens the digest `personal.network` of the entry; null where there is none, or it was erased.'),
+        reader: opening('The same of `personal.reader`: who read the mail.'),
+        sealed: opening('The same of `personal.sealed`, from its date on: what the entry says (docs/formats/audit-entry.md).'),
       }),
     ),
     pruned: z
@@ -77,11 +81,13 @@ export class KeyUsesController {
       ...rest,
       pruned: pruned && { ...pruned, proof: pruned.proof.map((hash) => hash.toString('base64')) },
       consistency: consistency && base64(consistency),
-      uses: uses.map(({ proof, network, ...use }) => ({
-        ...use,
-        proof: base64(proof),
-        network: network ? { salt: network.salt.toString('base64url'), value: network.value } : null,
-      })),
+      uses: uses.map(({ proof, opened, ...use }) => {
+        const opens = (name: OpenedName) => {
+          const one = opened.get(name);
+          return one ? { salt: one.salt.toString('base64url'), value: one.value } : null;
+        };
+        return { ...use, proof: base64(proof), network: opens('network'), reader: opens('reader'), sealed: opens('sealed') };
+      }),
     };
   }
 }

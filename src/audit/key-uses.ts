@@ -18,9 +18,14 @@ export interface KeyUse {
   /** The very bytes of the leaf, as text. */
   entry: string;
   proof: Buffer[];
-  /** Where the request came from, as far as that has not been erased: opens the entry's digest. */
-  network: Pick<StoredValue, 'salt' | 'value'> | undefined;
+  /** Opens the entry's digests of these names, as far as they have not been erased and are not sealed any more. */
+  opened: ReadonlyMap<OpenedName, Opening>;
 }
+
+type Opening = Pick<StoredValue, 'salt' | 'value'>;
+/** What a person is told of an entry about their keys: where the request came from, who read their mail, what was sealed until its date. */
+const OPENED = ['network', 'reader', 'sealed'] as const;
+export type OpenedName = (typeof OPENED)[number];
 
 /** docs/formats/uses.md */
 export interface KeyUsesAnswer {
@@ -33,7 +38,7 @@ export interface KeyUsesAnswer {
   consistency: Buffer[] | null;
   uses: KeyUse[];
   /** The entry that says up to where the log was pruned, proved as each is: uses before that are not shown. Null where nothing was. */
-  pruned: Omit<KeyUse, 'network'> | null;
+  pruned: Omit<KeyUse, 'opened'> | null;
   /** Index to go on from; null at the end. */
   next: number | null;
 }
@@ -70,16 +75,16 @@ export class KeyUses {
 
   /** Rejects with the breach's code while the log is not the one that was signed: nothing could be proved; and with `search-behind`. */
   async of(actor: DeviceActor, { from, since, nonce }: { from: number; since: number; nonce: string }): Promise<KeyUsesAnswer> {
-    const { storage, tiles, standing } = this.parts;
+    const { tiles, standing } = this.parts;
     standing.requireWhole();
-    const keys = (await storage.all<{ id: string }>('SELECT id FROM keys WHERE employee = ?', [actor.employee])).map(({ id }) => id);
+    const keys = await this.#keysOf(actor.employee);
     const { note, signed } = await this.#covering(await this.#sayRead(actor, keys, nonce));
     const rows = keys.length === 0 ? [] : await this.#entries(keys, from, signed);
     const page = rows.slice(0, PAGE);
-    const values = await this.#networks(page.map(({ idx }) => idx));
+    const values = await this.#opened(page.map(({ idx }) => idx));
     const uses: KeyUse[] = [];
     for (const { idx, body } of page)
-      uses.push({ index: idx, entry: body, proof: await tiles.inclusion(idx, signed), network: values.get(idx) });
+      uses.push({ index: idx, entry: body, proof: await tiles.inclusion(idx, signed), opened: values.get(idx) ?? new Map() });
     return {
       checkpoint: note,
       vouch: await this.#vouched(note),
@@ -89,6 +94,15 @@ export class KeyUses {
       pruned: await this.#pruned(signed),
       next: rows[PAGE]?.idx ?? null,
     };
+  }
+
+  /** A person's own, and those of the shared mailboxes that they read: each of its readers sees what the others do with it. */
+  async #keysOf(employee: string): Promise<string[]> {
+    const rows = await this.parts.storage.all<{ id: string }>(
+      `SELECT id FROM keys WHERE employee = ? OR employee IN (SELECT mailbox FROM mailbox_members WHERE employee = ? AND to_time IS NULL) ORDER BY created, id`,
+      [employee, employee],
+    );
+    return rows.map(({ id }) => id);
   }
 
   /** Resolves with the index of the last entry. */
@@ -161,13 +175,15 @@ export class KeyUses {
     return row ? { index: row.idx, entry: row.body, proof: await tiles.inclusion(row.idx, signed) } : null;
   }
 
-  async #networks(indices: readonly number[]): Promise<Map<number, Pick<StoredValue, 'salt' | 'value'>>> {
-    if (indices.length === 0) return new Map();
-    const rows = await this.parts.storage.all<StoredValue>(
-      `SELECT idx, name, salt, value FROM audit_values WHERE name = 'network' AND idx IN (${indices.map(() => '?').join(', ')})`,
+  async #opened(indices: readonly number[]): Promise<Map<number, Map<OpenedName, Opening>>> {
+    const found = new Map<number, Map<OpenedName, Opening>>();
+    if (indices.length === 0) return found;
+    const rows = await this.parts.storage.all<StoredValue & { name: OpenedName }>(
+      `SELECT idx, name, salt, value FROM audit_values WHERE name IN (${OPENED.map((name) => `'${name}'`).join(', ')}) AND idx IN (${indices.map(() => '?').join(', ')})`,
       indices,
     );
-    return new Map(rows.map(({ idx, salt, value }) => [Number(idx), { salt, value }]));
+    for (const { idx, name, salt, value } of rows) found.set(Number(idx), (found.get(Number(idx)) ?? new Map()).set(name, { salt, value }));
+    return found;
   }
 
   /** Asked of the token once for each name and key of the log. */

@@ -62,8 +62,8 @@ export class KeyIssuance extends KeyCertificates {
   /** Takes a pair of the person's kind and has its certificates signed. Undefined: the pool is empty. */
   async prepare(first: Certifiable, ...further: Certifiable[]): Promise<PreparedKey | undefined> {
     const { employee } = first.binding.sealed.record;
-    const { mode, kind } = await this.#wishOf(employee);
-    const take = () => this.pool.take(newId(), employee, mode, kind);
+    const { kind, ...wish } = await this.#wishOf(employee);
+    const take = () => this.pool.take({ key: newId(), employee, ...wish }, kind);
     let taken = await take();
     if (!taken && !isSameKind(kind, this.pool.settings.kind)) {
       // The pool keeps pairs of one kind ready; of another, each is made when it is wanted.
@@ -95,14 +95,17 @@ export class KeyIssuance extends KeyCertificates {
     if ((await this.pool.level(kind)) <= spared) await this.pool.make(kind);
   }
 
-  async #wishOf(employee: string): Promise<{ mode: HeldMode; kind: KeyKind }> {
-    const row = await this.storage.one<{ mode: HeldMode | null; suite: KeyKind['suite'] | null; bits: number | null }>(
-      'SELECT mode, suite, bits FROM employees WHERE id = ?',
-      [employee],
-    );
+  async #wishOf(employee: string): Promise<{ mode: HeldMode; kind: KeyKind; shared?: true }> {
+    const row = await this.storage.one<{
+      mode: HeldMode | null;
+      suite: KeyKind['suite'] | null;
+      bits: number | null;
+      kind: string | null;
+    }>('SELECT mode, suite, bits, kind FROM employees WHERE id = ?', [employee]);
     const { suite = null, bits = null } = row ?? {};
     return {
       mode: row?.mode ?? this.settings.mode,
+      ...(row?.kind === 'mailbox' ? { shared: true } : {}),
       kind: suite === null || bits === null ? this.pool.settings.kind : { suite, bits },
     };
   }

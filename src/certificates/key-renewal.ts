@@ -122,7 +122,8 @@ export class KeyRenewal {
   async #run(): Promise<void> {
     await this.#each(`${OTHER_KIND} AND k.employee > ?`, [], 'suite-change');
     if (this.policy.key === 'new') await this.#each(`${ENDING} AND k.employee > ?`, [this.#threshold()], 'renewal');
-    else if (!this.#stopped) await this.parts.certificates.renewDue(this.#threshold(), SYSTEM, () => this.#stopped);
+    // Also where a new key was due and could not be made: nobody's certificate runs out for that.
+    if (!this.#stopped) await this.parts.certificates.renewDue(this.#threshold(), SYSTEM, () => this.#stopped);
   }
 
   async #each(sql: string, values: readonly number[], occasion: Occasion): Promise<void> {
@@ -181,7 +182,8 @@ export class KeyRenewal {
 
 const SYSTEM: AuditActor = { kind: 'system' };
 
-const ACTIVE = `SELECT k.id AS "key", k.employee AS "employee" FROM keys k JOIN employees e ON e.id = k.employee AND e.state = 'active' WHERE k.state = 'active'`;
+/** The organisation's own key for documents keeps to itself: its certificate is followed on the same key. */
+const ACTIVE = `SELECT k.id AS "key", k.employee AS "employee" FROM keys k JOIN employees e ON e.id = k.employee AND e.state = 'active' WHERE k.state = 'active' AND k.mode <> 'quorum'`;
 const OTHER_KIND = `${ACTIVE} AND e.suite IS NOT NULL AND (k.suite <> e.suite OR k.bits <> e.bits)`;
 /** One of the person's addresses had a certificate on this key, and has none that lasts beyond the threshold. */
 const ENDING = `${ACTIVE} AND EXISTS (SELECT 1 FROM bindings b WHERE b.employee = k.employee AND b.to_time IS NULL

@@ -13,6 +13,7 @@ import { employeeOf } from './employee-of.js';
 import { FIREWALL_ACTS } from './firewall-acts.js';
 import { IMPORT_ACTS } from './import-acts.js';
 import { KEY_ACTS } from './key-acts.js';
+import { MAILBOX_ACTS } from './mailbox-acts.js';
 import { POLICY_ACTS } from './policy-acts.js';
 import { RECOVERY_ACTS } from './recovery-acts.js';
 import { REGISTRATION_ACTS } from './registration-acts.js';
@@ -139,6 +140,7 @@ export const ACTS = {
   ...KEY_ACTS,
   ...TOKEN_ACTS,
   ...DOCUMENT_ACTS,
+  ...MAILBOX_ACTS,
   'custody.drilled': act({
     args: z.strictObject({ backup: id, keys: z.int().min(0), entries: z.int().min(0), seconds: z.int().min(0), problems: z.int().min(0) }),
     roles: ['operator'],

@@ -215,7 +215,8 @@ interface DeliveryRow {
 
 async function checkDeliveries(storage: Storage): Promise<Finding[]> {
   const findings = new Findings('deliveries');
-  const sql = `SELECT v.key, v.device, d.state, k.mode, CASE WHEN k.employee = d.employee THEN 1 ELSE 0 END AS "own"
+  const sql = `SELECT v.key, v.device, d.state, k.mode, CASE WHEN k.employee = d.employee
+      OR EXISTS (SELECT 1 FROM mailbox_members m WHERE m.mailbox = k.employee AND m.employee = d.employee AND m.to_time IS NULL) THEN 1 ELSE 0 END AS "own"
     FROM deliveries v LEFT JOIN keys k ON k.id = v.key LEFT JOIN devices d ON d.id = v.device WHERE (v.key, v.device) > (?, ?) ORDER BY v.key, v.device LIMIT ?`;
   let count = 0;
   for (let after = { key: '', device: '' }; ; ) {

@@ -14,6 +14,7 @@ import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
 import { firewallCommands } from './firewall-commands.js';
 import { keyCommands } from './key-commands.js';
+import { mailboxCommands } from './mailbox-commands.js';
 import { policyCommands } from './policy-commands.js';
 import { registrationCommands } from './registration-commands.js';
 import { intoFile, requestCommands } from './request-commands.js';
@@ -115,6 +116,7 @@ export function program(installation: Installation, version: string): Command {
   registrationCommands(device, { act: (name, args) => act(name, args, installation), does, print });
 
   keyCommands(ekms, does);
+  mailboxCommands(ekms, does);
   adminCommands(ekms, does);
   requestCommands(ekms, does, (name, args) => act(name, args, installation));
   const audit = ekms.command('audit').description('the log');

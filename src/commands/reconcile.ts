@@ -54,6 +54,15 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'raise-binding':
       await house.employees.settleRaise(id);
       break;
+    case 'raise-member':
+      await house.mailboxes.settleRaise(id);
+      break;
+    case 'end-case':
+      await house.recoveries.settleEnd(id);
+      break;
+    case 'hold':
+      await house.lives.settleHold(id);
+      break;
     case 'raise-agents':
       await house.recoveryAgents.settleRaise();
       break;

@@ -51,6 +51,7 @@ export const RECOVERY_ACTS = {
         .max(1_000)
         .optional(),
       quietUntil: time.optional(),
+      reading: z.boolean().optional(),
     }),
     roles: ['recovery-agent'],
     perform: async (house, { address: whose, ...ask }, by) =>
@@ -60,6 +61,12 @@ export const RECOVERY_ACTS = {
     args: z.strictObject({ case: id, by: approval }),
     roles: ['recovery-agent'],
     perform: async (house, { case: of, by: given }, by) => house.recoveries.approve(of, await approvalOf(house, given), by),
+  }),
+  // Taking away is done at once, by one person.
+  'recovery.end': act({
+    args: z.strictObject({ case: id }),
+    roles: ['recovery-agent', 'security-officer', 'operator'],
+    perform: (house, { case: of }, by) => house.recoveries.end(of, by),
   }),
   'recovery.release': act({
     args: z.strictObject({

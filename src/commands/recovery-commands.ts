@@ -12,6 +12,7 @@ interface FileOptions {
   to?: number;
   message?: string;
   quietUntil?: number;
+  reading?: boolean;
   output: string;
 }
 
@@ -30,6 +31,7 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
     .option('--from <date>', 'only keys with a certificate that was valid on or after this day (YYYY-MM-DD)', day)
     .option('--to <date>', 'only keys with a certificate that was valid before the end of this day', day)
     .option('--message <file>', 'one mail only: the file that "mesign recover message MAIL" prints')
+    .option('--reading', 'the device’s person reads this mailbox until the case ends, one message at a time, up to 366 days')
     .option('--quiet-until <date>', 'the person is told on this day, not at once; the agents sign this too', day)
     .requiredOption('-o, --output <file>', 'what each agent signs')
     .action(async (who: string, { output, from, to, message, ...ask }: FileOptions) => {
@@ -76,6 +78,10 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
         writeFileSync(join(output, `${key}.p7m`), Buffer.from(delivery, 'base64'), { flag: 'wx', mode: 0o600 });
       print(`${released.length} keys are in ${output}, each for that device only`);
     });
+  recovery
+    .command('end <case>')
+    .description('take a case back: nothing is sealed for it any more')
+    .action((of: string) => does('recovery.end')({ case: of }));
   recovery
     .command('list')
     .description('agents, cases and what waits for signatures')
@@ -125,7 +131,7 @@ async function namedAgent(text: string): Promise<object> {
 }
 
 function whole(text: string): number {
-  if (!/^\d{1,2}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.');
+  if (!/^\d{1,3}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.');
   return Number(text);
 }
 

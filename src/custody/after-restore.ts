@@ -1,8 +1,10 @@
-import type { Employees } from '../access/index.js';
+import type { Employees, SharedMailboxes } from '../access/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
 import { type AuditLog, base64url, type Storage } from '../foundation/index.js';
 import { KeyStore, type ReadyPool } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
+import type { KeyLives } from './key-lives.js';
+import type { RecoveryCases } from './recovery-cases.js';
 
 const PAGE = 200;
 const BY = { kind: 'system' } as const;
@@ -21,7 +23,17 @@ export interface Restored {
  * are missing up to it. Each step may be done again after a crash.
  */
 export async function settleRestored(
-  house: { storage: Storage; audit: AuditLog; token: Token; employees: Employees; registry: DeviceRegistry; pool: ReadyPool },
+  house: {
+    storage: Storage;
+    audit: AuditLog;
+    token: Token;
+    employees: Employees;
+    mailboxes: SharedMailboxes;
+    registry: DeviceRegistry;
+    pool: ReadyPool;
+    lives: KeyLives;
+    recoveries: RecoveryCases;
+  },
   of: { backup: string; entries: number; nothingLost: boolean; known?: { size: number; root: Uint8Array } | undefined; lost: number },
 ): Promise<Restored> {
   const { storage, audit, token } = house;
@@ -36,7 +48,7 @@ export async function settleRestored(
     if (!last) break;
     after = last.sealed.record.id;
   }
-  await house.employees.tellTokenAll();
+  for (const part of [house.employees, house.mailboxes, house.lives, house.recoveries]) await part.tellTokenAll();
   for (const { id } of await storage.all<{ id: string }>("SELECT id FROM devices WHERE state <> 'active'")) await token.block(id);
   const devicesEnded = of.nothingLost ? 0 : await house.registry.endAll(BY);
   const people = Number((await storage.one<{ n: number }>('SELECT COUNT(*) AS "n" FROM employees'))?.n ?? 0);

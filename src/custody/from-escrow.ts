@@ -29,8 +29,9 @@ export async function takeFromEscrow(
   let keys = 0;
   // Former keys first: a person has one active key at a time.
   for (const key of newest.values()) if (await house.storage.write((unit) => raise(unit, house.audit, store, key))) changes++;
-  for (const one of given) {
-    const key = newest.get(one.key.sealed.record.id) ?? one.key;
+  // Latest first: of two that were given and of which a crash kept one from its person, the later is theirs; the other stays for reading.
+  for (const one of given.toReversed()) {
+    const key = await withoutRival(house, newest.get(one.key.sealed.record.id) ?? one.key);
     if (await house.storage.write((unit) => insert(unit, house, store, { ...one, key }))) keys++;
   }
   for (const one of taken) {
@@ -38,6 +39,14 @@ export async function takeFromEscrow(
     if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
   }
   return { keys, changes, unreadable };
+}
+
+/** A person has one active key: a further one is for reading only. */
+async function withoutRival({ storage, token }: { storage: Storage; token: Token }, key: StoredKey): Promise<StoredKey> {
+  const { id, employee, state } = key.sealed.record;
+  const rival =
+    state === 'active' && (await storage.one("SELECT id FROM keys WHERE employee = ? AND state = 'active' AND id <> ?", [employee, id]));
+  return rival ? { ...key, sealed: await token.changeKey(key.sealed, { state: 'deactivated' }) } : key;
 }
 
 async function raise(unit: Unit, audit: AuditLog, store: KeyStore, next: StoredKey): Promise<boolean> {
@@ -106,14 +115,15 @@ async function take(
 }
 
 /** The owner of a key, and their address, where the backup does not know them yet. */
-async function owner(unit: Unit, audit: AuditLog, { employee, mode }: KeyRecord, binding: TakenKey['binding']): Promise<void> {
+async function owner(unit: Unit, audit: AuditLog, { employee, mode, shared }: KeyRecord, binding: TakenKey['binding']): Promise<void> {
   const event = { outcome: 'done', reason: 'escrow', actor: BY, employee } as const;
   if (!(await unit.one('SELECT id FROM employees WHERE id = ?', [employee]))) {
-    await unit.run("INSERT INTO employees (id, state, mode, created, directory_id) VALUES (?, 'active', ?, ?, ?)", [
+    await unit.run("INSERT INTO employees (id, state, mode, created, directory_id, kind) VALUES (?, 'active', ?, ?, ?, ?)", [
       employee,
       mode === 'quorum' ? mode : null,
       binding?.sealed.record.from ?? 0,
       binding?.sealed.record.directory ?? null,
+      shared ? 'mailbox' : null,
     ]);
     await audit.append(unit, { ...event, action: 'employee.create' });
   }

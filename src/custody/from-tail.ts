@@ -1,9 +1,10 @@
-import type { AppCredentials, Employees } from '../access/index.js';
+import type { AppCredentials, Employees, SharedMailboxes } from '../access/index.js';
 import type { KeyReplacement } from '../certificates/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
 import { isFault, parseAddress, type Storage } from '../foundation/index.js';
 import { type KeyState, NEXT_KEY_STATE } from '../tokens/index.js';
 import type { TailEntry } from './known-log.js';
+import type { RecoveryCases } from './recovery-cases.js';
 
 const BY = { kind: 'system' } as const;
 
@@ -19,7 +20,15 @@ export interface FromTail {
  * after the backup is not in it, and comes back only by the second place or by enrolling anew. May be done again.
  */
 export async function takeFromTail(
-  house: { storage: Storage; registry: DeviceRegistry; employees: Employees; replacement: KeyReplacement; apps: AppCredentials },
+  house: {
+    storage: Storage;
+    registry: DeviceRegistry;
+    employees: Employees;
+    mailboxes: SharedMailboxes;
+    recoveries: RecoveryCases;
+    replacement: KeyReplacement;
+    apps: AppCredentials;
+  },
   tail: readonly TailEntry[],
 ): Promise<FromTail> {
   const done = { reapplied: 0, moot: 0 };
@@ -37,7 +46,7 @@ export async function takeFromTail(
 
 /** False where the entry takes nothing away. */
 async function reapply(
-  { storage, registry, employees, replacement, apps }: Parameters<typeof takeFromTail>[0],
+  { storage, registry, employees, mailboxes, recoveries, replacement, apps }: Parameters<typeof takeFromTail>[0],
   { action, device = '', employee = '', key = '', subject = '', facts = {} }: TailEntry,
 ): Promise<boolean> {
   switch (action) {
@@ -59,6 +68,12 @@ async function reapply(
       if (row) await replacement.releaseAddress(parseAddress(row.address).key, BY);
       return row !== undefined;
     }
+    case 'mailbox.remove':
+      await mailboxes.remove(employee, String(facts['member']), BY);
+      return true;
+    case 'recovery.end':
+      await recoveries.end(subject, BY);
+      return true;
     case 'key.change': {
       const state = facts['state'];
       const row = await storage.one<{ state: string }>('SELECT state FROM keys WHERE id = ?', [key]);

@@ -11,6 +11,7 @@ import {
   sha256,
 } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
+import { fulfil, intend } from '../storage/index.js';
 import type { KeyState, Token } from '../tokens/index.js';
 
 /** Why a key's state changes; enumerated, so that the log can hold it. */
@@ -49,7 +50,10 @@ interface Parts {
   clock: Clock;
 }
 
-/** The lives of keys: states with dates and reasons, what is on legal hold, and destruction. */
+/**
+ * The lives of keys: states with dates and reasons, what is on legal hold, and destruction. A hold is kept here and by the token process, which
+ * destroys nothing of a person that it knows to be on hold, whatever the database says.
+ */
 export class KeyLives {
   readonly #keys = new KeyStore();
 
@@ -123,18 +127,45 @@ export class KeyLives {
         ...[id, employee, reference, clock.now().getTime()],
       ]);
       await audit.append(unit, { action: 'hold.place', outcome: 'done', actor: by, employee, subject: id });
+      await fulfil(unit, `hold:${employee}`);
+      await intend(unit, `hold:${employee}`, 'hold', {}, clock);
     });
+    await this.settleHold(`hold:${employee}`);
     return { hold: id };
   }
 
   async lift(hold: string, by: AuditActor): Promise<void> {
     const { storage, audit, clock } = this.parts;
-    await storage.write(async (unit) => {
+    const employee = await storage.write(async (unit) => {
       const row = await unit.one<{ employee: string }>('SELECT employee FROM key_holds WHERE id = ? AND lifted IS NULL', [hold]);
       if (!row) throw new Fault('not-found', 'hold-unknown', 'there is no hold of this id, or it was lifted before');
       await unit.run('UPDATE key_holds SET lifted = ? WHERE id = ?', [clock.now().getTime(), hold]);
       await audit.append(unit, { action: 'hold.lift', outcome: 'done', actor: by, employee: row.employee, subject: hold });
+      await fulfil(unit, `hold:${row.employee}`);
+      await intend(unit, `hold:${row.employee}`, 'hold', {}, clock);
+      return row.employee;
     });
+    await this.settleHold(`hold:${employee}`);
+  }
+
+  /**
+   * Tells the token process whether this person's keys are on hold, which it remembers outside the database and destroys none of them; also run at start for
+   * what a crash cut off. @param intent `hold:` and the employee
+   */
+  async settleHold(intent: string): Promise<void> {
+    const { storage, token } = this.parts;
+    const employee = intent.slice('hold:'.length);
+    const held = (await this.#holds(storage, employee)).some(({ lifted }) => lifted === null);
+    await (held ? token.hold(employee) : token.unhold(employee));
+    await storage.write((unit) => fulfil(unit, intent));
+  }
+
+  /** After a restore: the token process hears of every hold that the rows tell of; none that it knows is lifted by that. */
+  async tellTokenAll(): Promise<void> {
+    for (const { employee } of await this.parts.storage.all<{ employee: string }>(
+      'SELECT DISTINCT employee FROM key_holds WHERE lifted IS NULL',
+    ))
+      await this.parts.token.hold(employee);
   }
 
   async #holds(reader: Reader, employee: string): Promise<KeyHold[]> {

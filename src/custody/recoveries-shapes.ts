@@ -7,6 +7,7 @@ export const openCase = z
     id: shapes.id,
     expiresAt: z.string().meta({ format: 'date-time' }),
     message: z.string().nullable().meta({ description: 'SHA-256, base64url, of the encrypted key of the one mail that it is about.' }),
+    reading: z.boolean().meta({ description: 'Any message of the person until then, one content key at a time.' }),
     approvals: z.int().min(0),
     quorum: z.int().min(2),
     keys: z.array(

@@ -37,10 +37,12 @@ export class RecoveriesController {
     answers: { 200: { description: 'What was recovered', json: recovered } },
     problems: {
       ...REFUSALS.token,
+      ...REFUSALS.budget,
       503: [...REFUSALS.token[503], ...REFUSALS.log[503]],
       403: [
         'recovery-not-approved',
         'recovery-foreign',
+        'recovery-ended',
         'no-recovery-agents',
         'record-forged',
         'record-stale',

@@ -1,7 +1,8 @@
 import { X509Certificate } from 'node:crypto';
-import type { DeviceActor, Employees } from '../access/index.js';
+import type { Budgets, DeviceActor, Employees } from '../access/index.js';
 import {
   type AuditActor,
+  type AuditEvent,
   type AuditLog,
   base64url,
   type Clock,
@@ -14,9 +15,11 @@ import {
 } from '../foundation/index.js';
 import { type KeyCertificates, KeyStore, type RemoteDecryption } from '../keys/index.js';
 import type { Mailer } from '../mail/index.js';
+import { fulfil, intend } from '../storage/index.js';
 import {
   isApproval,
   type OaepHash,
+  READING_DAYS,
   RECOVERY_DAYS,
   type RecoveryApproval,
   type RecoveryRequest,
@@ -41,6 +44,8 @@ export interface RecoveryAsk {
   reference: string;
   /** Days until the case ends. */
   days: number;
+  /** Somebody is to read this person's mailbox until then, one message at a time. */
+  reading?: boolean | undefined;
   /** Of which keys; without it, of all that are not destroyed. */
   keys?: readonly string[] | undefined;
   /** Only keys with a certificate that was valid at some time in here; ms since 1970. */
@@ -65,6 +70,8 @@ export interface OpenCase {
   expires: number;
   /** SHA-256 of the encrypted key of the one mail that it is about. */
   message: string | null;
+  /** Any message of the person, one at a time. */
+  reading: boolean;
   approvals: number;
   quorum: number;
   /** Certificates: PEM leaves, newest first, then the issuing authority. */
@@ -77,6 +84,15 @@ export type Recovered = { delivery: Buffer } | { wrapped: Buffer; hash: OaepHash
 interface CaseRow {
   id: string;
   request: string;
+  ended: number | null;
+}
+
+/** Who has the token seal something, for the entry. `reader`: whose device it is, where that is said. */
+interface From {
+  actor: AuditActor;
+  request?: string;
+  personal?: { network: string };
+  reader?: string;
 }
 
 interface Parts {
@@ -88,6 +104,7 @@ interface Parts {
   agents: RecoveryAgentRegister;
   mail: Mailer;
   clock: Clock;
+  budgets: Budgets;
 }
 
 /**
@@ -105,8 +122,14 @@ export class RecoveryCases {
     return orRefused({ storage, audit }, event, async () => {
       const { quorum } = (await agents.inForce()).agents;
       const now = clock.now().getTime();
-      if (ask.days < 1 || ask.days > RECOVERY_DAYS)
-        throw new Fault('malformed', 'recovery-malformed', `a recovery case lasts 1 to ${RECOVERY_DAYS} days`);
+      const most = ask.reading ? READING_DAYS : RECOVERY_DAYS;
+      if (ask.days < 1 || ask.days > most) throw new Fault('malformed', 'recovery-malformed', `such a case lasts 1 to ${most} days`);
+      if (ask.reading && (ask.message || ask.keys || ask.period))
+        throw new Fault(
+          'malformed',
+          'recovery-malformed',
+          'who reads a mailbox reads all of it until the case ends: no message, keys or period go with that',
+        );
       if (ask.quietUntil !== undefined && !(ask.quietUntil > now && ask.quietUntil <= now + QUIET_DAYS * DAY))
         throw new Fault('malformed', 'recovery-malformed', `the person is told within ${QUIET_DAYS} days, and not before now`);
       const device = await storage.one<{ state: string }>('SELECT state FROM devices WHERE id = ?', [ask.device]);
@@ -121,6 +144,7 @@ export class RecoveryCases {
         reason: ask.reason,
         reference: ask.reference,
         expires: now + ask.days * DAY,
+        ...(ask.reading ? { reading: true } : {}),
         ...(ask.quietUntil === undefined ? {} : { quietUntil: ask.quietUntil }),
       });
       if (!known.success)
@@ -141,7 +165,7 @@ export class RecoveryCases {
           subject: request.case,
           facts: {
             ...{ request: digestOf(request), reason: request.reason, keys: request.keys.length },
-            ...{ message: request.message !== undefined, quiet: request.quietUntil !== undefined },
+            ...{ message: request.message !== undefined, quiet: request.quietUntil !== undefined, reading: request.reading === true },
           },
         });
       });
@@ -191,18 +215,57 @@ export class RecoveryCases {
     const from = { actor: { kind: 'device', id: actor.id }, request: asked.id, personal: { network: asked.network } } as const;
     return orRefused({ storage, audit }, { action: 'recovery.release', ...from, device: actor.id, subject: id }, async () => {
       const request = await this.#case(storage, id);
-      if (request.device !== actor.id || !request.keys.includes(key)) throw unknown();
+      if (request.device !== actor.id || !(request.reading || request.keys.includes(key))) throw unknown();
+      if (request.reading) {
+        await this.parts.budgets.take(this.parts.budgets.ofDevice('decryptions', actor));
+        const [one] = await this.#release(request, [key], mail, { ...from, reader: actor.employee });
+        if (!one) throw unknown();
+        return one;
+      }
       const [one] = await this.#release(request, [key], mail, from);
       if (!one) throw unknown();
       return one;
     });
   }
 
+  /**
+   * Takes a case back: from the next request on nothing is sealed for it, whatever was approved. Taking away is one person's. Throws `recovery-unknown`,
+   * `recovery-ended`.
+   */
+  async end(id: string, by: AuditActor): Promise<void> {
+    const { storage, audit, clock } = this.parts;
+    await orRefused({ storage, audit }, { action: 'recovery.end', actor: by, subject: id }, async () => {
+      const request = await this.#case(storage, id);
+      await storage.write(async (unit) => {
+        const sql = 'UPDATE recovery_cases SET ended = ? WHERE id = ? AND ended IS NULL';
+        if ((await unit.run(sql, [clock.now().getTime(), id])) === 0)
+          throw new Fault('conflict', 'recovery-ended', 'this case was taken back before');
+        await audit.append(unit, {
+          ...{ action: 'recovery.end', outcome: 'done', actor: by, employee: request.employee, device: request.device, subject: id },
+        });
+        await intend(unit, id, 'end-case', {}, clock);
+      });
+    });
+    await this.settleEnd(id);
+  }
+
+  /** Tells the token process that a case was taken back; also run at start for what a crash cut off. */
+  async settleEnd(id: string): Promise<void> {
+    await this.parts.token.block(id);
+    await this.parts.storage.write((unit) => fulfil(unit, id));
+  }
+
+  /** After a restore: the token process hears of every case that was taken back. */
+  async tellTokenAll(): Promise<void> {
+    for (const { id } of await this.parts.storage.all<{ id: string }>('SELECT id FROM recovery_cases WHERE ended IS NOT NULL'))
+      await this.parts.token.block(id);
+  }
+
   /** Cases for this device whose time is not over, newest first. */
   async ofDevice(actor: DeviceActor): Promise<OpenCase[]> {
     const { storage, clock, certificates } = this.parts;
     const rows = await storage.all<CaseRow>(
-      'SELECT id, request FROM recovery_cases WHERE device = ? AND expires > ? ORDER BY created DESC, id LIMIT 50',
+      'SELECT id, request FROM recovery_cases WHERE device = ? AND expires > ? AND ended IS NULL ORDER BY created DESC, id LIMIT 50',
       [actor.id, clock.now().getTime()],
     );
     if (rows.length === 0) return [];
@@ -211,9 +274,11 @@ export class RecoveryCases {
       rows.map(async (row) => {
         const request = requestOf(row);
         const chains = await certificates.ofEmployee(request.employee);
-        const keys = await Promise.all(request.keys.map((key) => this.#keys.find(storage, key)));
+        const named = request.reading ? await this.#keysOf(request.employee) : request.keys;
+        const keys = await Promise.all(named.map((key) => this.#keys.find(storage, key)));
         return {
           ...{ case: row.id, expires: request.expires, message: request.message ?? null, quorum: agents.quorum },
+          reading: request.reading === true,
           approvals: (await signaturesOf(storage, row.id)).length,
           keys: keys.flatMap((key) => {
             if (!key) return [];
@@ -225,13 +290,14 @@ export class RecoveryCases {
     );
   }
 
-  async list(): Promise<{ case: string; request: RecoveryRequest; challenge: string; approvals: string[] }[]> {
+  async list(): Promise<{ case: string; request: RecoveryRequest; challenge: string; approvals: string[]; ended: number | null }[]> {
     const { storage } = this.parts;
-    const rows = await storage.all<CaseRow>('SELECT id, request FROM recovery_cases ORDER BY created DESC, id LIMIT 200');
+    const rows = await storage.all<CaseRow>('SELECT id, request, ended FROM recovery_cases ORDER BY created DESC, id LIMIT 200');
     return Promise.all(
       rows.map(async (row) => ({
         case: row.id,
         request: requestOf(row),
+        ended: row.ended === null ? null : Number(row.ended),
         challenge: digestOf(requestOf(row)),
         approvals: (await signaturesOf(storage, row.id)).map(({ agent }) => agent),
       })),
@@ -241,9 +307,7 @@ export class RecoveryCases {
   /** The keys that are asked for, and the digest of the one mail. */
   async #scope(ask: RecoveryAsk): Promise<{ keys: string[]; message?: string }> {
     const { storage } = this.parts;
-    const all = await storage.all<{ id: string }>("SELECT id FROM keys WHERE employee = ? AND state <> 'destroyed' ORDER BY created, id", [
-      ask.employee,
-    ]);
+    const all = (await this.#keysOf(ask.employee)).map((id) => ({ id }));
     if (ask.message) {
       const imported = await this.#importedOf(ask.employee);
       for (const { serial, digest } of ask.message) {
@@ -261,6 +325,11 @@ export class RecoveryCases {
     if (keys.length === 0 || keys.some((key) => !all.some(({ id }) => id === key)))
       throw new Fault('not-found', 'key-unknown', 'this person has no such key');
     return { keys: [...keys] };
+  }
+
+  async #keysOf(employee: string): Promise<string[]> {
+    const sql = "SELECT id FROM keys WHERE employee = ? AND state <> 'destroyed' ORDER BY created, id";
+    return (await this.parts.storage.all<{ id: string }>(sql, [employee])).map(({ id }) => id);
   }
 
   /** Certificates of keys that came from outside; their serials are other authorities'. */
@@ -286,7 +355,7 @@ export class RecoveryCases {
     request: RecoveryRequest,
     keys: readonly string[],
     mail: RemoteDecryption | undefined,
-    from: { actor: AuditActor; request?: string; personal?: { network: string } },
+    { reader, ...from }: From,
   ): Promise<({ key: string; receipt: Receipt } & Recovered)[]> {
     const { storage, audit, token, clock } = this.parts;
     const approvals = await signaturesOf(storage, request.case);
@@ -304,21 +373,26 @@ export class RecoveryCases {
         ...('delivery' in given ? { delivery: given.delivery } : { wrapped: given.encryptedKey, hash: given.oaepHash }),
       });
     }
-    const notices = await this.#notices(request);
+    const notices = await this.#notices(request, reader);
+    const [binding] = reader === undefined ? [] : await this.parts.employees.bindingsOf(reader);
+    const common = {
+      ...{ outcome: 'done' as const, ...from, employee: request.employee, device: request.device, subject: request.case },
+      // What the quorum signed keeps the mail back, and what the entry says too.
+      ...(request.quietUntil !== undefined && request.quietUntil > clock.now().getTime() ? { sealedUntil: request.quietUntil } : {}),
+    };
     return storage.write(async (unit) => {
       const out = [];
       for (const one of released) {
-        const receipt = await audit.append(unit, {
-          action: 'recovery.release',
-          outcome: 'done',
-          ...from,
-          employee: request.employee,
-          device: request.device,
-          key: one.key,
-          subject: request.case,
-          facts: { request: digestOf(request), message: request.message !== undefined },
-        });
-        out.push({ ...one, receipt });
+        const { key } = one;
+        const digest = digestOf(request);
+        const event: AuditEvent =
+          reader === undefined
+            ? { ...common, action: 'recovery.release', key, facts: { request: digest, message: request.message !== undefined } }
+            : {
+                ...{ ...common, action: 'key.read', key, facts: { request: digest, reader, length: mail?.length ?? 0 } },
+                personal: { ...from.personal, ...(binding ? { reader: binding.shown } : {}) },
+              };
+        out.push({ ...one, receipt: await audit.append(unit, event) });
       }
       const isFirst = await unit.run('UPDATE recovery_cases SET told = ? WHERE id = ? AND told IS NULL', [
         clock.now().getTime(),
@@ -330,7 +404,7 @@ export class RecoveryCases {
   }
 
   async #case(reader: Reader, id: string): Promise<RecoveryRequest> {
-    const row = await reader.one<CaseRow>('SELECT id, request FROM recovery_cases WHERE id = ?', [id]);
+    const row = await reader.one<CaseRow>('SELECT id, request, ended FROM recovery_cases WHERE id = ?', [id]);
     if (!row) throw unknown();
     return requestOf(row);
   }
@@ -344,17 +418,25 @@ export class RecoveryCases {
     return { certificate: row.der, deliveryKey: row.delivery_key };
   }
 
-  async #notices(request: RecoveryRequest) {
+  async #notices(request: RecoveryRequest, reader: string | undefined) {
     const { employees, mail, clock } = this.parts;
     const bindings = await employees.bindingsOf(request.employee);
-    const what = request.message === undefined ? 'Your encryption keys were' : 'One of your encrypted messages was';
+    const [who] = reader === undefined ? [] : await employees.bindingsOf(reader);
+    const what = request.reading
+      ? `${who?.shown ?? 'Another device'} may read your encrypted mail until ${new Date(request.expires).toISOString()}; that was`
+      : request.message === undefined
+        ? 'Your encryption keys were'
+        : 'One of your encrypted messages was';
+    const done = request.reading ? 'approved' : 'recovered';
     return Promise.all(
       bindings.map(({ shown }) =>
         mail.prepare({
           kind: 'announcement',
           to: shown,
-          subject: 'Your organisation recovered encryption keys of yours',
-          text: `${what} recovered by the recovery agents of your organisation.\n\n  Case: ${request.case}\n  Reason: ${request.reason}\n  Time: ${clock.now().toISOString()}\n\nIf you do not know why, ask your data protection officer and name the case.\n`,
+          subject: request.reading
+            ? 'Somebody may read your encrypted mail for a time'
+            : 'Your organisation recovered encryption keys of yours',
+          text: `${what} ${done} by the recovery agents of your organisation.\n\n  Case: ${request.case}\n  Reason: ${request.reason}\n  Time: ${clock.now().toISOString()}\n\nIf you do not know why, ask your data protection officer and name the case.\n`,
           expires: Math.max(request.quietUntil ?? 0, clock.now().getTime()) + 30 * DAY,
         }),
       ),

@@ -10,6 +10,7 @@ import {
   type EmailChallenge,
   type Employees,
   type RowSeal,
+  type SharedMailboxes,
   type StaffActor,
 } from '../access/index.js';
 import { certificateTimes, insertCertificate, type KeyIssuance, type PreparedKey, pem } from '../certificates/index.js';
@@ -123,6 +124,7 @@ export class EnrolmentDesk {
       apps: AppCredentials;
       challenges: EmailChallenge;
       employees: Employees;
+      mailboxes: SharedMailboxes;
       issuance: KeyIssuance;
       registry: DeviceRegistry;
       registered: RegisteredDevices;
@@ -416,9 +418,12 @@ export class EnrolmentDesk {
 
   /** Intent committed → token signs → device, key, certificates, entries and announcement committed together → answer. */
   async #finish(app: AppActor, enrolment: Enrolment, answer: string): Promise<AnswerOutcome> {
-    const { employees, issuance, token, announcements } = this.parts;
+    const { employees, mailboxes, issuance, token, announcements } = this.parts;
     const { address, id } = enrolment.sealed.record;
     const found = await employees.bindingOf(address);
+    // Who reads a shared mailbox does so by their own name.
+    if (found && (await mailboxes.isMailbox(found.sealed.record.employee)))
+      throw new Fault('forbidden', 'mailbox-shared', 'this is a shared mailbox: enrol by your own address; whoever runs it lets you in');
     const binding = found ?? (await employees.propose({ key: address, shown: enrolment.shown }));
     const { employee } = binding.sealed.record;
     const needsKey = !found || !(await issuance.hasActiveKey(employee));

@@ -71,6 +71,7 @@ export class EnrolmentsController {
       403: [
         'answer-wrong',
         'enrolment-denied',
+        'mailbox-shared',
         'decision-forged',
         'binding-ended',
         'record-forged',

@@ -204,8 +204,14 @@ export class DirectorySync {
   async #known(only?: { owner: string | undefined; ids: readonly string[] }): Promise<KnownPerson[]> {
     const { storage } = this.parts;
     const among = only ? ` WHERE id = ? OR directory_id IN (${only.ids.map(() => '?').join(', ') || 'NULL'})` : '';
-    const people = await storage.all<{ id: string; directory: string | null; state: KnownPerson['state']; mark: number }>(
-      `SELECT id, directory_id AS "directory", state, CASE WHEN directory_stop IS NULL THEN 0 ELSE 1 END AS "mark" FROM employees${among}`,
+    const people = await storage.all<{
+      id: string;
+      directory: string | null;
+      state: KnownPerson['state'];
+      mark: number;
+      kind: string | null;
+    }>(
+      `SELECT id, directory_id AS "directory", state, kind, CASE WHEN directory_stop IS NULL THEN 0 ELSE 1 END AS "mark" FROM employees${among}`,
       only ? [only.owner ?? '', ...only.ids] : [],
     );
     const theirs = only ? ` AND employee IN (${people.map(() => '?').join(', ') || 'NULL'})` : '';
@@ -215,12 +221,13 @@ export class DirectorySync {
     );
     const byEmployee = new Map<string, typeof bindings>();
     for (const binding of bindings) byEmployee.set(binding.employee, [...(byEmployee.get(binding.employee) ?? []), binding]);
-    return people.map(({ id, directory, state, mark }) => ({
+    return people.map(({ id, directory, state, mark, kind }) => ({
       employee: id,
       directory,
       state,
       stoppedBy: state === 'active' ? null : Number(mark) === 1 ? 'directory' : 'operator',
       addresses: byEmployee.get(id) ?? [],
+      ...(kind === 'mailbox' ? { isMailbox: true } : {}),
     }));
   }
 

@@ -11,6 +11,8 @@ export interface KnownPerson {
   stoppedBy: 'directory' | 'operator' | null;
   /** Open bindings. */
   addresses: readonly { address: string; from: number }[];
+  /** Nobody: a mailbox that several people read. */
+  isMailbox?: true;
 }
 
 /** What follows from the directory for one person or address. Steps are done in the order of `ORDER`. */
@@ -27,7 +29,7 @@ export type Step =
 
 /** What nobody but a person can decide; nothing is done about it. */
 export interface Question {
-  code: 'address-twice' | 'id-twice' | 'older-than-entry' | 'two-employees' | 'two-owners';
+  code: 'address-twice' | 'id-twice' | 'older-than-entry' | 'two-employees' | 'two-owners' | 'shared-mailbox';
   /** Address or directory id. */
   about: string;
 }
@@ -69,6 +71,10 @@ export function plan(entries: readonly DirectoryEntry[], known: readonly KnownPe
     for (const { key } of addresses) {
       const owner = ownerOf.get(key);
       if (!owner || owner.person.directory !== null || isDisputed(key) || (!active && claims.has(key))) continue;
+      if (owner.person.isMailbox) {
+        questions.push({ code: 'shared-mailbox', about: key });
+        continue;
+      }
       const other = byDirectory.get(id) ?? links.get(id);
       if (other === owner.person) continue;
       if (other) questions.push({ code: 'two-employees', about: key });

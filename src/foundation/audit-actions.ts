@@ -22,6 +22,8 @@ const digest: Fact<string> = text(/^[A-Za-z0-9_-]{43}$/);
 const serial: Fact<string> = text(/^[0-9a-f]{1,40}$/);
 /** An id or a short name of a small alphabet, such as a platform. Never a sentence, never what names a person. */
 const word: Fact<string> = text(/^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}$/);
+/** Random bytes, base64url: it may begin with any of its letters. */
+const nonce: Fact<string> = text(/^[A-Za-z0-9_-]{1,128}$/);
 const oneOf = <const T extends readonly string[]>(...values: T): Fact<T[number]> => ({
   is: (value): value is T[number] => typeof value === 'string' && values.includes(value),
 });
@@ -101,12 +103,17 @@ export const ACTIONS = {
   'key.assign': { facts: { n: count, publicKey: digest, mode: MODE } },
   'key.destroy': { facts: { statement: digest, publicKey: digest } },
   'key.kind': { facts: { suite: oneOf('rsa', 'ec', 'sm2'), bits: count } },
+  'mailbox.create': {},
+  'mailbox.add': { facts: { member: word } },
+  'mailbox.remove': { facts: { member: word } },
   'hold.place': {},
   'hold.lift': {},
   'key.import': { facts: { publicKey: digest, bits: count, mode: MODE, certificates: count } },
   'key.pending': {},
-  'key.deliver': { facts: { kept: flag } },
-  'key.decrypt': { facts: { scheme: oneOf('rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256'), length: count } },
+  // `member`: whose device it is, where the key is a shared mailbox's.
+  'key.deliver': { facts: { kept: flag, member: word } },
+  'key.decrypt': { facts: { scheme: oneOf('rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256'), length: count, member: word } },
+  'key.read': { facts: { request: digest, reader: word, length: count }, personal: ['reader'] },
   'key.uses': { facts: { nonce: digest } },
   'key.change': { facts: { version: count, state: word, mode: MODE } },
   'certificate.issue': { facts: { profile: oneOf('tls-server', 'mail-signing') }, personal: ['address'] },
@@ -167,9 +174,9 @@ export const ACTIONS = {
     facts: { source: digest, result: digest, recipients: count, pages: count, bytes: count, opened: flag },
     personal: ['recipients'],
   },
-  'custody.ceremony': { facts: { ceremony: word, threshold: count, shares: count, minutes: digest } },
+  'custody.ceremony': { facts: { ceremony: nonce, threshold: count, shares: count, minutes: digest } },
   'custody.permit': { facts: { plan: digest, threshold: count, shares: count } },
-  'custody.reissue': { facts: { ceremony: word, former: word, threshold: count, shares: count, minutes: digest } },
+  'custody.reissue': { facts: { ceremony: nonce, former: nonce, threshold: count, shares: count, minutes: digest } },
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
   'token.pin': {},
   'tls.renew': {},
@@ -185,9 +192,11 @@ export const ACTIONS = {
       keys: count,
       message: flag,
       quiet: flag,
+      reading: flag,
     },
   },
   'recovery.approve': { facts: { request: digest, approvals: count } },
+  'recovery.end': {},
   'recovery.release': { facts: { request: digest, message: flag } },
   'transfer.key': { facts: { publicKey: digest } },
   'transfer.file': { facts: { request: digest, to: digest, reason: oneOf('migration', 'handover', 'archive', 'legal'), people: count } },

@@ -22,11 +22,12 @@ interface KeyRow {
   wrapped: Buffer;
   mac: Buffer;
   origin: 'imported' | null;
+  shared: number | null;
 }
 
 /** The digest of the wrapped key is computed from the blob, never stored beside it: a row whose blob was swapped no longer has the MAC that fits. */
 function stored(row: KeyRow): StoredKey {
-  const { id, version, employee, suite, bits, state, mode, kek, mac, origin } = row;
+  const { id, version, employee, suite, bits, state, mode, kek, mac, origin, shared } = row;
   const record: KeyRecord = {
     type: 'key',
     id,
@@ -40,6 +41,7 @@ function stored(row: KeyRow): StoredKey {
     publicKey: base64url(row.public_key_digest),
     wrapped: base64url(sha256(row.wrapped)),
     ...(origin === null ? {} : { origin }),
+    ...(shared === null ? {} : { shared: true }),
   };
   return { sealed: { record, mac }, wrapped: row.wrapped, publicKey: row.public_key };
 }
@@ -70,7 +72,7 @@ export class KeyStore {
 
   async insert(unit: Unit, { sealed: { record, mac }, wrapped, publicKey }: StoredKey, created: number): Promise<void> {
     await unit.run(
-      'INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO keys (id, version, employee, suite, bits, state, mode, kek, public_key_digest, public_key, wrapped, mac, created, origin, shared) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
       [
         record.id,
         record.version,
@@ -86,6 +88,7 @@ export class KeyStore {
         mac,
         created,
         record.origin ?? null,
+        record.shared ? 1 : null,
       ],
     );
   }

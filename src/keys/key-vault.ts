@@ -1,4 +1,4 @@
-import type { Budgets, DeviceActor } from '../access/index.js';
+import type { Budgets, DeviceActor, Membership, SharedMailboxes } from '../access/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -37,6 +37,8 @@ export interface DeliveredKey {
   receipt: Receipt | null;
   /** It came from outside. */
   imported?: true;
+  /** Address of the shared mailbox that it is for. */
+  mailbox?: string;
   /** Set when this very key is refused while others are handed out: the refusal's code. */
   problem?: string;
 }
@@ -56,6 +58,8 @@ interface ListedKey {
   created: number;
   origin: 'imported' | null;
   kept: KeptDelivery | undefined;
+  /** Of a shared mailbox that the actor's person reads. */
+  through: Membership | undefined;
 }
 
 interface KeptDelivery {
@@ -78,11 +82,12 @@ export class KeyVault {
     private readonly budgets: Budgets,
     private readonly clock: Clock,
     private readonly defaultMode: KeyMode,
+    private readonly mailboxes: Pick<SharedMailboxes, 'of'>,
     private readonly second: SecondPlace = new OnePlace(),
   ) {}
 
   /**
-   * Every readable key of the actor's employee, sealed for the actor's device. A first delivery comes from the token and is kept; later ones are
+   * Every readable key of the actor's employee, and of the shared mailboxes that they read, sealed for the actor's device. A first delivery comes from the token and is kept; later ones are
    * served from what was kept, with the same entry. Nothing is returned whose entry is not durable. A key that the token refuses (a damaged or
    * forged row) does not keep the others from their owner: it is listed with its `problem`, and only when every key is refused does the call reject.
    * Rejects with `budget-exceeded` before the token is asked for anything.
@@ -102,6 +107,8 @@ export class KeyVault {
     charge: (unit: Unit) => Promise<void>,
   ): Promise<DeliveredKey[]> {
     const certificates = await this.certificates.ofEmployee(actor.employee);
+    for (const mailbox of new Set(keys.flatMap(({ through }) => through?.mailbox ?? [])))
+      for (const [key, chain] of await this.certificates.ofEmployee(mailbox)) certificates.set(key, chain);
     const outcomes = await Promise.all(keys.map((key) => this.#deliveryOf(actor, key).catch(refusal)));
     const refused = outcomes.map((outcome) => (outcome instanceof Fault ? outcome : undefined));
     const sealed = outcomes.map((outcome) => (outcome instanceof Fault ? null : outcome));
@@ -112,7 +119,7 @@ export class KeyVault {
       for (const [index, key] of keys.entries()) kept.push(await this.#record(unit, actor, key, sealed[index] ?? null));
       return kept;
     });
-    const delivered: DeliveredKey[] = keys.map(({ id, suite, state, mode, origin }, index) => ({
+    const delivered: DeliveredKey[] = keys.map(({ id, suite, state, mode, origin, through }, index) => ({
       id,
       suite,
       state,
@@ -122,9 +129,11 @@ export class KeyVault {
       signature: sealed[index]?.signature ?? null,
       receipt: receipts[index] ?? null,
       ...(origin === null ? {} : { imported: true as const }),
+      ...(through ? { mailbox: through.address } : {}),
       ...(refused[index] ? { problem: refused[index].code } : {}),
     }));
-    if (!delivered.some((key) => key.state === 'active') && (await this.#isComing(actor.employee))) delivered.push(this.#pending(actor));
+    if (!delivered.some((key) => key.state === 'active' && key.mailbox === undefined) && (await this.#isComing(actor.employee)))
+      delivered.push(this.#pending(actor));
     return delivered;
   }
 
@@ -132,15 +141,18 @@ export class KeyVault {
   async decrypt(actor: DeviceActor, id: string, ask: RemoteDecryption): Promise<{ wrapped: Buffer; hash: OaepHash; receipt: Receipt }> {
     return orRefused({ storage: this.storage, audit: this.audit }, this.#event('key.decrypt', actor, id), async () => {
       const key = await this.#store.find(this.storage, id);
-      if (!key || key.sealed.record.employee !== actor.employee) throw new Fault('not-found', 'key-unknown', 'you have no key of this id');
+      const owner = key?.sealed.record.employee;
+      const through =
+        owner === actor.employee ? undefined : (await this.mailboxes.of(actor.employee)).find(({ mailbox }) => mailbox === owner);
+      if (!key || (owner !== actor.employee && !through)) throw new Fault('not-found', 'key-unknown', 'you have no key of this id');
       await this.budgets.take(this.budgets.ofDevice('decryptions', actor));
-      const { encryptedKey, oaepHash } = await this.token.decrypt(key.sealed, blobOf(key), evidence(actor), ask);
+      const { encryptedKey, oaepHash } = await this.token.decrypt(key.sealed, blobOf(key), evidence(actor), ask, through?.sealed);
       const receipt = await this.storage.write((unit) =>
         this.audit.append(unit, {
-          ...this.#event('key.decrypt', actor, id),
+          ...this.#event('key.decrypt', actor, id, through),
           key: id,
           outcome: 'done',
-          facts: { scheme: ask.scheme, length: ask.length },
+          facts: { scheme: ask.scheme, length: ask.length, ...memberOf(actor, through) },
         }),
       );
       return { wrapped: encryptedKey, hash: oaepHash, receipt };
@@ -203,10 +215,14 @@ export class KeyVault {
 
   /** Every key of the actor's employee, newest first, with what is kept for this device. Two lookups instead of a join: see storage's door. */
   async #listed(actor: DeviceActor): Promise<ListedKey[]> {
-    const keys = await this.storage.all<ListedKey>(
-      "SELECT id, version, suite, state, mode, created, origin FROM keys WHERE employee = ? AND mode <> 'quorum'",
-      [actor.employee],
-    );
+    const memberships = await this.mailboxes.of(actor.employee);
+    const sql = "SELECT id, version, suite, state, mode, created, origin FROM keys WHERE employee = ? AND mode <> 'quorum'";
+    const keys = (await this.storage.all<ListedKey>(sql, [actor.employee])).map((key) => ({
+      ...key,
+      through: undefined as Membership | undefined,
+    }));
+    for (const through of memberships)
+      for (const key of await this.storage.all<ListedKey>(sql, [through.mailbox])) keys.push({ ...key, through });
     const kept = await this.storage.all<KeptDelivery>('SELECT key, delivery, signature FROM deliveries WHERE device = ?', [actor.id]);
     const byKey = new Map(kept.map((one) => [one.key, one]));
     const listed = keys.map((key) => ({ ...key, kept: byKey.get(key.id) }));
@@ -222,10 +238,10 @@ export class KeyVault {
   async #deliveryOf(actor: DeviceActor, key: ListedKey): Promise<{ delivery: Buffer; signature: string; kept: boolean } | null> {
     if (key.mode !== 'deliver') return null;
     if (key.kept) return { delivery: key.kept.delivery, signature: key.kept.signature, kept: true };
-    return orRefused({ storage: this.storage, audit: this.audit }, this.#event('key.deliver', actor, key.id), async () => {
+    return orRefused({ storage: this.storage, audit: this.audit }, this.#event('key.deliver', actor, key.id, key.through), async () => {
       const stored = await this.#store.find(this.storage, key.id);
       if (!stored) throw new Fault('not-found', 'key-unknown', 'this key is gone');
-      return { ...(await this.token.release(stored.sealed, blobOf(stored), evidence(actor))), kept: false };
+      return { ...(await this.token.release(stored.sealed, blobOf(stored), evidence(actor), key.through?.sealed)), kept: false };
     });
   }
 
@@ -240,27 +256,28 @@ export class KeyVault {
     if (!sealed.kept) {
       const stored = await unit.run(
         `INSERT INTO deliveries (key, device, delivery, signature, kept)
-         SELECT id, ?, ?, ?, ? FROM keys WHERE id = ? AND version = ? AND employee = (SELECT employee FROM devices WHERE id = ? AND state = 'active')
+         SELECT id, ?, ?, ?, ? FROM keys WHERE id = ? AND version = ? AND (SELECT employee FROM devices WHERE id = ? AND state = 'active') IN
+         (SELECT keys.employee UNION ALL SELECT m.employee FROM mailbox_members m WHERE m.mailbox = keys.employee AND m.to_time IS NULL)
          ON CONFLICT (key, device) DO UPDATE SET delivery = excluded.delivery, signature = excluded.signature, kept = excluded.kept`,
         [actor.id, sealed.delivery, sealed.signature, this.clock.now().getTime(), key.id, key.version, actor.id],
       );
       if (stored === 0) throw new Fault('conflict', 'key-changed', 'key or device changed while the key was on its way; ask again');
     }
     return this.audit.append(unit, {
-      ...this.#event('key.deliver', actor, key.id),
+      ...this.#event('key.deliver', actor, key.id, key.through),
       key: key.id,
       outcome: 'done',
-      facts: { kept: sealed.kept },
+      facts: { kept: sealed.kept, ...memberOf(actor, key.through) },
     });
   }
 
-  #event<A extends 'key.deliver' | 'key.decrypt'>(action: A, actor: DeviceActor, key: string) {
+  #event<A extends 'key.deliver' | 'key.decrypt'>(action: A, actor: DeviceActor, key: string, through?: Membership) {
     const { id, employee, request } = actor;
     return {
       action,
       actor: { kind: 'device', id },
       device: id,
-      employee,
+      employee: through?.mailbox ?? employee,
       subject: key,
       request: request.id,
       personal: { network: request.network },
@@ -290,5 +307,7 @@ function refusal(error: unknown): Fault {
   throw error;
 }
 
+/** Who it was, where the key is not their own. */
+const memberOf = ({ employee }: DeviceActor, through: Membership | undefined) => (through ? { member: employee } : {});
 const evidence = (actor: DeviceActor) => ({ certificate: actor.certificate, deliveryKey: actor.deliveryKey });
 const blobOf = ({ wrapped, publicKey }: StoredKey) => ({ wrapped, publicKey });

@@ -25,6 +25,10 @@ export const servedKey = z
       .literal(true)
       .optional()
       .meta({ description: 'It came from outside, for reading old mail; its certificates are of other authorities.' }),
+    mailbox: z
+      .string()
+      .optional()
+      .meta({ description: 'Address of the shared mailbox whose key it is; its person is one of those who read it.' }),
     problem: z.string().meta({ description: 'Why this very key is not handed out, while others are: the code of the refusal.' }).optional(),
   })
   .meta({ id: 'ServedKey' });

@@ -58,16 +58,14 @@ export class ReadyPool {
 
   /** Gives the next pair to an employee: sealed by the token, not stored yet. Undefined when the pool is empty. */
   async take(
-    key: string,
-    employee: string,
-    mode: HeldMode,
+    to: { key: string; employee: string; mode: HeldMode; shared?: true },
     kind: KeyKind = this.settings.kind,
   ): Promise<{ key: StoredKey; n: number } | undefined> {
     for (;;) {
       const row = await this.#reserve(kind);
       if (!row) return undefined;
       try {
-        const sealed = await this.token.assign(this.#sealed(row), { key, employee, mode });
+        const sealed = await this.token.assign(this.#sealed(row), to);
         return { key: { sealed, wrapped: row.wrapped, publicKey: row.public_key }, n: row.n };
       } catch (error) {
         const isSpent = isFault(error, 'pair-spent');

@@ -4,6 +4,9 @@ import type { Clock, Reader, Unit } from '../foundation/index.js';
 export type IntentKind =
   | 'raise-binding'
   | 'raise-agents'
+  | 'raise-member'
+  | 'end-case'
+  | 'hold'
   | 'block-employee'
   | 'block-device'
   | 'end-devices'

@@ -27,6 +27,8 @@ const entry = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('floor'), id: z.string(), v: z.int() }),
   z.strictObject({ t: z.literal('block'), id: z.string() }),
   z.strictObject({ t: z.literal('unblock'), id: z.string() }),
+  z.strictObject({ t: z.literal('hold'), id: z.string() }),
+  z.strictObject({ t: z.literal('unhold'), id: z.string() }),
   z.strictObject({ t: z.literal('given'), kind: z.string(), n: z.int() }),
   z.strictObject({ t: z.literal('reserved'), n: z.int() }),
   z.strictObject({ t: z.literal('spent'), id: z.string(), until: z.int() }),
@@ -83,6 +85,7 @@ const SPENT_GRACE = 7 * 86_400_000;
 export class Journal {
   private readonly floors = new Map<string, number>();
   private readonly blocked = new Set<string>();
+  private readonly held = new Set<string>();
   private readonly given = new Map<string, number>();
   private readonly spent = new Map<string, number>();
   private readonly taken: Succession[] = [];
@@ -142,7 +145,7 @@ export class Journal {
     for (const claim of claims) this.remember(claim);
     await this.settle();
     // A block or a newer version may have come, and been confirmed, while this waited for the disk: it counts.
-    for (const claim of claims) if (claim.kind === 'version' || claim.kind === 'open') this.require(claim);
+    for (const claim of claims) if (claim.kind === 'version' || claim.kind === 'open' || claim.kind === 'free') this.require(claim);
   }
 
   /** The last head of the audit log that was signed. */
@@ -176,6 +179,17 @@ export class Journal {
     await this.settle();
   }
 
+  /** Of this employee no key is destroyed from now on. */
+  async hold(id: string): Promise<void> {
+    if (!this.held.has(id)) this.owe({ t: 'hold', id });
+    await this.settle();
+  }
+
+  async unhold(id: string): Promise<void> {
+    if (this.held.has(id)) this.owe({ t: 'unhold', id });
+    await this.settle();
+  }
+
   get bootstrapIsOver(): boolean {
     return this.isBootstrapOver;
   }
@@ -203,6 +217,9 @@ export class Journal {
       case 'open':
         if (!this.blocked.has(claim.id)) return;
         throw new Fault('forbidden', claim.code, 'the token process has been told to release nothing here');
+      case 'free':
+        if (!this.held.has(claim.id)) return;
+        throw new Fault('conflict', 'key-held', 'the token process has been told that keys of this person are on legal hold');
       case 'give':
         if (claim.n > (this.given.get(claim.of) ?? 0)) return;
         throw new Fault('conflict', 'pair-spent', 'this pair, or a later one, has been given out already: destroy it');
@@ -293,6 +310,12 @@ export class Journal {
         break;
       case 'unblock':
         this.blocked.delete(what.id);
+        break;
+      case 'hold':
+        this.held.add(what.id);
+        break;
+      case 'unhold':
+        this.held.delete(what.id);
         break;
       case 'given':
         this.given.set(what.kind, what.n);
@@ -429,6 +452,7 @@ export class Journal {
     for (const [kind, n] of this.given) yield { t: 'given', kind, n };
     for (const [id, v] of this.floors) yield { t: 'floor', id, v };
     for (const id of this.blocked) yield { t: 'block', id };
+    for (const id of this.held) yield { t: 'hold', id };
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
     if (this.isBootstrapOver) yield { t: 'bootstrap-over' };
     for (const succession of this.taken) yield lineOf(succession);

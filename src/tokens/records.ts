@@ -37,6 +37,20 @@ export interface KeyRecord {
   wrapped: string;
   /** Its birth is not ours: what else holds it nobody here knows. Absent for what this token made. */
   origin?: 'imported';
+  /** Of a mailbox that several people read. A key is born so or never is: no person's key becomes others' by a change. */
+  shared?: true;
+}
+
+/** That a person reads a shared mailbox: its keys go to their devices too. */
+export interface MemberRecord {
+  type: 'member';
+  id: string;
+  version: number;
+  /** Employee id that the mailbox's keys belong to. */
+  mailbox: string;
+  employee: string;
+  from: number;
+  to: number | null;
 }
 
 export interface BindingRecord {
@@ -88,7 +102,7 @@ export interface TransferKeyRecord {
 /** There is one such list, so its name is its id. */
 export const AGENTS_ID = 'recovery-agents';
 
-export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord | TransferKeyRecord;
+export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord | TransferKeyRecord | MemberRecord;
 
 export interface Sealed<R extends SealedRecord> {
   record: R;

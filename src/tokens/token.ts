@@ -9,6 +9,7 @@ import type {
   KeyMode,
   KeyRecord,
   KeyState,
+  MemberRecord,
   PoolRecord,
   Sealed,
   TransferKeyRecord,
@@ -135,31 +136,46 @@ export abstract class Token {
   /** Makes one pair for the pool, in the low-priority lane. */
   abstract makePair(kind: KeyKind): Promise<{ pair: Sealed<PoolRecord>; publicKey: Buffer; wrapped: Buffer }>;
   /** Gives a pool pair to an employee. Code `pair-spent` when its number is not above every one given out before: such a pair is to be destroyed. */
-  abstract assign(pair: Sealed<PoolRecord>, to: { key: string; employee: string; mode: HeldMode }): Promise<Sealed<KeyRecord>>;
-  /** The next version of a key record; only state and mode may change, states by SP 800-57. The old version stays good until `raise`. */
+  abstract assign(
+    pair: Sealed<PoolRecord>,
+    to: { key: string; employee: string; mode: HeldMode; shared?: true },
+  ): Promise<Sealed<KeyRecord>>;
+  /**
+   * The next version of a key record; only state and mode may change, states by SP 800-57. The old version stays good until `raise`. Code `key-held`
+   * where it would be destroyed and its employee is on hold.
+   */
   abstract changeKey(key: Sealed<KeyRecord>, to: { state?: KeyState; mode?: KeyMode }): Promise<Sealed<KeyRecord>>;
-  /** Seals an enrolment or an address binding. Version 1 needs nothing; a later one needs its predecessor. */
-  abstract seal<R extends EnrolmentRecord | BindingRecord>(record: R, predecessor?: Sealed<R>): Promise<Sealed<R>>;
+  /** Seals an enrolment, an address binding or a membership. Version 1 needs nothing; a later one needs its predecessor. */
+  abstract seal<R extends EnrolmentRecord | BindingRecord | MemberRecord>(record: R, predecessor?: Sealed<R>): Promise<Sealed<R>>;
   /** From now on only this version or a later one is accepted, whatever database is put back. Call once the new version is committed. */
-  abstract raise(record: Sealed<KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord>): Promise<void>;
-  /** Refuses every release to this device or employee (by id) from now on; kept outside the database. */
+  abstract raise(record: Sealed<KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord | MemberRecord>): Promise<void>;
+  /** Refuses every release to this device or employee, or for this recovery case (by id), from now on; kept outside the database. */
   abstract block(id: string): Promise<void>;
   abstract unblock(id: string): Promise<void>;
+  /** Refuses to destroy any key of this employee from now on (legal hold); kept outside the database. */
+  abstract hold(employee: string): Promise<void>;
+  abstract unhold(employee: string): Promise<void>;
   /** Remembers outside the database, for good, that two security officers have been registered. */
   abstract endBootstrap(): Promise<void>;
   abstract bootstrapIsOver(): Promise<boolean>;
 
   /**
-   * Seals a private key for a device. Codes: `record-forged`, `record-stale`, `blob-forged`, `device-untrusted`, `device-blocked`,
+   * Seals a private key for a device: of its own person, or of a shared mailbox that the person is a `member` of. Codes: `record-forged`, `record-stale`, `blob-forged`, `device-untrusted`, `device-blocked`,
    * `employee-blocked`, `not-the-owner`, `delivery-key-foreign`, `key-not-deliverable` (state or mode), `blob-corrupt`.
    */
-  abstract release(key: Sealed<KeyRecord>, blob: { wrapped: Buffer; publicKey: Buffer }, device: DeviceEvidence): Promise<Release>;
+  abstract release(
+    key: Sealed<KeyRecord>,
+    blob: { wrapped: Buffer; publicKey: Buffer },
+    device: DeviceEvidence,
+    member?: Sealed<MemberRecord>,
+  ): Promise<Release>;
   /** Remote mode. Same codes; a bad padding is never one of them. */
   abstract decrypt(
     key: Sealed<KeyRecord>,
     blob: { wrapped: Buffer; publicKey: Buffer },
     device: DeviceEvidence,
     ask: { scheme: TransportScheme; encryptedKey: Buffer; length: 16 | 24 | 32 },
+    member?: Sealed<MemberRecord>,
   ): Promise<{ encryptedKey: Buffer; oaepHash: OaepHash }>;
 
   /**
@@ -271,7 +287,7 @@ export abstract class Token {
   /**
    * A person's key for the device that an approved recovery case names, or with `mail` the content key of that one message. Demands signatures of
    * a quorum of the recovery agents in force over this very request: of `agents`, or without it of the ceremony. Codes: `no-recovery-agents`, `recovery-not-approved`, `recovery-expired`,
-   * `recovery-foreign`, and those of `release`.
+   * `recovery-ended` (it was taken back), `recovery-foreign`, and those of `release`.
    */
   abstract recover(ask: {
     request: RecoveryRequest;

@@ -37,6 +37,7 @@ const key = z.strictObject({
   publicKey: digest,
   wrapped: digest,
   origin: z.literal('imported').exactOptional(),
+  shared: z.literal(true).exactOptional(),
 });
 const binding = z.strictObject({
   type: z.literal('binding'),
@@ -68,6 +69,7 @@ const transferKey = z.strictObject({
   wrapped: digest,
   expires: time,
 });
+const member = z.strictObject({ type: z.literal('member'), id, version, mailbox: id, employee: id, from: time, to: time.nullable() });
 const agents = z.strictObject({ type: z.literal('agents'), id: z.literal(AGENTS_ID), version, list: agentList });
 const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac: bytes });
 const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
@@ -78,18 +80,22 @@ const SHAPES = {
     n: z.int().positive(),
     kind: z.strictObject({ suite: z.literal('rsa'), bits: z.union([z.literal(2048), z.literal(3072), z.literal(4096)]) }),
   }),
-  assign: z.strictObject({ pair: sealed(pool), to: z.strictObject({ key: id, employee: id, mode: heldMode }) }),
+  assign: z.strictObject({
+    pair: sealed(pool),
+    to: z.strictObject({ key: id, employee: id, mode: heldMode, shared: z.literal(true).exactOptional() }),
+  }),
   changeKey: z.strictObject({ key: sealed(key), to: z.strictObject({ state: state.optional(), mode: mode.optional() }) }),
   seal: z.strictObject({
-    record: z.discriminatedUnion('type', [binding, enrolment]),
-    predecessor: sealed(z.discriminatedUnion('type', [binding, enrolment])).optional(),
+    record: z.discriminatedUnion('type', [binding, enrolment, member]),
+    predecessor: sealed(z.discriminatedUnion('type', [binding, enrolment, member])).optional(),
   }),
-  raise: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, binding, enrolment, agents])) }),
-  release: z.strictObject({ key: sealed(key), blob, device }),
+  raise: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, binding, enrolment, agents, member])) }),
+  release: z.strictObject({ key: sealed(key), blob, device, member: sealed(member).optional() }),
   decrypt: z.strictObject({
     key: sealed(key),
     blob,
     device,
+    member: sealed(member).optional(),
     ask: z.strictObject({
       scheme: z.enum(['rsa-pkcs1', 'rsa-oaep-sha1', 'rsa-oaep-sha256']),
       encryptedKey: bytes,

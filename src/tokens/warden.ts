@@ -34,6 +34,7 @@ import {
   type AgentsRecord,
   type HeldMode,
   type KeyRecord,
+  type MemberRecord,
   macInput,
   NEXT_KEY_STATE,
   READABLE,
@@ -58,8 +59,10 @@ import { type Asks, parseAsk } from './warden-asks.js';
 export type Claim =
   /** Nothing later than this version of the record is known; a later one is remembered from now on. */
   | { kind: 'version'; id: string; version: number }
-  /** This device or employee is not blocked. */
+  /** This device, employee or recovery case is not blocked. */
   | { kind: 'open'; id: string; code: string }
+  /** This employee's keys are not on legal hold. */
+  | { kind: 'free'; id: string }
   /** `from` is the last head of the audit log that was signed; `to` is from now on. Number `by` of the log's keys signed it, the one in service. */
   | { kind: 'head'; from: AuditHead; to: AuditHead; by: number }
   /** `from` is the last head of that log which was cosigned; `to` is from now on. */
@@ -196,9 +199,9 @@ export class Warden {
 
   #assign(ask: Asks['assign']): Verdict {
     const { n: _, type: __, ...pair } = this.#genuine(ask.pair);
-    const { key, employee, mode } = ask.to;
-    const record: KeyRecord = { ...pair, type: 'key', id: key, version: 1, employee, state: 'active', mode };
-    return verdict(this.#stamp(record), { kind: 'open', id: employee, code: 'employee-blocked' });
+    const { key, ...owner } = ask.to;
+    const record: KeyRecord = { ...pair, type: 'key', id: key, version: 1, state: 'active', ...owner };
+    return verdict(this.#stamp(record), { kind: 'open', id: owner.employee, code: 'employee-blocked' });
   }
 
   /** A PKCS#12 file is opened here, so that its keys are in no other process; without `to` it is looked at only. */
@@ -279,7 +282,9 @@ export class Warden {
     // Of a destroyed key the record names no wrapped key any more, so a blob that is put back fits nothing.
     const wrapped = state === 'destroyed' ? NOTHING : record.wrapped;
     const next: KeyRecord = { ...record, version: record.version + 1, state, mode, wrapped };
-    return verdict(this.#stamp(next), { kind: 'version', id: record.id, version: record.version });
+    const claims: Claim[] = [{ kind: 'version', id: record.id, version: record.version }];
+    if (state === 'destroyed') claims.push({ kind: 'free', id: record.employee });
+    return verdict(this.#stamp(next), ...claims);
   }
 
   #seal(ask: Asks['seal']): Verdict {
@@ -301,7 +306,7 @@ export class Warden {
   ): { claims: Claim[]; pair: StoredPair; record: KeyRecord; device: TrustedDevice } {
     const record = this.#genuine(ask.key);
     const device = this.#trusted(ask.device);
-    if (device.employee !== record.employee) throw forbidden('not-the-owner', 'this key belongs to another employee');
+    const membership = device.employee === record.employee ? [] : this.#membership(record, device, ask.member);
     if (!fits(ask.blob.wrapped, record.wrapped) || !fits(ask.blob.publicKey, record.publicKey))
       throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
     if (!READABLE.includes(record.state)) throw forbidden('key-not-deliverable', `a ${record.state} key is not released`);
@@ -311,8 +316,21 @@ export class Warden {
       { kind: 'version', id: record.id, version: record.version },
       { kind: 'open', id: device.device, code: 'device-blocked' },
       { kind: 'open', id: device.employee, code: 'employee-blocked' },
+      ...membership,
     ];
     return { claims, pair, record, device };
+  }
+
+  /** A device of somebody else gets a key only if that was born as a shared mailbox's, and its person is a member now. */
+  #membership(key: KeyRecord, device: TrustedDevice, sealed: Sealed<MemberRecord> | undefined): Claim[] {
+    if (!sealed || !key.shared) throw forbidden('not-the-owner', 'this key belongs to another employee');
+    const member = this.#genuine(sealed);
+    if (member.mailbox !== key.employee || member.employee !== device.employee || member.to !== null)
+      throw forbidden('not-the-owner', 'this key is of a mailbox that the device’s person does not read');
+    return [
+      { kind: 'version', id: member.id, version: member.version },
+      { kind: 'open', id: key.employee, code: 'employee-blocked' },
+    ];
   }
 
   #trusted(evidence: DeviceEvidence): TrustedDevice {
@@ -376,7 +394,8 @@ export class Warden {
     const record = this.#genuine(ask.key);
     const device = this.#trusted(ask.device);
     if (device.device !== request.device) throw forbidden('recovery-foreign', 'this case was approved for another device');
-    if (record.employee !== request.employee || !request.keys.includes(record.id))
+    // Who is to read a mailbox for a time reads what comes meanwhile, so its later keys count too.
+    if (record.employee !== request.employee || !(request.reading || request.keys.includes(record.id)))
       throw forbidden('recovery-foreign', 'this case was approved for other keys');
     const pair = this.#pairOf(record, ask.blob);
     const claims: Claim[] = [
@@ -384,8 +403,12 @@ export class Warden {
       { kind: 'version', id: record.id, version: record.version },
       { kind: 'open', id: device.device, code: 'device-blocked' },
       { kind: 'open', id: device.employee, code: 'employee-blocked' },
+      { kind: 'open', id: request.case, code: 'recovery-ended' },
     ];
-    if ((mail === undefined) !== (request.message === undefined) || (mail && !fits(mail.encryptedKey, request.message ?? '')))
+    if (request.reading) {
+      // One message's content key at a time: whoever reads for a time has nothing left when it is over.
+      if (!mail) throw forbidden('recovery-foreign', 'this case is for reading one message at a time: it gives no key');
+    } else if ((mail === undefined) !== (request.message === undefined) || (mail && !fits(mail.encryptedKey, request.message ?? '')))
       throw forbidden('recovery-foreign', 'this case was approved for another message');
     if (mail) return { claims, value: this.hsm.transport(pair, mail.scheme, mail.encryptedKey, mail.length, ask.device.deliveryKey) };
     const { encryptedKey, content, oaepHash } = this.hsm.rewrap(pair, ask.device.deliveryKey);
@@ -548,10 +571,12 @@ const verdict = (value: unknown, ...claims: Claim[]): Verdict => ({ claims, valu
 const fits = (bytes: Uint8Array, digest: string): boolean => base64url(sha256(bytes)) === digest;
 
 /**
- * What never changes between versions: a binding keeps employee, address and start, and its directory id once it has one, and what has ended
+ * What never changes between versions: a membership only ends; a binding keeps employee, address and start, and its directory id once it has one, and what has ended
  * stays ended; an enrolment keeps everything.
  */
 function keeps(before: SealedRecord, after: SealedRecord): boolean {
+  if (before.type === 'member' && after.type === 'member')
+    return before.to === null && before.mailbox === after.mailbox && before.employee === after.employee && before.from === after.from;
   if (before.type !== 'binding' || after.type !== 'binding' || before.to !== null) return false;
   const same = before.employee === after.employee && before.address === after.address && before.from === after.from;
   return same && (before.directory === undefined || before.directory === after.directory);

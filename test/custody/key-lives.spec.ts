@@ -31,6 +31,10 @@ test('a key’s states are told with dates and reasons; on legal hold it is not 
   await keysOf(house, alice);
   expect(await house.house.storage.all('SELECT key FROM deliveries WHERE key = ?', [former])).toHaveLength(1);
 
+  // Who writes the database takes the hold away: the token process remembers it.
+  await house.db.write((unit) => unit.run('UPDATE key_holds SET lifted = 1 WHERE id = ?', [hold]));
+  await expect(change('destroyed', 'retention')).rejects.toMatchObject({ code: 'key-held' });
+  await house.db.write((unit) => unit.run('UPDATE key_holds SET lifted = NULL WHERE id = ?', [hold]));
   await house.act('hold.lift', { id: hold });
   await expect(house.act('hold.lift', { id: hold })).rejects.toMatchObject({ code: 'hold-unknown' });
   const before = await house.house.storage.one<{ wrapped: Buffer; mac: Buffer; version: number }>(

@@ -124,6 +124,24 @@ function lives(database: 'sqlite' | 'postgres'): void {
     expect(await reads('hannas', 'before')).toBe(true);
   });
 
+  test('the shared mailbox: help@ is read by Anna and Hanna, each on her own laptop and by name in the log. Hanna changes departments: what comes from then on is Anna’s alone', async () => {
+    expect(await ekms.ekms('mailbox', 'create', 'help@corp.example', '--mode', 'remote')).toMatchObject({ status: 0 });
+    for (const who of ['anna.schmidt@corp.example', 'hanna@corp.example'])
+      expect(await ekms.ekms('mailbox', 'add', 'help@corp.example', who)).toMatchObject({ status: 0 });
+    await write('help@corp.example', 'please');
+    for (const laptop of ['annas', 'hannas']) expect(await reads(laptop, 'please')).toBe(true);
+    const uses = (await ekms.log(40)).filter(({ action, facts }) => action === 'key.decrypt' && facts?.['member'] !== undefined);
+    expect(new Set(uses.map(({ facts }) => facts?.['member'])).size).toBe(2);
+    const { status, stdout } = await ekms.mesign('annas', 'log');
+    expect(status).toBe(0);
+    expect(stdout.split('\n').filter((line) => line.includes('key.decrypt'))).toHaveLength(2);
+    expect(await ekms.ekms('mailbox', 'remove', 'help@corp.example', 'hanna@corp.example')).toMatchObject({ status: 0 });
+    expect([await reads('annas', 'please'), await reads('hannas', 'please')]).toEqual([true, false]);
+    expect(await ekms.mesign('hannas', 'log')).toMatchObject({ status: 0 });
+    const { steps, questions } = JSON.parse(await sync('--dry-run')) as { steps: object[]; questions: object[] };
+    expect([steps, questions]).toEqual([[], []]);
+  });
+
   test('the reassigned address: Dora, who was sales, leaves; Erik gets sales@. Erik’s laptop is a new person’s: none of Dora’s mail opens on it, new mail to sales does', async () => {
     slapd.modify(`dn: uid=dora,${PEOPLE}\nchangetype: modify\nreplace: mail\nmail: sales@corp.example\n`);
     await sync();

@@ -189,6 +189,57 @@ describe('recovery by several people', () => {
     expect(() => opened(m2)).toThrow();
   });
 
+  test('the leaver’s mailbox: two agents let Rita read Alice’s mail for four weeks. Her laptop opens whatever comes, one message at a time; no key leaves; each is in the log by Rita’s name; taken back, nothing opens', async () => {
+    await expect(file({ device: rita, reading: true, days: 400 })).rejects.toMatchObject({ code: 'recovery-malformed' });
+    const of = await file({ device: rita, reading: true, days: 28 });
+    const reads = (name: string) => ekms.mesign('rita-1', 'decrypt', ekms.beside(name), '-o', ekms.beside('read.eml'));
+    await approve(of, 'Mona');
+    expect(await reads('m1')).toMatchObject({ status: 3, stderr: expect.stringContaining('no key of this device') });
+    await approve(of, 'Nils');
+    for (const name of ['m1', 'm2']) {
+      expect(await reads(name)).toMatchObject({ status: 0 });
+      expect(readFileSync(ekms.beside('read.eml')).equals(readFileSync(MAIL))).toBe(true);
+    }
+    await expect(release(of)).rejects.toMatchObject({ code: 'recovery-foreign' });
+    expect((await ekms.listKeys('rita-1')).length).toBe(1);
+    const read = (await ekms.log(30)).filter(({ action, outcome }) => action === 'key.read' && outcome === 'done');
+    expect(read.map(({ device, subject, personal }) => [device, subject, personal?.['reader']])).toEqual([
+      [rita, of, 'rita@corp.example'],
+      [rita, of, 'rita@corp.example'],
+    ]);
+    expect(await ekms.mailed('alice@corp.example', (mail) => (mail.includes(`Case: ${of}`) ? mail : undefined))).toContain(
+      'rita@corp.example',
+    );
+    expect(await ekms.ekms('recovery', 'end', of)).toMatchObject({ status: 0 });
+    expect((await reads('m1')).status).toBe(3);
+    // Who writes the database takes the end away: the token process remembers it.
+    await ekms.db.write((unit) => unit.run('UPDATE recovery_cases SET ended = NULL WHERE id = ?', [of]));
+    expect(await reads('m1')).toMatchObject({ status: 1, stderr: expect.stringContaining('recovery-ended') });
+    await ekms.db.write((unit) => unit.run('UPDATE recovery_cases SET ended = 1 WHERE id = ?', [of]));
+  });
+
+  test('Alice is taken back: her log shows who read her mail and what was recovered; what two agents sealed stands there until its date, and then says what it was', async () => {
+    await ekms.act('employee.resume', { address: 'alice@corp.example' });
+    const told = async () => {
+      const { status, stdout, stderr } = await ekms.mesign('alice-1', 'log');
+      expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringContaining('counted without a gap') });
+      return stdout.split('\n');
+    };
+    const before = await told();
+    expect(before.filter((line) => line.includes('key.read  done') && line.includes('read by rita@corp.example'))).toHaveLength(2);
+    const sealed = before.filter((line) => line.includes('sealed until'));
+    // The one mail of the case above that was to be kept quiet, opened once.
+    expect(sealed).toHaveLength(1);
+    expect(sealed[0]).not.toMatch(/recovery|rita/);
+    // Its day comes; the appliance looks each hour.
+    await ekms.db.write((unit) => unit.run('UPDATE audit_sealed SET until = 1'));
+    await ekms.stop();
+    await ekms.start();
+    const after = (await told()).filter((line) => line.includes('was sealed until'));
+    expect(after).toEqual([expect.stringContaining('recovery.release  done')]);
+    await ekms.act('employee.stop', { address: 'alice@corp.example' });
+  });
+
   test('a changed request, a foreign signature, an expired case and a device that ended get nothing', async () => {
     const of = await file();
     await expect(approve(of, 'Mona', sign('Nils', of))).rejects.toMatchObject({ code: 'approval-invalid' });

@@ -14,10 +14,12 @@ const sameDelivery = ({ delivery }: DeviceKeys): DeviceKeys => ({ delivery, iden
 
 test('pairs that are taken at the same time are different ones, and none is destroyed as spent', async () => {
   await house.house.pool.fill(6);
-  const taken = await Promise.all(Array.from({ length: 6 }, () => house.house.pool.take(newId(), newId(), 'deliver')));
+  const taken = await Promise.all(
+    Array.from({ length: 6 }, () => house.house.pool.take({ key: newId(), employee: newId(), mode: 'deliver' })),
+  );
   expect(new Set(taken.map((one) => one?.n)).size).toBe(6);
   expect((await house.log(50)).filter(({ action }) => action === 'pool.destroy')).toEqual([]);
-  expect(await house.house.pool.take(newId(), newId(), 'deliver')).toBeUndefined();
+  expect(await house.house.pool.take({ key: newId(), employee: newId(), mode: 'deliver' })).toBeUndefined();
 }, 60_000);
 
 test('an address that is asked for twice at once gets one challenge mail, which serves both', async () => {

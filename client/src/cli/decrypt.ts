@@ -8,6 +8,8 @@ import { type Certificate, chainToRoot, nameText, USAGE } from '../x509/index.js
 import { writeOutput } from './output.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
+const isForOthers = (error: unknown): boolean => error instanceof CannotDecrypt && error.isForOtherKeys;
+
 export interface DecryptOptions extends StoreOptions {
   output?: string;
 }
@@ -24,11 +26,22 @@ export async function decrypt(terminal: Terminal, path: string, options: Decrypt
   };
   const open = (held: readonly HeldKey[]) => unwrap(mail, openerFor(held, remotely));
   const opened = await open(state.keys.map(heldKey)).catch(async (error: unknown) => {
-    // A key may have followed since: who reads mail need not know that there are keys.
-    if (!(error instanceof CannotDecrypt) || !error.isForOtherKeys) throw error;
-    const { keys } = await asDevice(store, (client) => collectKeys(store, client, () => new Date())).catch(() => ({ keys: [] }));
-    return open(keys).catch((again: unknown) => {
-      throw keys.length === 0 ? error : again;
+    if (!isForOthers(error)) throw error;
+    // A key may have followed since, or somebody else's mailbox may be open to us: who reads mail need not know that there are keys.
+    return asDevice(store, async (client) => {
+      const { keys } = await collectKeys(store, client, () => new Date());
+      return open(keys).catch(async (again: unknown) => {
+        if (!isForOthers(again)) throw again;
+        const { openAsReader } = await import('./recovery-keys.js');
+        const read = await openAsReader(mail, client, device.deliveryKey);
+        if (!read) throw again;
+        return read;
+      });
+    }).catch(async (later: unknown) => {
+      // Without the appliance it is still the mail that cannot be opened with what is here.
+      const { isProblem } = await import('../sdk/index.js');
+      const isSaid = isProblem(later, 'recovery-ended', 'recovery-expired', 'budget-exceeded');
+      throw later instanceof CannotDecrypt || isSaid ? later : error;
     });
   });
   return show(terminal, path, opened, device.root, options);

@@ -24,6 +24,7 @@ export async function keys(terminal: Terminal, options: KeysOptions): Promise<nu
     suite: key.suite,
     state: key.state,
     mode: key.mode,
+    ...(key.mailbox === undefined ? {} : { mailbox: key.mailbox }),
     certificates: [...key.leaves, ...key.authorities].map(({ pem }) => pem),
   }));
   terminal.print(`${JSON.stringify([...held, ...pending], undefined, 2)}\n`);
@@ -46,5 +47,6 @@ export function tellKeys(terminal: Terminal, collected: Collected): number {
 function line(key: HeldKey): string {
   const [newest] = key.leaves;
   const certificate = newest ? `  ${newest.addresses.join(', ')}, until ${newest.notAfter.toISOString().slice(0, 10)}` : '';
-  return `${key.id}  ${key.suite}  ${key.state}  ${key.mode}${certificate}`;
+  const shared = key.mailbox === undefined ? '' : '  shared mailbox';
+  return `${key.id}  ${key.suite}  ${key.state}  ${key.mode}${certificate}${shared}`;
 }

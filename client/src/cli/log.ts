@@ -21,7 +21,8 @@ export async function log(terminal: Terminal, options: LogOptions): Promise<numb
   if (options.newLog) await store.keepAlarm({ words: 'a new log was accepted (--new-log)', known: before }, now());
   let reading: LogReading;
   try {
-    const held = state.keys.map(({ id }) => id);
+    // Of a shared mailbox that one does not read any more nothing is shown.
+    const held = state.keys.filter(({ mailbox }) => mailbox === undefined).map(({ id }) => id);
     reading = await asDevice(store, (client) => readUses({ client, root: deviceOf(state).root, held, receipts, known, now }));
   } catch (error) {
     if (isFault(error, 'log-forged') || isFault(error, 'statement-forged')) await store.keepAlarm({ words: error.message, known }, now());
@@ -45,7 +46,25 @@ export async function log(terminal: Terminal, options: LogOptions): Promise<numb
   return 0;
 }
 
-function line({ time, key, use, action, outcome, reason, actor, device, network }: ProvedUse): string {
+function line({ time, key, use, action, outcome, reason, actor, device, network, reader, sealed, facts }: ProvedUse): string {
+  if (action === 'entry.sealed') {
+    const until = new Date(Number(facts['until'])).toISOString();
+    if (!sealed) return [time, key, `use ${use}`, `sealed until ${until}`].join('  ');
+    const { action: what, outcome: how, actor: whose, personal } = sealed;
+    const words = [what, how, `${whose.kind} ${whose.id ?? ''}`.trimEnd(), ...readBy(personal['reader']), `was sealed until ${until}`];
+    return [time, key, `use ${use}`, ...words].join('  ');
+  }
   const by = device === undefined ? `${actor.kind}${actor.id === undefined ? '' : ` ${actor.id}`}` : `device ${device}`;
-  return [time, key, `use ${use}`, action, outcome + (reason === undefined ? '' : ` (${reason})`), by, network ?? '-'].join('  ');
+  return [
+    time,
+    key,
+    `use ${use}`,
+    action,
+    outcome + (reason === undefined ? '' : ` (${reason})`),
+    by,
+    network ?? '-',
+    ...readBy(reader),
+  ].join('  ');
 }
+
+const readBy = (reader: string | undefined): string[] => (reader === undefined ? [] : [`read by ${reader}`]);

@@ -5,7 +5,7 @@ import { lockOf, rewrite } from '../../../src/codec/pdf/index.js';
 import { compat, modern, pkcs12 } from '../../../src/codec/pkcs12/index.js';
 import { base64url, Fault, sha256 } from '../../../src/foundation/index.js';
 import { type Enveloped, openTransport, type Transport } from '../cms/index.js';
-import { acceptRecovered, chainOf, type HeldKey, openerFor, openWrapped, type RemoteDecryption } from '../keys/index.js';
+import { acceptRecovered, chainOf, openerFor, type RemoteDecryption } from '../keys/index.js';
 import { unwrap } from '../mime/index.js';
 import { type Keys, withDocument, withFile, writeDocument } from '../pdf/index.js';
 import type { EkmsClient, RecoveryCase } from '../sdk/index.js';
@@ -13,6 +13,7 @@ import { deviceOf, firstLine } from '../store/index.js';
 import { readMail, show } from './decrypt.js';
 import type { ListOptions } from './devices.js';
 import { writeOutput } from './output.js';
+import { contentKey, heldBy, unasked } from './recovery-keys.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
 export interface RecoverExportOptions extends StoreOptions {
@@ -30,9 +31,9 @@ export async function listRecoveries(terminal: Terminal, options: ListOptions): 
   const cases = await asDevice(store, (client) => client.recoveries());
   if (options.json) terminal.print(`${JSON.stringify(cases, undefined, 2)}\n`);
   else
-    for (const { id, expiresAt, approvals, quorum, message, keys } of cases)
+    for (const { id, expiresAt, approvals, quorum, message, reading, keys } of cases)
       terminal.print(
-        `${id}  ${approvals} of ${quorum} agents  ${message === null ? `${keys.length} key(s)` : 'one message'}  until ${expiresAt}\n`,
+        `${id}  ${approvals} of ${quorum} agents  ${reading ? 'reading' : message === null ? `${keys.length} key(s)` : 'one message'}  until ${expiresAt}\n`,
       );
   if (cases.length === 0) terminal.say('there is no recovery case for this device');
   return 0;
@@ -78,11 +79,7 @@ export async function openRecovered(terminal: Terminal, of: string, path: string
   return asDevice(store, async (client) => {
     const found = await theCase(client, of);
     const recovered: RemoteDecryption = async (key, ask) => {
-      if (found.message !== null) {
-        const { wrapped, hash } = await client.openRecovery(of, key.id, ask);
-        if (wrapped === null || hash === null) throw unasked();
-        return openWrapped(deliveryKey, Buffer.from(wrapped, 'base64'), hash);
-      }
+      if (found.message !== null || found.reading) return contentKey(client, { of, key: key.id, ask, deliveryKey });
       const { delivery } = await client.openRecovery(of, key.id);
       if (delivery === null) throw unasked();
       const certificates = found.keys.find(({ id }) => id === key.id)?.certificates ?? [];
@@ -129,8 +126,8 @@ export async function exportRecovered(terminal: Terminal, of: string, options: R
   await mkdir(options.p12, { recursive: true, mode: 0o700 });
   return asDevice(store, async (client) => {
     const found = await theCase(client, of);
-    if (found.message !== null)
-      throw new Fault('conflict', 'recovery-foreign', 'this case is about one message: it gives no key that could be exported');
+    if (found.message !== null || found.reading)
+      throw new Fault('conflict', 'recovery-foreign', 'this case is for reading messages: it gives no key that could be exported');
     for (const { id, certificates } of found.keys) {
       const path = join(options.p12, `${id}.p12`);
       if (existsSync(path)) continue;
@@ -154,12 +151,6 @@ async function theCase(client: EkmsClient, of: string): Promise<RecoveryCase> {
   return found;
 }
 
-/** The keys of a case as if they stayed in the appliance: each is asked for when a mail names it. */
-function heldBy({ keys }: RecoveryCase): HeldKey[] {
-  return keys.map(({ certificates, ...key }) => ({ ...key, ...chainOf(certificates), mode: 'remote', privateKey: undefined }));
-}
-
 const oaep = (hash: string): Transport => ({ scheme: 'oaep', hash, mgfHash: hash, label: Buffer.alloc(0) });
 /** As the appliance's interface names them (keys/opener.ts). */
 const TRANSPORT = { 'rsa-pkcs1': { scheme: 'pkcs1' }, 'rsa-oaep-sha1': oaep('sha1'), 'rsa-oaep-sha256': oaep('sha256') } as const;
-const unasked = () => new Fault('unavailable', 'answer-malformed', 'the appliance answered with something that was not asked for');

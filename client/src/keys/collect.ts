@@ -27,14 +27,15 @@ export async function collectKeys(store: Store, client: EkmsClient, now: () => D
   const refused: Fault[] = [];
   const accepted: { served: ServedKey; key: HeldKey }[] = [];
   const { id, root, deliveryKey } = device;
-  const addresses = [device.address, ...state.keys.flatMap((kept) => addressesOf(heldKey(kept), root))];
+  const ownAddresses = (key: HeldKey) => (key.mailbox === undefined ? addressesOf(key, root) : []);
+  const addresses = [device.address, ...state.keys.flatMap((kept) => ownAddresses(heldKey(kept)))];
   // Oldest first: who got another address got a certificate for it on the key of then, and later keys name that address alone.
   for (const served of keys.filter((key) => key.state !== 'pending' && key.problem === undefined).toReversed()) {
     try {
       const key = acceptKey(served, { device: id, addresses, root, deliveryKey }, now());
       assertUnchanged(key, state.keys);
       accepted.unshift({ served, key });
-      addresses.push(...addressesOf(key, root));
+      addresses.push(...ownAddresses(key));
     } catch (error) {
       if (!isFault(error)) throw error;
       refused.push(error);

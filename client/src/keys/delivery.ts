@@ -32,17 +32,19 @@ const forged = (why: string) => new Fault('forbidden', 'delivery-forged', why);
  */
 export function acceptKey(served: ServedKey, receiver: Receiver, now: Date): HeldKey {
   try {
-    const { id, suite, state, mode } = served;
+    const { id, suite, state, mode, mailbox } = served;
     if (suite !== 'rsa') throw forged(`its suite "${suite}" is unknown to this version of mesign`);
     const { leaves, authorities } = chainOf(served.certificates);
     // A key from outside has certificates of other authorities; it is for reading only, so nothing is ever encrypted by them.
     if (served.imported && state === 'active') throw forged('a key from outside is never the active one');
     assertOneKey(leaves);
-    if (!served.imported) assertOwn(leaves, authorities, receiver, now);
+    // Of a mailbox that several people read; the device says so of it, and encrypts nothing to itself by it.
+    const whose = mailbox === undefined ? receiver : { ...receiver, addresses: [mailbox] };
+    if (!served.imported) assertOwn(leaves, authorities, whose, now);
     const privateKey = mode === 'deliver' ? openDelivery(served, leaves, receiver, now) : undefined;
     if (mode === 'remote' && (served.delivery !== null || served.signature !== null))
       throw forged('a key that stays in the appliance came with a delivery');
-    return { id, suite, state, mode, leaves, authorities, privateKey };
+    return { id, suite, state, mode, mailbox, leaves, authorities, privateKey };
   } catch (error) {
     if (isFault(error)) throw forged(`the delivery of key ${served.id} was refused: ${error.message}`);
     throw error;

@@ -8,6 +8,8 @@ export interface HeldKey {
   suite: string;
   state: string;
   mode: 'deliver' | 'remote';
+  /** Address of the shared mailbox that it is for; absent for a person's own. */
+  mailbox?: string | undefined;
   /** Every certificate ever made for this key, newest first. */
   leaves: Certificate[];
   /** The authorities above them. */
@@ -31,6 +33,7 @@ export function heldKey(kept: KeptKey): HeldKey {
     suite: kept.suite,
     state: kept.state,
     mode: kept.mode,
+    mailbox: kept.mailbox,
     ...chainOf(kept.certificates),
     get privateKey() {
       if (kept.privateKey !== undefined)
@@ -41,7 +44,7 @@ export function heldKey(kept: KeptKey): HeldKey {
 }
 
 export function keptKey(held: HeldKey): KeptKey {
-  const { id, suite, state, mode, leaves, authorities, privateKey } = held;
+  const { id, suite, state, mode, mailbox, leaves, authorities, privateKey } = held;
   const certificates = [...leaves, ...authorities].map((certificate) => certificate.pem);
   return {
     id,
@@ -49,6 +52,7 @@ export function keptKey(held: HeldKey): KeptKey {
     state,
     mode,
     certificates,
+    ...(mailbox === undefined ? {} : { mailbox }),
     ...(privateKey && { privateKey: privateKey.export({ format: 'der', type: 'pkcs8' }).toString('base64') }),
   };
 }

@@ -17,6 +17,12 @@ export interface ProvedUse {
   facts: Readonly<Record<string, string | number | boolean>>;
   /** Where the request came from, if the entry says so and it was not erased. */
   network: string | undefined;
+  /** Who read the mail, by their address, where somebody was let in for a time. */
+  reader: string | undefined;
+  /** Of an entry that was sealed, what it said; absent until its date. */
+  sealed:
+    | { action: string; outcome: string; actor: { kind: string; id?: string | undefined }; personal: Readonly<Record<string, string>> }
+    | undefined;
 }
 
 /** Something that an honest appliance does not do. */

@@ -125,15 +125,48 @@ const second = (before: TreeHead | undefined, head: TreeHead): string =>
     : `the log is another than the one of ${before?.size} entries that was signed before: there is a second history`;
 
 function proved({ uses }: KeyUses, head: TreeHead): ProvedUse[] {
-  return uses.map(({ index, entry: text, proof, network }) => {
+  return uses.map(({ index, entry: text, proof, ...openings }) => {
     const leaf = hashLeaf(sha256, Buffer.from(text));
     if (index >= head.size || !verifyInclusion(sha256, index, leaf, head, hashes(proof)))
       throw logForged(`entry ${index} is not in the log that was signed`);
     const { index: said, use, personal, previous, reason, device, ...body } = read(text, index);
     if (said !== String(index)) throw logForged(`entry ${index} says that it is entry ${said}`);
-    const fits = network && base64url(digest(Buffer.from(network.salt, 'base64url'), network.value)) === personal['network'];
-    return { ...body, index, leaf: base64url(leaf), use: Number(use), previous, reason, device, network: fits ? network.value : undefined };
+    const opened = (name: 'network' | 'reader' | 'sealed') => {
+      const one = openings[name];
+      return one && base64url(digest(Buffer.from(one.salt, 'base64url'), one.value)) === personal[name] ? one.value : undefined;
+    };
+    const words = opened('sealed');
+    return {
+      ...{
+        ...body,
+        index,
+        leaf: base64url(leaf),
+        use: Number(use),
+        previous,
+        reason,
+        device,
+        network: opened('network'),
+        reader: opened('reader'),
+      },
+      sealed: words === undefined ? undefined : unsealed(words, index),
+    };
   });
+}
+
+/** docs/formats/audit-entry.md: what a sealed entry is known to have said once its date has come. */
+const sealedWords = z.object({
+  action: z.string(),
+  outcome: z.string(),
+  actor: z.object({ kind: z.string(), id: z.optional(z.string()) }),
+  personal: z._default(z.record(z.string(), z.string()), {}),
+});
+
+function unsealed(text: string, index: number): z.infer<typeof sealedWords> {
+  try {
+    return sealedWords.parse(JSON.parse(text));
+  } catch {
+    throw logForged(`what was sealed as entry ${index} is no entry`);
+  }
 }
 
 /** docs/formats/audit-entry.md: what `audit.prune` says. */

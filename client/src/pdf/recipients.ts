@@ -83,7 +83,7 @@ export function foreignRecipient(path: string, now: Date): Recipient {
 
 /** The sender's own certificate: whoever encrypts can read what was sent. */
 export function ownRecipient(held: readonly HeldKey[], address: string): Recipient {
-  const key = held.find((candidate) => candidate.state === 'active');
+  const key = held.find((candidate) => candidate.state === 'active' && candidate.mailbox === undefined);
   const certificate = key?.leaves[0];
   if (!certificate)
     throw new Fault(

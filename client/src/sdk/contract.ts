@@ -291,6 +291,18 @@ export interface KeyUses {
       salt: string;
       value: string;
     } | null;
+    /** The same of `personal.reader`: who read the mail. */
+    reader: {
+      /** base64url */
+      salt: string;
+      value: string;
+    } | null;
+    /** The same of `personal.sealed`, from its date on: what the entry says (docs/formats/audit-entry.md). */
+    sealed: {
+      /** base64url */
+      salt: string;
+      value: string;
+    } | null;
   })[];
   /** The entry `audit.prune` that says up to where entries were let go; null where none were. */
   pruned: {
@@ -404,6 +416,8 @@ export interface RecoveryCase {
   expiresAt: string;
   /** SHA-256, base64url, of the encrypted key of the one mail that it is about. */
   message: string | null;
+  /** Any message of the person until then, one content key at a time. */
+  reading: boolean;
   approvals: number;
   quorum: number;
   keys: {
@@ -433,6 +447,8 @@ export interface ServedKey {
   receipt: Receipt | null;
   /** It came from outside, for reading old mail; its certificates are of other authorities. */
   imported?: true;
+  /** Address of the shared mailbox whose key it is; its person is one of those who read it. */
+  mailbox?: string;
   /** Why this very key is not handed out, while others are: the code of the refusal. */
   problem?: string;
 }
@@ -602,6 +618,7 @@ export type ProblemCode =
   | 'key-state'
   | 'key-unknown'
   | 'log-unknown'
+  | 'mailbox-shared'
   | 'media-type'
   | 'no-recovery-agents'
   | 'not-the-owner'
@@ -635,6 +652,7 @@ export type ProblemCode =
   | 'recipients-unresolved'
   | 'record-forged'
   | 'record-stale'
+  | 'recovery-ended'
   | 'recovery-expired'
   | 'recovery-foreign'
   | 'recovery-not-approved'

@@ -31,12 +31,14 @@ export const key = z.object({
   receipt: z.nullable(receipt),
   problem: z.optional(z.string()),
   imported: z.optional(z.boolean()),
+  mailbox: z.optional(z.string()),
 });
 export type ServedKey = Read<typeof key, Answers<'GET /v1/keys'>[200][number]>;
 
 export const decryption = z.object({ wrapped: z.base64(), hash: z.enum(['sha1', 'sha256']), receipt: z.nullable(receipt) });
 export type Decryption = Read<typeof decryption, Answers<'POST /v1/keys/{id}/decryptions'>[200]>;
 
+const opening = z.object({ salt: z.base64url(), value: z.string() });
 /** docs/formats/uses.md */
 export const keyUses = z.object({
   checkpoint: z.string(),
@@ -48,7 +50,9 @@ export const keyUses = z.object({
       index: z.int().check(z.nonnegative()),
       entry: z.string(),
       proof: z.array(z.base64()),
-      network: z.nullable(z.object({ salt: z.base64url(), value: z.string() })),
+      network: z.nullable(opening),
+      reader: z.nullish(opening),
+      sealed: z.nullish(opening),
     }),
   ),
   pruned: z.nullable(z.object({ index: z.int().check(z.nonnegative()), entry: z.string(), proof: z.array(z.string()) })),
@@ -59,6 +63,7 @@ export const recoveryCase = z.object({
   id: z.string().check(z.regex(/^[0-9a-f-]{36}$/)),
   expiresAt: z.string(),
   message: z.nullable(z.string()),
+  reading: z._default(z.boolean(), false),
   approvals: z.int(),
   quorum: z.int(),
   keys: z.array(z.object({ id: z.string(), suite: z.string(), state: z.string(), certificates: z.array(z.string()) })),

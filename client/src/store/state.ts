@@ -6,6 +6,8 @@ const keptKey = z.strictObject({
   suite: z.string(),
   state: z.string(),
   mode: z.enum(['deliver', 'remote']),
+  /** Address of the shared mailbox that the key is for. */
+  mailbox: z.optional(z.string()),
   certificates: z.array(z.string()),
   privateKey: z.optional(z.string()),
 });

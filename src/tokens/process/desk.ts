@@ -120,6 +120,10 @@ export class Desk {
         return encodeBody(await journal.block(read(blocking, body).id));
       case 'unblock':
         return encodeBody(await journal.unblock(read(blocking, body).id));
+      case 'hold':
+        return encodeBody(await journal.hold(read(blocking, body).id));
+      case 'unhold':
+        return encodeBody(await journal.unhold(read(blocking, body).id));
       case 'endBootstrap':
         return encodeBody(await journal.endBootstrap());
       case 'bootstrapIsOver':

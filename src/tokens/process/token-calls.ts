@@ -54,6 +54,14 @@ export abstract class TokenCalls extends Token {
     return this.answer<'unblock'>('unblock', { id });
   }
 
+  override hold(id: string) {
+    return this.answer<'hold'>('hold', { id });
+  }
+
+  override unhold(id: string) {
+    return this.answer<'unhold'>('unhold', { id });
+  }
+
   override endBootstrap() {
     return this.answer<'endBootstrap'>('endBootstrap', {});
   }
@@ -62,12 +70,12 @@ export abstract class TokenCalls extends Token {
     return this.answer<'bootstrapIsOver'>('bootstrapIsOver', {});
   }
 
-  override release(...[key, blob, device]: Parameters<Token['release']>) {
-    return this.answer<'release'>('release', { key, blob, device });
+  override release(...[key, blob, device, member]: Parameters<Token['release']>) {
+    return this.answer<'release'>('release', { key, blob, device, ...(member ? { member } : {}) });
   }
 
-  override decrypt(...[key, blob, device, ask]: Parameters<Token['decrypt']>) {
-    return this.answer<'decrypt'>('decrypt', { key, blob, device, ask });
+  override decrypt(...[key, blob, device, ask, member]: Parameters<Token['decrypt']>) {
+    return this.answer<'decrypt'>('decrypt', { key, blob, device, ask, ...(member ? { member } : {}) });
   }
 
   override issueDevice(...[ask]: Parameters<Token['issueDevice']>) {
