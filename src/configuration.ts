@@ -115,6 +115,8 @@ const schema = z.strictObject({
       label: z.string().min(1).max(32, 'PKCS#11 labels have at most 32 characters').default('ekms'),
       pinFile: path.default('pin'),
       socket: path.optional(),
+      /** Where a migration put the token's state and its softhsm2.conf; without it they lie in the home. */
+      folder: path.optional(),
       profile: z
         .string()
         .regex(/^[a-z0-9-]+$/, 'must be the name of a profile')
@@ -234,6 +236,18 @@ export function loadConfiguration(home: string): Configuration {
   return parseConfiguration(read(configurationFile(home)), home);
 }
 
+/** The text of ekms.yaml with these settings of the token, everything else as it stands; undefined takes one out. */
+export function tokenNamed(
+  text: string,
+  token: Partial<Record<'label' | 'module' | 'profile' | 'folder' | 'pinFile', string | undefined>>,
+): string {
+  const document = parseDocument(text);
+  for (const [name, value] of Object.entries(token))
+    if (value === undefined) document.deleteIn(['token', name]);
+    else document.setIn(['token', name], value);
+  return document.toString();
+}
+
 export function parseConfiguration(text: string, home: string): Configuration {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines });
@@ -264,7 +278,7 @@ function settled(given: Parsed, home: string): Configuration {
             port: mail.port ?? { implicit: 465, starttls: 587, none: 25 }[mail.tls],
             from,
           },
-    token: { ...token, ...files(token, ['module', 'pinFile', 'socket'], absolute) },
+    token: { ...token, ...files(token, ['module', 'pinFile', 'socket', 'folder'], absolute) },
     ...(given.escrow ? { escrow: { directory: absolute(given.escrow.directory) } } : {}),
     documents: { ...given.documents, ...files(given.documents, ['recoveryCertificateFile'], absolute) },
     forwarding: settledSinks(given.forwarding, absolute),

@@ -206,7 +206,11 @@ export interface Parts {
 
 export const placesOf = (configuration: Configuration, { root }: Installation) => ({
   run: join(configuration.home, 'run'),
-  tokenState: join(configuration.home, 'token-state'),
+  tokenState: configuration.token?.folder ? join(configuration.token.folder, 'state') : join(configuration.home, 'token-state'),
+  softhsm: {
+    tokens: join(configuration.token?.folder ?? configuration.home, 'token'),
+    configuration: join(configuration.token?.folder ?? configuration.home, 'softhsm2.conf'),
+  },
   rootCertificate: join(configuration.home, 'ca.pem'),
   tokenEntry: join(root, 'dist/programs/tokens/process/main.js'),
   pdfWorker: join(root, 'dist/programs/pdf/worker.js'),
@@ -216,7 +220,7 @@ export const placesOf = (configuration: Configuration, { root }: Installation) =
 
 /** What the token process is told; see src/tokens/process/settings.ts. */
 export function tokenSettings(configuration: Configuration, installation: Installation) {
-  const { home, token } = configuration;
+  const { token } = configuration;
   const places = placesOf(configuration, installation);
   return {
     module: token.module,
@@ -224,7 +228,7 @@ export function tokenSettings(configuration: Configuration, installation: Instal
     pinFile: token.pinFile,
     profiles: join(installation.root, 'deploy/token-profiles'),
     profile: token.profile,
-    ...(token.profile === 'softhsm' ? { softhsmConfig: join(home, 'softhsm2.conf') } : {}),
+    ...(token.profile === 'softhsm' ? { softhsmConfig: places.softhsm.configuration } : {}),
     kekHelper: places.kekHelper,
     state: places.tokenState,
     socket: token.socket ?? join(places.run, 'token.sock'),

@@ -54,7 +54,7 @@ export async function init({ home, domains, organisation, custody, say }: InitOp
           'init',
           {
             token: tokenSettings(configuration, installation),
-            ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
+            ...(configuration.token.profile === 'softhsm' ? { softhsmTokens: placesOf(configuration, installation).softhsm.tokens } : {}),
             kekHelper: places.kekHelper,
             ...tokenRequest(configuration, organisation),
             ...(custody ? { custody } : {}),

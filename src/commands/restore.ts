@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { checkLog, exportFolder } from '../audit/index.js';
 import { pem } from '../certificates/index.js';
-import { type Configuration, configurationFile, loadConfiguration, parseConfiguration } from '../configuration.js';
+import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration.js';
 import {
   decodeContent,
   type FromEscrow,
@@ -115,7 +115,7 @@ async function takeBack(
     'restore',
     {
       token: tokenSettings(before, installation),
-      ...(before.token.profile === 'softhsm' ? { softhsmTokens: join(home, 'token') } : {}),
+      ...(before.token.profile === 'softhsm' ? { softhsmTokens: places.softhsm.tokens } : {}),
       kekHelper: places.kekHelper,
       package: encodePackage(backup.custody),
       shares: shares.map(shareLine),
@@ -126,6 +126,7 @@ async function takeBack(
   const fileKey = fromBase64(parsed(opened, answer, 'what the token process answered').fileKey, 'base64url') ?? Buffer.alloc(0);
   const { manifest, rows } = await decodeContent(backup.content(fileKey));
   if (!existsSync(configurationFile(home))) writeFileSync(configurationFile(home), manifest.configuration, { mode: 0o600 });
+  atStandardPlace(home);
   const configuration = loadConfiguration(home);
   say('filling the database');
   const { url, passwordFile } = configuration.database;
@@ -135,6 +136,14 @@ async function takeBack(
   fileKey.fill(0);
   await Journal.restore(join(places.tokenState, 'journal'), Buffer.from(manifest.journal), new SystemClock());
   return { configuration, rows: count };
+}
+
+/** The token was made at its standard place, wherever a migration had put the one that was lost. */
+function atStandardPlace(home: string): void {
+  if (loadConfiguration(home).token.folder === undefined) return;
+  const text = readFileSync(configurationFile(home), 'utf8');
+  writeFileSync(`${configurationFile(home)}.new`, tokenNamed(text, { folder: undefined, pinFile: undefined }), { mode: 0o600 });
+  renameSync(`${configurationFile(home)}.new`, configurationFile(home));
 }
 
 /** The rules of design §10, and a look at everything, before the root certificate says that here is an appliance. */
@@ -180,8 +189,8 @@ async function settle(
 function clearHalfMade(home: string, installation: Installation): void {
   if (!existsSync(join(home, MARK))) return;
   const configuration = loadConfiguration(home);
-  const { tokenState } = placesOf(configuration, installation);
-  for (const path of [tokenState, configuration.token.pinFile, join(home, 'token'), join(home, 'softhsm2.conf')])
+  const { tokenState, softhsm } = placesOf(configuration, installation);
+  for (const path of [tokenState, configuration.token.pinFile, softhsm.tokens, softhsm.configuration])
     rmSync(path, { recursive: true, force: true });
   if (configuration.database.url.startsWith('sqlite:'))
     for (const end of ['', '-wal', '-shm'])

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { ROUTE_CLASSES } from '../access/index.js';
 import { type Appliance, startAppliance } from '../appliance.js';
 import { loadConfiguration } from '../configuration.js';
+import { settleMigration } from '../custody/index.js';
 import { base64url, Fault, sha256 } from '../foundation/index.js';
 import { type House, type Installation, openHouse, placesOf } from '../house.js';
 import { Nodes } from '../storage/index.js';
@@ -27,6 +28,7 @@ export async function serve(home: string, installation: Installation, say: (line
   const unlock = lockHome(home);
   try {
     const house = await openHouse(configuration, installation);
+    await settleMigration(house, configuration.token.label, { kind: 'system' });
     try {
       const nodes = nodeOf(house, home);
       const isAlone = (await nodes?.join()) ?? true;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { destroyFormer } from '../custody/index.js';
 import { Fault } from '../foundation/index.js';
 import { RETIRED, SUCCESSORS } from '../tokens/index.js';
 import { act } from './act.js';
@@ -23,6 +24,12 @@ export const TOKEN_ACTS = {
     roles: ['operator'],
     danger: 'two-persons',
     perform: (house, { name }, by) => house.tokenKeys.retire(name, by),
+  }),
+  'token.destroy-former': act({
+    args: z.strictObject({}),
+    roles: ['operator'],
+    danger: 'two-persons',
+    perform: ({ authorities, ...house }, _, by) => destroyFormer({ ...house, root: authorities.root }, by),
   }),
   // New keys for what serves now: nothing is taken from anybody.
   'tls.renew': act({

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Argument, type Command } from 'commander';
 import { Fault } from '../foundation/index.js';
@@ -72,6 +72,45 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .description('destroy the keys of this name that were replaced')
     .addArgument(names('audit'))
     .action((name: string) => does('token.retire')({ name }));
+  token
+    .command('migrate')
+    .description('move every key to another token, after the plan was shown; the appliance must be stopped')
+    .requiredOption('--label <label>', 'label of the new token')
+    .option('--module <file>', 'its PKCS#11 library; the same without')
+    .option('--profile <name>', 'its profile; the same without')
+    .requiredOption('--share <file...>', 'a file with the line of one share')
+    .option('--yes', 'go on without being asked', false)
+    .action(
+      async ({
+        label,
+        module,
+        profile,
+        share,
+        yes,
+      }: {
+        label: string;
+        module?: string;
+        profile?: string;
+        share: string[];
+        yes: boolean;
+      }) => {
+        if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/.test(label))
+          throw new Fault('malformed', 'token-label', 'a label has up to 32 letters, digits, dots, hyphens and underscores');
+        const { migrate } = await import('./migrate.js');
+        const { readShare } = await import('./restore.js');
+        const agree = async (plan: string[]) => {
+          for (const line of plan) console.error(line);
+          return yes || (process.stdin.isTTY && /^y(es)?$/i.test(await readLine('Go on? [no] ')));
+        };
+        const to = { label, ...(module ? { module: resolve(module) } : {}), ...(profile ? { profile } : {}) };
+        const { keys, pairs } = await migrate({ home: home(), to, shares: share.map(readShare), agree, say: console.error }, installation);
+        print(`the appliance works with the token ${label}: ${keys} keys and ${pairs} pairs were opened under it`);
+      },
+    );
+  token
+    .command('destroy-former')
+    .description('destroy the token that a migration left, once a backup was made since')
+    .action(() => does('token.destroy-former')({}));
   ekms
     .command('tls')
     .description('TLS keys of the listeners')
@@ -105,6 +144,16 @@ function become(entry: string, ...args: string[]): void {
   // As in TokenChild: Node's own settings could load code or open a debugger beside the PIN.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NODE_')));
   process.execve(process.execPath, [process.execPath, '--disable-sigusr1', entry, ...args], env);
+}
+
+async function readLine(prompt: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  return new Promise((resolve) =>
+    lines.question(prompt, (answer) => {
+      lines.close();
+      resolve(answer);
+    }),
+  );
 }
 
 /** One line, from a terminal without showing it. Secrets come neither from arguments nor from the environment. */

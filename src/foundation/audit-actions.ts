@@ -180,6 +180,8 @@ export const ACTIONS = {
   'custody.drill': { facts: { keys: count, entries: count, seconds: count, problems: count } },
   'token.pin': {},
   'tls.renew': {},
+  'token.migrate': { facts: { from: word, to: word, keys: count, pairs: count } },
+  'token.destroy': { facts: { label: word } },
   'token-key.rotate': { facts: { name: word, n: count, publicKey: digest } },
   'token-key.destroy': { facts: { name: word, n: count } },
   'kek.rotate': { facts: { kek: word } },

@@ -4,7 +4,15 @@ export type { AuthoritySettings } from './authorities.js';
 export { type CustodyPackage, encodePackage, parsePackage, type SealedPackage } from './custody/package.js';
 export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/seal-share.js';
 export { parseShare } from './custody/shares.js';
-export type { KeyKind, OaepHash, SigningAlgorithm, SigningKeyName, Suite, TransportScheme } from './hsm.js';
+export {
+  type KeyKind,
+  type OaepHash,
+  SIGNING_KEYS,
+  type SigningAlgorithm,
+  type SigningKeyName,
+  type Suite,
+  type TransportScheme,
+} from './hsm.js';
 export { Journal } from './journal.js';
 export { kwp } from './key-wrap.js';
 export { auditNoteKey } from './note-key.js';

@@ -446,6 +446,23 @@ export class Journal {
     syncFolder(path);
   }
 
+  /** The journal of one token as that of another which has the same keys, replacing what is there. Neither may be in use. */
+  static carry(from: string, to: string): void {
+    const bytes = readFileSync(from);
+    const fresh = `${to}.new`;
+    rmSync(fresh, { force: true });
+    const fd = openSync(fresh, 'wx', 0o600);
+    try {
+      let done = 0;
+      while (done < bytes.length) done += writeSync(fd, bytes, done);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(fresh, to);
+    syncFolder(to);
+  }
+
   private *entries(): Generator<Entry> {
     yield HEADER;
     if (this.reserved > 0) yield { t: 'reserved', n: this.reserved };
