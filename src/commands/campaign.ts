@@ -23,6 +23,10 @@ export const CAMPAIGNS = {
     script: 'test/custody/pkcs12-campaign.mjs',
     words: 'imports the PKCS#12 files that a Debian package brings (fetched once) and tells what became of each',
   },
+  import: {
+    script: 'test/custody/import-campaign.mjs',
+    words: 'imports a folder of so many PKCS#12 files, killed in the middle, and says rate and memory',
+  },
   'staff-timing': {
     script: 'test/staff/timing-campaign.mjs',
     words: 'measures whether sign-in tells by time or words who is there',

@@ -8,6 +8,10 @@ import { examine } from './doctor.js';
 import { type RestoreOptions, type RestoreReport, restore } from './restore.js';
 
 export interface DrillReport extends RestoreReport {
+  /** Had the appliance burnt when this drill began: what was done in so many seconds before would be lost (but for the second place)… */
+  recoveryPoint: number;
+  /** …and after so many it would have served again, every check of `ekms doctor --data` included. */
+  recoveryTime: number;
   /** Bad findings of `ekms doctor --data` at the restored copy. */
   problems: string[];
 }
@@ -22,6 +26,7 @@ export async function drill(
   scratch: string,
   installation: Installation,
 ): Promise<DrillReport> {
+  const began = Date.now();
   const home = mkdtempSync(join(scratch, 'ekms-drill-'));
   try {
     const backup = await openBackupFile(file, root);
@@ -40,7 +45,12 @@ export async function drill(
       const problems = (await examine(house, { data: true }))
         .filter(({ verdict }) => verdict === 'bad')
         .map(({ check, words }) => `${check}: ${words}`);
-      return { ...report, problems };
+      const seconds = (from: number, to: number) => Math.round((to - from) / 100) / 10;
+      return {
+        ...{ ...report, problems },
+        recoveryPoint: seconds(Date.parse(report.created), began),
+        recoveryTime: seconds(began, Date.now()),
+      };
     } finally {
       await house.close();
     }

@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync, statSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
@@ -29,33 +29,33 @@ export function importCommands(ekms: Command, { print, act }: Pick<CommandParts,
       'CSV, a line a file: FILE NAME,PASS PHRASE[,OWNER]; "*" is every file that is not named; the owner is an address or employee id',
     )
     .option('--dry-run', 'say what would be done, and do nothing', false)
-    .option('--report <file>', 'write one line of JSON a key there too')
+    .option('--report <file>', 'write one line of JSON a key there too; files that it names as taken already are not opened again')
     .action(async (path: string, { passphrases, dryRun, report }: ImportOptions) => {
       const phrases = readPhrases(passphrases);
       const counts = new Map<string, number>();
+      const taken = report === undefined ? new Set<string>() : takenBefore(report);
+      // Within a dry run nothing is here yet that an earlier file would bring.
       const seen = new Set<string>();
       const tell = (line: Line) => {
         counts.set(line.outcome, (counts.get(line.outcome) ?? 0) + 1);
         if (report !== undefined) appendFileSync(report, `${JSON.stringify(line)}\n`, { mode: 0o600 });
         print(`${line.file}: ${line.outcome}: ${line.words}${line.code ? ` (${line.code})` : ''}`);
       };
-      for await (const file of filesIn(path)) {
+      const one = async (file: string) => {
         const name = basename(file);
-        const refused = (code: string, words: string) => tell({ file: name, outcome: 'refused', words: `${words} (${code})` });
         try {
-          const keys = await keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, act);
-          for (const key of keys) {
-            // Within a dry run nothing is here yet that an earlier file would bring.
+          for (const key of await keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, act)) {
             const isTwice = key.outcome === 'importable' && seen.has(key.publicKey);
-            seen.add(key.publicKey);
+            if (dryRun) seen.add(key.publicKey);
             tell({ file: name, ...key, ...(isTwice ? { outcome: 'there', words: 'a file before it holds this key' } : {}) });
           }
         } catch (error) {
           // About this file; an appliance that is away ends the run, which is then begun again.
           if (!isFault(error) || error.kind === 'unavailable') throw error;
-          refused(error.code, error.message);
+          tell({ file: name, outcome: 'refused', words: `${error.message} (${error.code})` });
         }
-      }
+      };
+      await eachOf(filesIn(path), one, (name) => taken.has(name));
       print([...counts].map(([outcome, count]) => `${outcome} ${count}`).join(', ') || 'there is no file to be imported');
       if (counts.has('imported')) console.error('make a backup now (ekms backup create): until then these keys are on this disk only');
       const refusals = counts.get('refused');
@@ -70,6 +70,52 @@ async function keysOf(file: string, given: Phrase | undefined, dryRun: boolean, 
   const keys = (await act('key.import', ask)) as ImportedKey[]; // KeyImports.take
   if (keys.length === 0) throw new Fault('not-found', 'key-missing', 'it holds no private key');
   return keys;
+}
+
+/** Files that are with the appliance at a time: one is opened while others are written down. */
+const AT_ONCE = 4;
+/** Files between two words of how far it is. */
+const WORDS_EVERY = 500;
+
+/** Does each, some at a time, in a memory that does not grow with them, and says how far it is. */
+async function eachOf(
+  files: AsyncIterable<string>,
+  one: (file: string) => Promise<void>,
+  isDone: (name: string) => boolean,
+): Promise<void> {
+  const began = Date.now();
+  const busy = new Set<Promise<void>>();
+  let [done, left] = [0, 0];
+  for await (const file of files) {
+    if (isDone(basename(file))) {
+      left++;
+      continue;
+    }
+    const doing = one(file).finally(() => busy.delete(doing));
+    busy.add(doing);
+    if (busy.size >= AT_ONCE) await Promise.race(busy);
+    if (++done % WORDS_EVERY === 0) console.error(`${done} files, ${Math.round((done * 1000) / (Date.now() - began))} a second`);
+  }
+  await Promise.all(busy);
+  if (left > 0) console.error(`${left} files were taken before, as the report says`);
+}
+
+/** Names of files whose every key the report of an earlier run says is here. A line that was cut off counts for nothing. */
+function takenBefore(report: string): Set<string> {
+  const taken = new Set<string>();
+  if (!existsSync(report)) return taken;
+  const unsure = new Set<string>();
+  for (const text of readFileSync(report, 'utf8').split('\n')) {
+    try {
+      const { file, outcome } = JSON.parse(text) as Line; // whoever may write it may leave files out anyway
+      if (outcome === 'imported' || outcome === 'there') taken.add(file);
+      else unsure.add(file);
+    } catch {
+      // the end of a run that was killed
+    }
+  }
+  for (const file of unsure) taken.delete(file);
+  return taken;
 }
 
 /** A folder is read entry by entry, however many there are. */

@@ -88,6 +88,12 @@ test('what cannot be taken is told by a code, a key at a time, and leaves nothin
   expect(await code(other)).toBe('owner-unknown');
   expect(await code(other, { phrase: 'wrong' })).toBe('pkcs12-passphrase');
   expect(await code(Buffer.from('nothing of the kind'))).toBe('pkcs12-malformed');
+  // As AD CS hands out what it archived: for a recovery agent's key, which is not here.
+  openssl('cms', '-encrypt', '-binary', '-aes256', '-in', 'other.key', '-outform', 'DER', '-out', 'blob', 'other.pem');
+  await expect(take(read('blob'))).rejects.toMatchObject({
+    code: 'algorithm-unsupported',
+    message: expect.stringContaining('certutil -recoverkey'),
+  });
   expect(await code(file('sign', { usage: 'digitalSignature' }))).toBe('signing-only');
   expect(await code(file('ec', { curve: 'P-256', usage: 'keyAgreement' }))).toBe('key-unsupported');
   const without = ['pkcs12', '-export', '-passout', 'pass:phrase', '-noiter', '-nomaciter'];

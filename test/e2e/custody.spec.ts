@@ -134,7 +134,12 @@ describe('ceremony, backup, the home gone, restore', () => {
       ...['share-1-Ada.txt', 'share-3-Emil.txt'].map((name) => ekms.beside('new-shares', name)),
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: expect.any(String) });
-    expect(JSON.parse(stdout)).toMatchObject({ keys: 2, problems: [] });
+    expect(JSON.parse(stdout)).toMatchObject({
+      keys: 2,
+      problems: [],
+      recoveryPoint: expect.any(Number),
+      recoveryTime: expect.any(Number),
+    });
     expect(readdirSync(ekms.beside('scratch'))).toEqual([]);
     expect((await ekms.ekms('doctor')).stdout).not.toMatch(/^BAD {3}custody/m);
   });

@@ -5,7 +5,7 @@ import { campaign } from './campaign.js';
 const KILLS = 4;
 const RESTORES = 6;
 
-test('killed between two steps of birth, backup, rotation or restore it goes on, restored it is whole, and a pair never has two owners', async () => {
+test('killed between two steps of birth, backup, rotation or import it goes on, restored it is whole, and a pair never has two owners', async () => {
   const { status, said, result } = await campaign(
     'custody',
     '--count',

@@ -78,7 +78,10 @@ class Reader {
   constructor(private readonly phrase: string | null) {}
 
   read(file: Buffer): Pkcs12Content {
-    const pfx = Fields.of(readWhole(file), TAG.sequence);
+    const whole = readWhole(file);
+    if (whole.tag === TAG.sequence && children(whole)[0]?.tag === TAG.oid)
+      throw unknown('a CMS message, as "certutil -getkey" writes it (a recovery agent makes a .pfx of it by "certutil -recoverkey"),');
+    const pfx = Fields.of(whole, TAG.sequence);
     if (numberOf(pfx.take(TAG.integer)) !== 3) throw malformed('its version is not 3');
     const safe = contentInfo(pfx.take(TAG.sequence));
     const mac = pfx.optional(TAG.sequence);
