@@ -266,6 +266,27 @@ describe('search', () => {
       expect(said.flatMap((row) => offsetsOf(row.found, termOf('action', 'binding.begin')))).toEqual([0, 1]);
     });
 
+    test('catching up ends, however much is written meanwhile', async () => {
+      const { storage } = await open();
+      const log = new DurableAuditLog(new Ticking());
+      await filled(storage, log, 20);
+      let writes = 0;
+      const busy: Storage = Object.create(storage, {
+        write: {
+          value: async (work: Parameters<Storage['write']>[0]) => {
+            writes += 1;
+            if (writes > 5) throw new Error('it does not end');
+            const value = await storage.write(work);
+            await filled(storage, log, 1);
+            return value;
+          },
+        },
+      });
+      const index = new SearchIndex(busy);
+      await index.catchUp();
+      expect([writes, await index.next()]).toEqual([1, 22]);
+    });
+
     test('searching is an entry, which names whom by a digest only', async () => {
       const { storage } = await open();
       const log = new DurableAuditLog(new Ticking());

@@ -72,7 +72,7 @@ export class SearchIndex {
     return (await indexState(this.storage)).next;
   }
 
-  /** Takes in all there is now. One after the other; where another node was quicker, from there. */
+  /** Takes in what there is now; what comes meanwhile is the next one's. One after the other; where another node was quicker, from there. */
   catchUp(): Promise<void> {
     const next = this.#working.then(() => this.#catchUp());
     this.#working = next.catch(() => undefined);
@@ -84,8 +84,9 @@ export class SearchIndex {
   }
 
   async #catchUp(): Promise<void> {
+    const end = await this.#reader.size();
     while (!this.#stopping) {
-      const behind = await this.#behind();
+      const behind = end - (await this.next());
       if (behind <= 0) return;
       const gathered = await (this.thread && behind >= FEW ? this.thread.gather() : gather(this.storage));
       if (!gathered) return;

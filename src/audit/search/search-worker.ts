@@ -8,7 +8,11 @@ import type { Told } from './search-thread.js';
 
 /** Gathers terms when it is told to, on a connection of its own that only reads, and lets others have the processor first. Entry point; see search-thread.ts. */
 const database = openReader(workerData as StorageSettings); // search-thread.ts made it
-setPriority(Number(readlinkSync('/proc/thread-self').split('/').at(-1)), constants.priority.PRIORITY_BELOW_NORMAL);
+try {
+  setPriority(Number(readlinkSync('/proc/thread-self').split('/').at(-1)), constants.priority.PRIORITY_BELOW_NORMAL);
+} catch {
+  // Where that is forbidden it works all the same.
+}
 parentPort?.on('message', () => {
   database
     .then(gather)
