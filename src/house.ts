@@ -236,6 +236,9 @@ export function tokenSettings(configuration: Configuration, installation: Instal
   };
 }
 
+/** The log's name on a new appliance: later ones begin with it. */
+export const logName = ({ publicName }: Pick<Configuration, 'publicName'>): string => `${publicName}/v1/audit`;
+
 /** CRL and issuer addresses that certificates carry, from the first day on. */
 export function authorityUrls(configuration: Configuration): Record<AuthorityName, AuthorityUrls> {
   const base = `http://${configuration.publicName}:${configuration.listen.public.port}`;
@@ -315,7 +318,7 @@ async function joinRooms(
   );
   const tree = new LogTree(storage);
   const logBook = new LogBook(storage, audit, tree, () => token.auditSuccessions());
-  const origin = `${configuration.publicName}/v1/audit`;
+  const origin = logName(configuration);
   await keepAuditKey(join(configuration.home, 'audit.pub'), token, origin);
   const witnessName = `${configuration.publicName}/v1/witness`;
   if (configuration.witnessing.logs.length > 0) await keepWitnessKey(join(configuration.home, 'witness.pub'), token, witnessName);

@@ -15,7 +15,7 @@ export { EvidenceDesk } from './evidence/evidence-desk.js';
 export { exportFolder, writeExportFile } from './export-files.js';
 export { KeyUsesController } from './key-uses.controller.js';
 export { KeyUses } from './key-uses.js';
-export { LogAcceptances } from './log-acceptances.js';
+export { goOnRestored, LogAcceptances, laterOrigin } from './log-acceptances.js';
 export { LogBook, type ReadingBy } from './log-book.js';
 export { LogTree } from './log-tree.js';
 export { FileSink } from './out/file-sink.js';

@@ -55,7 +55,7 @@ export class LogAcceptances {
       signed,
       known: breach.known,
       kept: { size, root: toBase64(root) },
-      origin: `${origin}/${now.toISOString().slice(0, 10)}-${randomBytes(3).toString('hex')}`,
+      origin: laterOrigin(origin, now),
       expires: now.getTime() + ACCEPTANCE_LIFE,
     };
     return { acceptance, sign: acceptanceBytes(acceptance).toString('base64') };
@@ -113,11 +113,40 @@ export class LogAcceptances {
   }
 }
 
+/** The name of a log that goes on after a loss; never used before. @param base its name on a new appliance */
+export const laterOrigin = (base: string, now: Date): string =>
+  `${base}/${now.toISOString().slice(0, 10)}-${randomBytes(3).toString('hex')}`;
+
+/**
+ * A log that came out of a backup goes on under another name: what was signed after the backup, and is remembered by witnesses, auditors and devices, is not of its past. Those
+ * whose shares made the token again have accepted it; its next entry says what is known of the loss.
+ * @param known the last head that anybody remembers under the former name
+ */
+export async function goOnRestored(
+  { storage, audit }: Pick<LogAcceptanceParts, 'storage' | 'audit'>,
+  of: { backup: string; known: AuditHead; kept: number; origin: string },
+): Promise<void> {
+  const { backup, known, kept, origin } = of;
+  const event = { outcome: 'done', actor: { kind: 'operator' }, subject: backup } as const;
+  await storage.write(async (unit) => {
+    // The former name's note is nobody's any more: a witness is not to take it for where this log stands.
+    await unit.run('UPDATE audit_tree SET note = NULL, fence = fence + 1 WHERE id = 1');
+    const facts = factsOf({ why: 'audit-rolled-back', known, kept: { size: kept }, origin });
+    await audit.append(unit, { ...event, action: 'audit.accept', facts });
+    await audit.append(unit, { ...event, action: 'audit.origin', facts: { origin } });
+  });
+}
+
 /** Whether the database is whole, and only the token forgot. */
 const isOnlyToken = ({ why, known, kept }: LogAcceptance): boolean => why === 'audit-token-older' && kept.size >= known.size;
 
 /** The last known head of the old name, and the range that is lost. */
-const factsOf = ({ why, known, kept, origin }: LogAcceptance) => ({
+const factsOf = ({
+  why,
+  known,
+  kept,
+  origin,
+}: Pick<LogAcceptance, 'why' | 'known' | 'origin'> & { kept: Pick<LogAcceptance['kept'], 'size'> }) => ({
   why,
   from: known.origin,
   size: known.size,

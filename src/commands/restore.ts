@@ -1,8 +1,9 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { checkLog, exportFolder } from '../audit/index.js';
+import { checkLog, exportFolder, goOnRestored, laterOrigin } from '../audit/index.js';
 import { pem } from '../certificates/index.js';
+import { toBase64 } from '../codec/merkle/index.js';
 import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration.js';
 import {
   decodeContent,
@@ -19,9 +20,9 @@ import {
   takeFromTail,
 } from '../custody/index.js';
 import { Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
-import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
+import { type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
 import { FILLED, fillDatabase, withFreshSchema } from '../storage/index.js';
-import { encodePackage, Journal } from '../tokens/index.js';
+import { type AuditHead, encodePackage, Journal } from '../tokens/index.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
 import { askTokenProgram } from './token-program.js';
@@ -86,8 +87,8 @@ export async function restore(options: RestoreOptions, installation: Installatio
         );
       clearHalfMade(home, installation);
       writeFileSync(join(home, MARK), `${backup.head.id}\n`, { mode: 0o600 });
-      const { configuration, rows } = await takeBack(options, backup, installation);
-      const report = await settle(configuration, installation, backup, { ...options, known });
+      const { configuration, rows, ...log } = await takeBack(options, backup, installation);
+      const report = await settle(configuration, installation, backup, { ...options, known, ...log });
       rmSync(join(home, MARK));
       return { ...report, rows, seconds: Math.round((Date.now() - began) / 100) / 10 };
     } finally {
@@ -100,10 +101,10 @@ export async function restore(options: RestoreOptions, installation: Installatio
 
 /** Token, configuration, database and journal, in this order. */
 async function takeBack(
-  { home, shares, say }: RestoreOptions,
+  { home, shares, nothingLost = false, say }: RestoreOptions,
   backup: OpenBackup,
   installation: Installation,
-): Promise<{ configuration: Configuration; rows: number }> {
+): Promise<{ configuration: Configuration; rows: number } & LogTakenBack> {
   // Until the backup is open, its head says as much of the configuration as making the token needs.
   const before = existsSync(configurationFile(home))
     ? loadConfiguration(home)
@@ -134,8 +135,16 @@ async function takeBack(
     fillDatabase(runner, rows, backup.head.id),
   );
   fileKey.fill(0);
-  await Journal.restore(join(places.tokenState, 'journal'), Buffer.from(manifest.journal), new SystemClock());
-  return { configuration, rows: count };
+  const clock = new SystemClock();
+  const origin = nothingLost ? undefined : laterOrigin(logName(configuration), clock.now());
+  const former = await Journal.restore(join(places.tokenState, 'journal'), Buffer.from(manifest.journal), clock, { origin });
+  return { configuration, rows: count, ...(former && origin !== undefined ? { former, origin } : {}) };
+}
+
+/** Where the log goes on under another name: that name, and the last head under the former one that the backup knows. */
+interface LogTakenBack {
+  former?: AuditHead;
+  origin?: string;
 }
 
 /** The token was made at its standard place, wherever a migration had put the one that was lost. */
@@ -151,13 +160,16 @@ async function settle(
   configuration: Configuration,
   installation: Installation,
   backup: OpenBackup,
-  { nothingLost = false, escrow, say, known }: RestoreOptions & { known: KnownLog },
+  { nothingLost = false, escrow, say, known, former, origin }: RestoreOptions & { known: KnownLog } & LogTakenBack,
 ): Promise<Omit<RestoreReport, 'rows' | 'seconds'>> {
   say('applying the rules after a restore, and checking the log');
   const house = await openHouse(configuration, installation);
   try {
     const entries = Number(backup.statement['entries']);
     await holdAgainst(house.storage, known);
+    const newest = known.heads.at(-1);
+    const last = former && newest && newest.size > former.size ? { ...former, size: newest.size, root: toBase64(newest.root) } : former;
+    if (last && origin !== undefined) await goOnRestored(house, { backup: backup.head.id, known: last, kept: entries, origin });
     const fromEscrow = escrow === undefined ? undefined : await takeFromEscrow(house, escrow);
     const fromTail = known.tail.length === 0 ? undefined : await takeFromTail(house, known.tail);
     const restored = await settleRestored(house, {

@@ -420,9 +420,16 @@ export class Journal {
   /**
    * Writes the journal of a restored token from the copy that a backup holds, and goes past every number that was given out since: pairs made after
    * the backup may lie about in some other copy of the database, and must stay nobody's. Refuses to replace a journal.
+   * @param origin the name under which the log goes on: what was signed after the backup under the former one is not forgotten by others
    * @param guard off only where a test shows what would happen without
+   * @returns the last head that was signed, as the copy has it
    */
-  static async restore(path: string, copy: Uint8Array, clock: Clock, guard = true): Promise<void> {
+  static async restore(
+    path: string,
+    copy: Uint8Array,
+    clock: Clock,
+    { origin, guard = true }: { origin?: string | undefined; guard?: boolean } = {},
+  ): Promise<AuditHead | undefined> {
     const staged = `${path}.restoring`;
     rmSync(staged, { force: true });
     writeFileSync(staged, copy, { mode: 0o600, flag: 'wx' });
@@ -433,6 +440,8 @@ export class Journal {
       journal.reserved = past;
       for (const kind of new Set([...KINDS_MADE, ...journal.given.keys()])) journal.given.set(kind, past);
     }
+    const former = journal.head;
+    if (former && origin !== undefined) journal.head = { ...former, origin };
     const fd = openSync(path, 'wx', 0o600);
     try {
       const bytes = journal.copy();
@@ -444,6 +453,7 @@ export class Journal {
     }
     unlinkSync(staged);
     syncFolder(path);
+    return former;
   }
 
   /** The journal of one token as that of another which has the same keys, replacing what is there. Neither may be in use. */

@@ -19,9 +19,13 @@ import {
 import { encodeNoteKey, onlyKey, parseNoteKey } from '../../src/codec/merkle/index.js';
 import { type AuditEvent, newId, type Storage, SystemClock, sha256 } from '../../src/foundation/index.js';
 import { openStorage } from '../../src/storage/index.js';
+import { makeAuthorities } from '../../src/tokens/authorities.js';
 import { acceptanceBytes, auditNoteKey, type LogAcceptance, type Token } from '../../src/tokens/index.js';
+import { MemoryHsm } from '../../src/tokens/memory-hsm.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
+import { Warden } from '../../src/tokens/warden.js';
 import { C2spWitnessServer } from '../support/c2sp-witness.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 
 jest.setTimeout(30_000);
@@ -355,5 +359,25 @@ describe('accepting a log that was put back', () => {
     await next.release();
     await next.acceptances.settle('none', { origin: 'never-begun' });
     expect(next.settled).toHaveLength(1);
+  });
+
+  test('the token process verifies the signatures itself: without that it would begin a second log for whoever asks', async () => {
+    const hsm = new MemoryHsm();
+    const authorities = await makeAuthorities(hsm, AUTHORITIES, clock.now());
+    const kept = { size: 3, root: Buffer.alloc(32, 3).toString('base64') };
+    const origin = `${ORIGIN}/2026-01-02-abcdef`;
+    const signed = { origin: ORIGIN, ...kept };
+    const known = { origin: ORIGIN, size: 7, root: '' };
+    const acceptance = { v: 1, why: 'audit-rolled-back', signed, known, kept, origin, expires: Date.now() + 60_000 } as const;
+    const ask = { acceptance, approvals: signedBy(acceptance, 'Mona'), to: { origin, ...kept }, proof: [] };
+    await expect(new Warden(hsm, authorities, clock, AGENTS).run('beginOrigin', ask)).rejects.toMatchObject({
+      code: 'recovery-not-approved',
+    });
+    const bare = guardOff<typeof import('../../src/tokens/warden.js')>({
+      file: 'src/tokens/warden.ts',
+      guard: 'requireAccepted(acceptance, approvals, agents, this.clock.now());',
+      instead: '',
+    });
+    expect((await new bare.Warden(hsm, authorities, clock, AGENTS).run('beginOrigin', ask)).value).toContain(`${origin}\n3\n`);
   });
 });

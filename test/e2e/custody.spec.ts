@@ -18,7 +18,15 @@ describe('ceremony, backup, the home gone, restore', () => {
   const restore = (...more: string[]) => ekms.ekms('restore', backup, '--ca', ekms.beside('ca.pem'), ...more);
 
   beforeAll(async () => {
-    ekms = await CustodyAppliance.hold();
+    ekms = await CustodyAppliance.hold({}, async (home) => {
+      const witnesses = { readable: [{ name: 'vault', folder: home.beside('vault') }], everySeconds: 1 };
+      home.configure({
+        domains: ['corp.example'],
+        keys: { bits: 2048, pool: { target: 4 } },
+        database: { url: home.databaseUrl },
+        witnesses,
+      });
+    });
     copyFileSync(ekms.file('ca.pem'), ekms.beside('ca.pem'));
     lines = ekms.shareLines();
     for (const person of ['alice', 'bob']) expect(await ekms.enroll(`${person}-1`, person)).toMatchObject({ status: 0 });
@@ -84,6 +92,13 @@ describe('ceremony, backup, the home gone, restore', () => {
     expect(readFileSync(ekms.file('ca.pem'), 'utf8')).toBe(ekms.root);
 
     await ekms.start();
+    // Its witness has seen more than the backup has: the log goes on under another name, by the word of those whose shares these are.
+    const ready = await fetch(`http://127.0.0.1:${ekms.ports.operation}/health/ready`);
+    expect(await ready.json()).toMatchObject({ log: { state: 'whole' }, witnesses: [{ state: 'agrees' }] });
+    expect(readFileSync(ekms.file('audit.pub'), 'utf8')).toMatch(/^localhost\/v1\/audit\/20/);
+    const accepted = (await ekms.log(400)).find(({ action }) => action === 'audit.accept');
+    expect(accepted).toMatchObject({ facts: { from: 'localhost/v1/audit', origin: expect.stringContaining('localhost/v1/audit/20') } });
+    expect(await ekms.ekms('audit', 'verify')).toMatchObject({ status: 0 });
     expect(await ekms.mesign('alice-1', 'keys')).not.toMatchObject({ status: 0 });
     for (const person of ['alice', 'bob']) expect(await ekms.enroll(`${person}-2`, person)).toMatchObject({ status: 0 });
     expect([await exported(ekms, 'alice-2'), await exported(ekms, 'bob-2')]).toEqual(before);

@@ -25,7 +25,7 @@ async function restored(guard: boolean): Promise<Journal> {
   await journal.admit(give(2));
   await journal.block('9f1c1c1e-0000-4000-8000-000000000000');
   await journal.close();
-  await Journal.restore(join(folder, 'restored'), copy, clock, guard);
+  await Journal.restore(join(folder, 'restored'), copy, clock, { guard });
   return Journal.open(join(folder, 'restored'), clock);
 }
 
