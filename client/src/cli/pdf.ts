@@ -26,7 +26,7 @@ import {
   withDocument,
   writeDocument,
 } from '../pdf/index.js';
-import { deviceOf, firstLine, type Store } from '../store/index.js';
+import { deviceOf, firstLine, type State, type Store } from '../store/index.js';
 import type { Certificate } from '../x509/index.js';
 import { asDevice, openStore, type StoreOptions, type Terminal } from './session.js';
 
@@ -53,8 +53,9 @@ export interface PdfDecryptOptions extends StoreOptions {
 export async function pdfEncrypt(terminal: Terminal, inputs: readonly string[], options: PdfEncryptOptions): Promise<number> {
   const store = await openStore(terminal, options);
   const jobs = jobsOf(inputs, options.output, options.recursive === true);
-  const keys = { ...(await keysOf(store)), password: await passwordOf(options) };
-  const [own, ...others] = await recipientsOf(store, keys, options);
+  const state = await store.read();
+  const keys = { ...(await keysOf(store, state)), password: await passwordOf(options) };
+  const [own, ...others] = await recipientsOf(store, state, keys, options);
   const form = formOf(terminal, options);
   const permissions = permissionBits(parsePermissions(options.permissions));
   terminal.say(`encrypting to ${[own, ...others].map(({ name }) => name).join(', ')}`);
@@ -108,23 +109,22 @@ export function groupsOf(sender: Certificate, others: readonly { certificate: Ce
 const passwordOf = async ({ passwordFile }: { passwordFile?: string }): Promise<string | undefined> =>
   passwordFile === undefined ? undefined : firstLine(passwordFile, 'password');
 
-export async function keysOf(store: Store): Promise<Keys> {
-  const state = await store.read();
-  const { deliveryKey } = deviceOf(state);
+export async function keysOf(store: Store, known?: State): Promise<Keys> {
+  const state = known ?? (await store.read());
   const remotely: RemoteDecryption = async (key, ask) => {
     const answer = await asDevice(store, (client) => client.decrypt(key.id, ask));
     if (answer.receipt) await store.keepReceipt({ key: key.id, act: 'decrypt', ...answer.receipt }, new Date());
-    return openWrapped(deliveryKey, Buffer.from(answer.wrapped, 'base64'), answer.hash);
+    return openWrapped(deviceOf(state).deliveryKey, Buffer.from(answer.wrapped, 'base64'), answer.hash);
   };
   return { held: state.keys.map(heldKey), remotely };
 }
 
 async function recipientsOf(
   store: Store,
+  state: State,
   keys: Keys,
   options: { to?: string[]; certificate?: string[] },
 ): Promise<[Recipient, ...Recipient[]]> {
-  const state = await store.read();
   const { address, root } = deviceOf(state);
   const now = new Date();
   const addresses = (options.to ?? [])

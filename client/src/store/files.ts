@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { mkdir, open, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Fault } from '../../../src/foundation/index.js';
 
@@ -61,12 +62,22 @@ export async function makePrivateFolder(path: string): Promise<boolean> {
   }
 }
 
-/** A file that only its owner may read; undefined if there is none. */
+/** A small file that only its owner may read; undefined if there is none. Read at once: each turn through Node's threads costs more than the file. */
 export async function readPrivate(path: string): Promise<Buffer | undefined> {
-  const found = await stat(path).catch(() => undefined);
-  if (!found) return undefined;
-  if ((found.mode & 0o077) !== 0) throw new Fault('misconfigured', 'file-open-to-others', `${path} can be read by others: chmod 600 it`);
-  return readFile(path);
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw error;
+  }
+  try {
+    if ((fstatSync(file).mode & 0o077) !== 0)
+      throw new Fault('misconfigured', 'file-open-to-others', `${path} can be read by others: chmod 600 it`);
+    return readFileSync(file);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** The first line of a file that holds a secret, without its end. */
