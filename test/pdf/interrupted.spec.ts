@@ -12,6 +12,7 @@ import { type Outcome, run } from '../../src/demo/programs.js';
 import { PrivateFile } from '../../src/pdf/private-file.js';
 import { PdfWorkers } from '../../src/pdf/workers.js';
 import { testCertificate } from '../codec/pdf/documents.js';
+import { guardOff } from '../support/guard-off.js';
 import { SECRET, secretPdf } from '../support/secret-pdf.js';
 
 jest.setTimeout(120_000);
@@ -23,6 +24,13 @@ describe('interrupted work on documents', () => {
   const full = at('full');
   let mayMount = false;
   const mesign = (...args: string[]): Promise<Outcome> => run(process.execPath, [MESIGN, 'pdf', ...args], { MESIGN_HOME: at('device') });
+  /** The built client with one guard taken out. */
+  const without = (guard: RegExp, instead: string): string => {
+    const parts = readFileSync(resolve('dist/programs/mesign/main.cjs'), 'utf8').split(guard);
+    if (parts.length !== 2) throw new Error(`the guard stands there ${parts.length - 1} times: ${guard}`);
+    writeFileSync(at('unguarded.cjs'), parts.join(instead));
+    return at('unguarded.cjs');
+  };
 
   beforeAll(async () => {
     const subject = [
@@ -56,8 +64,8 @@ describe('interrupted work on documents', () => {
   });
 
   /** Kills the command once it has begun to write; whether that came before its end. */
-  async function killed(target: string, args: readonly string[]): Promise<boolean> {
-    const child = spawn(process.execPath, [MESIGN, 'pdf', ...args], {
+  async function killed(target: string, args: readonly string[], program = MESIGN): Promise<boolean> {
+    const child = spawn(process.execPath, [program, 'pdf', ...args], {
       env: { ...process.env, MESIGN_HOME: at('device') },
       stdio: 'ignore',
     });
@@ -67,7 +75,7 @@ describe('interrupted work on documents', () => {
       await sleep(1);
     }
     await ended;
-    return child.signalCode === 'SIGKILL' && !readdirSync(at('out')).includes(target);
+    return child.signalCode === 'SIGKILL' && (program !== MESIGN || !readdirSync(at('out')).includes(target));
   }
 
   test('mesign, killed while it encrypts: no document, nothing that can be read, the original as it was; the next one clears up', async () => {
@@ -146,5 +154,52 @@ describe('interrupted work on documents', () => {
     writeFileSync(join(full, 'room'), Buffer.alloc(3 * 2 ** 20));
     rmSync(join(full, 'room'));
     process.stdout.write('full disk under the appliance: 2 fired\n');
+  });
+
+  test('with a guard out, each of these is lost: half a document under its name, what a killed one left, what others may read', async () => {
+    const toAnna = ['encrypt', at('plain.pdf'), '--certificate', at('anna.pem'), '-o', at('out', 'sealed.pdf')];
+    const open = ['decrypt', at('sealed.pdf'), '-o', at('out', 'open.pdf')];
+    const fire = async (target: string, args: readonly string[], program?: string) => {
+      for (const name of readdirSync(at('out'))) rmSync(at('out', name));
+      for (let tries = 0; tries < 20; tries++) if (await killed(target, args, program)) return readdirSync(at('out'));
+      throw new Error('it was never met on the way');
+    };
+    const half = await fire('sealed.pdf', toAnna, without(/const beside = [^\n]*\.mesign-[^\n]*/, 'const beside = arguments[0];'));
+    expect(half).toEqual(['sealed.pdf']);
+    expect(spawnSync('qpdf', ['--show-npages', at('out', 'sealed.pdf')]).status).not.toBe(0);
+
+    expect(await fire('sealed.pdf', toAnna)).toHaveLength(1);
+    await run(process.execPath, [without(/(?<!function )removeLeftovers\(folder\);/, ''), 'pdf', ...toAnna], { MESIGN_HOME: at('device') });
+    expect(readdirSync(at('out'))).toHaveLength(2);
+
+    const [left = ''] = await fire('open.pdf', open, without(/writeDocument\(job\.output, 384,/, 'writeDocument(job.output, 420,'));
+    expect(statSync(at('out', left)).mode & 0o077).not.toBe(0);
+  });
+
+  test('with a guard out, a full disk keeps what was begun under the client, and under the appliance it is a defect, or a file with a name', async () => {
+    if (!mayMount) return;
+    const program = without(/\(0, import_node_fs\d*\.unlinkSync\)\(beside\);/, '');
+    const args = ['pdf', 'encrypt', at('plain.pdf'), '--certificate', at('anna.pem'), '-o', join(full, 'result.pdf')];
+    expect(await run(process.execPath, [program, ...args], { MESIGN_HOME: at('device') })).toMatchObject({ status: 1 });
+    expect(readdirSync(full)).toEqual([expect.stringMatching(/\.part$/)]);
+    for (const name of readdirSync(full)) rmSync(join(full, name));
+
+    type Module = typeof import('../../src/pdf/private-file.js');
+    const file = 'src/pdf/private-file.ts';
+    const pieces = async function* () {
+      for (let start = 0; start < 8; start++) yield Buffer.alloc(2 ** 20, SECRET);
+    };
+    const unnamed = guardOff<Module>({ file, guard: '      throw diskFault(error);', instead: '      throw error;' }).PrivateFile.create(
+      full,
+    );
+    await expect(unnamed.fill(pieces(), 2 ** 24)).rejects.toMatchObject({ code: 'ENOSPC' });
+    await unnamed.close();
+    // As a killed process leaves it: nothing more is run.
+    const named = guardOff<Module>({ file, guard: '    unlinkSync(path);', instead: '' }).PrivateFile.create(full);
+    await expect(named.fill(pieces(), 2 ** 24)).rejects.toMatchObject({ code: 'disk-full' });
+    const [left = ''] = readdirSync(full);
+    expect(readFileSync(join(full, left)).includes(SECRET)).toBe(true);
+    await named.close();
+    rmSync(join(full, left));
   });
 });
