@@ -8,7 +8,7 @@ const DAY = 86_400_000;
 const DRILL_DAYS = 180;
 
 /** Whether the keys outlive this machine. */
-export async function examineCustody({ token, storage, clock, configuration, second }: House): Promise<Finding[]> {
+export async function examineCustody({ token, storage, clock, configuration, second, documentRecovery }: House): Promise<Finding[]> {
   const findings = new Findings('custody');
   const { durability, escrow, home } = configuration;
   if (durability === 'two' && escrow) {
@@ -35,6 +35,12 @@ export async function examineCustody({ token, storage, clock, configuration, sec
   if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
   else if (now - drill.time > DRILL_DAYS * DAY)
     findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);
+  const reader = await documentRecovery.standing();
+  if (reader && !reader.certificate)
+    findings.say(
+      'bad',
+      `no document can be encrypted: ${reader.address}, which is to read each, has no valid certificate. ekms key replace ${reader.address}`,
+    );
   return findings.end(
     `${threshold} of ${shares.length} shares of ceremony ${ceremony.toString('hex').slice(0, 8)} open the backups; a restore was drilled`,
   );
