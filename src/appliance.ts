@@ -92,6 +92,7 @@ export async function startAppliance(
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
     await forgetExpired(house.storage, house.clock.now().getTime());
     await house.sealedEntries.unsealDue();
+    await house.lives.destroyDue();
     await house.pruning.resume();
     await house.backups.createDue();
     await house.headArchive.sendDue();

@@ -66,6 +66,18 @@ export const KEY_ACTS = {
     roles: ['operator', 'security-officer', 'auditor'],
     perform: async (house, args) => house.lives.of(await employeeOf(house, args.who)),
   }),
+  // Those who adopt it agree to every destruction by it.
+  'retention.adopt': act({
+    args: z.strictObject({ years: z.int().min(0).max(100) }),
+    roles: ['operator', 'security-officer'],
+    danger: 'two-persons',
+    perform: (house, { years }, by) => house.lives.adoptRetention(years, by),
+  }),
+  'retention.show': act({
+    args: z.strictObject({}),
+    roles: ['operator', 'security-officer', 'auditor'],
+    perform: (house) => house.lives.retention(),
+  }),
   'hold.place': act({
     args: z.strictObject({
       who,

@@ -48,6 +48,13 @@ export function keyCommands(ekms: Command, does: (name: ActName) => (args: objec
       does('key.kind')({ kind, people, everybody, ...(group === undefined ? {} : { group }) }),
     );
   key
+    .command('retention')
+    .description('years after their end for which keys are kept, and which would be destroyed now; those on hold are not')
+    .option('--adopt <years>', 'destroy keys so many years after their end; 0: none by itself', Number)
+    .action(({ adopt }: { adopt?: number }) =>
+      adopt === undefined ? does('retention.show')({}) : does('retention.adopt')({ years: adopt }),
+    );
+  key
     .command('due')
     .description('how many certificates and keys are due to be followed by others')
     .action(() => does('key.due')({}));

@@ -1,3 +1,4 @@
+import type { RowSeal } from '../access/index.js';
 import type { KeyReplacement } from '../certificates/index.js';
 import {
   type AuditActor,
@@ -5,6 +6,7 @@ import {
   base64url,
   type Clock,
   Fault,
+  isFault,
   newId,
   type Reader,
   type Storage,
@@ -13,6 +15,7 @@ import {
 import { KeyStore } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { KeyState, Token } from '../tokens/index.js';
+import { recall, remember } from './backups.js';
 
 /** Why a key's state changes; enumerated, so that the log can hold it. */
 export const KEY_REASONS = ['superseded', 'compromised', 'departed', 'retention', 'request', 'legal', 'mistake', 'other'] as const;
@@ -48,6 +51,12 @@ interface Parts {
   token: Token;
   replacement: KeyReplacement;
   clock: Clock;
+  seal: RowSeal;
+}
+
+/** Years after its end for which a key is kept, as two persons adopted it. */
+interface Retention {
+  years: number;
 }
 
 /**
@@ -168,6 +177,51 @@ export class KeyLives {
       await this.parts.token.hold(employee);
   }
 
+  /**
+   * From now on keys are destroyed so many years after their end, those on hold excepted: the two persons who adopt this have agreed to each of them. 0: none
+   * is destroyed by itself.
+   */
+  async adoptRetention(years: number, by: AuditActor): Promise<void> {
+    const { storage, audit, seal } = this.parts;
+    await storage.write(async (unit) => {
+      // Who writes the database must not have keys destroyed.
+      await remember(unit, RETENTION, { years, mac: seal.mac(RETENTION, { years }).toString('base64') });
+      await audit.append(unit, { action: 'retention.adopt', outcome: 'done', actor: by, facts: { years } });
+    });
+  }
+
+  /** The policy, and what it would have destroyed now. Rejects with `retention-forged`. */
+  async retention(): Promise<{ years: number; due: string[] }> {
+    const { storage, seal } = this.parts;
+    const adopted = await recall<Retention & { mac: string }>(storage, RETENTION);
+    if (!adopted) return { years: 0, due: [] };
+    const { years, mac } = adopted;
+    if (!seal.holds(RETENTION, { years }, Buffer.from(mac, 'base64')))
+      throw new Fault(
+        'forbidden',
+        'retention-forged',
+        'the policy for keeping keys is not the one that was adopted here: nothing is destroyed by it',
+      );
+    if (years === 0) return { years, due: [] };
+    const before = this.parts.clock.now().getTime() - years * YEAR;
+    const rows = await storage.all<{ id: string }>(OVER, [before, before]);
+    return { years, due: rows.map(({ id }) => id) };
+  }
+
+  /** Destroys what is due by the policy, each as `setState` does. Resolves with how many. */
+  async destroyDue(): Promise<number> {
+    let destroyed = 0;
+    for (const id of (await this.retention()).due)
+      try {
+        await this.setState(id, 'destroyed', 'retention', { kind: 'system' });
+        destroyed += 1;
+      } catch (error) {
+        // A hold that came meanwhile, or that the token process alone knows of: that key stays.
+        if (!isFault(error) || error.kind === 'unavailable') throw error;
+      }
+    return destroyed;
+  }
+
   async #holds(reader: Reader, employee: string): Promise<KeyHold[]> {
     const rows = await reader.all<KeyHold>('SELECT id, reference, placed, lifted FROM key_holds WHERE employee = ? ORDER BY placed, id', [
       employee,
@@ -180,6 +234,16 @@ export class KeyLives {
       throw new Fault('conflict', 'key-held', 'keys of this person are on legal hold: nothing of them is destroyed until it is lifted');
   }
 }
+
+const RETENTION = 'custody.key-retention';
+/** Of a year, so that a leap year costs nobody a day. */
+const YEAR = 366 * 86_400_000;
+/** Keys whose end lies before a time: nothing is encrypted to them any more, their last certificate had run out and their last change was made. */
+const OVER = `SELECT k.id FROM keys k JOIN employees e ON e.id = k.employee WHERE k.state <> 'destroyed' AND k.mode <> 'quorum'
+  AND (k.state IN ('deactivated', 'compromised') OR e.state <> 'active')
+  AND NOT EXISTS (SELECT 1 FROM key_holds h WHERE h.employee = k.employee AND h.lifted IS NULL)
+  AND COALESCE((SELECT max(c.not_after) FROM certificates c WHERE c.subject_key = k.id), k.created) < ?
+  AND COALESCE((SELECT max(g.time) FROM key_changes g WHERE g.key = k.id), k.created) < ? ORDER BY k.created, k.id LIMIT 1000`;
 
 /** What a destruction does and does not reach, in the signed statement itself. */
 const REACH =

@@ -106,6 +106,7 @@ export const ACTIONS = {
   'mailbox.create': {},
   'mailbox.add': { facts: { member: word } },
   'mailbox.remove': { facts: { member: word } },
+  'retention.adopt': { facts: { years: count } },
   'hold.place': {},
   'hold.lift': {},
   'key.import': { facts: { publicKey: digest, bits: count, mode: MODE, certificates: count } },

@@ -79,3 +79,40 @@ test('a key’s states are told with dates and reasons; on legal hold it is not 
   );
   expect(await keysOf(house, alice)).toContainEqual(expect.objectContaining({ id: former, delivery: null, problem: 'record-stale' }));
 });
+
+test('retention: five years after their end keys go, with a statement each; not those on hold, none that is in use, and not by a policy that nobody adopted', async () => {
+  const bob = await enrolDevice(house, 'bob@corp.example');
+  const carol = await enrolDevice(house, 'carol@corp.example');
+  const [ofBob, ofCarol] = [(await keysOf(house, bob))[0]?.id ?? '', (await keysOf(house, carol))[0]?.id ?? ''];
+  for (const name of ['bob', 'carol']) await house.act('key.replace', { address: `${name}@corp.example`, because: 'superseded' });
+  await house.act('hold.place', { who: 'carol@corp.example', reference: 'case 8' });
+  house.pass(2.5 * 366 * 86_400_000);
+  expect(await house.house.lives.destroyDue()).toBe(0);
+  await house.act('retention.adopt', { years: 5 });
+  expect(await house.act('retention.show', {})).toEqual({ years: 5, due: [] });
+  house.pass(5 * 366 * 86_400_000);
+  // Alice's former key is there too, as the database was put back above: the token process does not take that row.
+  expect(await house.act('retention.show', {})).toEqual({ years: 5, due: [former, ofBob] });
+
+  const policy = await house.db.one<{ value: string }>("SELECT value FROM settings WHERE name = 'custody.key-retention'");
+  const put = (value: string) =>
+    house.db.write((unit) => unit.run("UPDATE settings SET value = ? WHERE name = 'custody.key-retention'", [value]));
+  await put((policy?.value ?? '').replace('"years":5', '"years":1'));
+  await expect(house.house.lives.destroyDue()).rejects.toMatchObject({ code: 'retention-forged' });
+  await put(policy?.value ?? '');
+
+  expect(await house.house.lives.destroyDue()).toBe(1);
+  const states = await house.db.all<{ id: string; state: string }>('SELECT id, state FROM keys WHERE id IN (?, ?)', [ofBob, ofCarol]);
+  expect(new Map(states.map(({ id, state }) => [id, state]))).toEqual(
+    new Map([
+      [ofBob, 'destroyed'],
+      [ofCarol, 'deactivated'],
+    ]),
+  );
+  const entries = (await house.log(10)).filter(({ key }) => key === ofBob).map(({ action, reason, actor }) => [action, reason, actor.kind]);
+  expect(entries).toEqual([
+    ['key.change', 'retention', 'system'],
+    ['key.destroy', undefined, 'system'],
+  ]);
+  expect(await house.house.lives.destroyDue()).toBe(0);
+});

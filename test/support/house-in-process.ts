@@ -14,6 +14,7 @@ import type { Directory } from '../../src/directory/index.js';
 import { Clock } from '../../src/foundation/index.js';
 import { authorityUrls, type House, openHouse } from '../../src/house.js';
 import { MemoryTransport } from '../../src/mail/index.js';
+import type { RecoveryAgents } from '../../src/tokens/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { DOMAIN, type LogEntry } from './appliance.js';
 import { Isolated } from './isolated.js';
@@ -27,6 +28,8 @@ export interface HouseOptions {
   token?: (token: MemoryToken) => void;
   /** The organisation's directory. */
   people?: Directory;
+  /** Recovery agents whom a ceremony would have named. */
+  agents?: RecoveryAgents;
 }
 
 /** The real time, and as much later as a test lets pass. */
@@ -59,6 +62,7 @@ export class HouseInProcess implements Door {
     surroundings = new Isolated(),
     token: prepare = () => undefined,
     people,
+    agents,
   }: HouseOptions = {}): Promise<HouseInProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ekms-house-'));
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
@@ -71,7 +75,7 @@ export class HouseInProcess implements Door {
       publicName: 'localhost',
       urls: authorityUrls(configuration),
     };
-    const token = await MemoryToken.open(join(folder, 'journal'), authorities, clock);
+    const token = await MemoryToken.open(join(folder, 'journal'), authorities, clock, agents);
     prepare(token);
     const mail = new MemoryTransport();
     const house = await openHouse(

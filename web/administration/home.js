@@ -49,10 +49,10 @@ async function showRecovery() {
     if (error.code !== 'no-recovery-agents') throw error;
     return { agents: undefined, cases: [], lists: [], transfers: [] };
   });
-  const open = cases.filter(({ request }) => request.expires > Date.now());
+  const open = cases.filter(({ request, ended }) => ended === null && request.expires > Date.now());
   at('papers').replaceChildren(
     ...open.map(({ case: id, request, challenge, approvals }) =>
-      paper('recovery.approve', { case: id }, request, challenge, approvals, agents, `Keys of a person, until ${when(request.expires)}`),
+      paper('recovery.approve', { case: id }, request, challenge, approvals, agents, `${request.reading ? 'Reading the mail' : request.message ? 'One message' : 'Keys'} of a person, until ${when(request.expires)}`),
     ),
     ...lists.map(({ appointment, list, challenge, approvals }) =>
       paper('agents.approve', { list: appointment }, list, challenge, approvals, agents, `Recovery agents, list ${list.version}`),
