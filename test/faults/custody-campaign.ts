@@ -40,7 +40,7 @@ export async function campaign(options: CampaignOptions): Promise<void> {
   try {
     console.log(`seed ${seed}; the appliance is made in ${Math.round((Date.now() - began) / 1000)} s`);
     if (kills > 0) Object.assign(outcome, await kill(lab, roll, { ...options, kills }));
-    const restoring = new RestoreLab(lab, roll);
+    const restoring = new RestoreLab(lab, roll, options.short ? 2 : undefined);
     if (restores > 0) Object.assign(outcome, await restore(restoring, restores));
     if (byCopy) outcome['doublesByCopy'] = (await restoring.byCopy()).length;
   } finally {

@@ -18,5 +18,5 @@ test('killed between two steps of birth, backup, rotation or import it goes on, 
   if (status !== 0) throw new Error(said);
   // A fault that never fired is no run. A folder put back by hand instead of restored gives a pair twice, and the check sees it.
   expect(result).toMatchObject({ fired: KILLS, failed: 0, restores: RESTORES, failedRestores: 0, doublesByCopy: 1 });
-  expect((result as { refusals: number }).refusals).toBeGreaterThan(10 * RESTORES);
+  expect((result as { refusals: number }).refusals).toBeGreaterThan(8 * RESTORES);
 }, 900_000);

@@ -32,10 +32,13 @@ export interface Restoration {
 export class RestoreLab {
   readonly #lab: CustodyLab;
   readonly #roll: (sides: number) => number;
+  /** In how many runs bad shares are tried: each takes a token process, and how a home was lived in does not matter to them. */
+  readonly #withShares: number;
 
-  constructor(lab: CustodyLab, roll: (sides: number) => number) {
+  constructor(lab: CustodyLab, roll: (sides: number) => number, withShares = Number.POSITIVE_INFINITY) {
     this.#lab = lab;
     this.#roll = roll;
+    this.#withShares = withShares;
   }
 
   async run(n: number): Promise<Restoration> {
@@ -46,7 +49,7 @@ export class RestoreLab {
       const { backup, head, owners } = await this.#live(home, way);
       home.burn();
       const shares = home.shares.map((path) => /EKMS-SHARE-1:\S+/.exec(readFileSync(path, 'utf8'))?.[0] ?? '');
-      const refused = await this.#refusals({ home, backup, shares, head }, problems);
+      const refused = await this.#refusals({ home, backup, shares, head, tryShares: n < this.#withShares }, problems);
       const options = this.#options(home, backup, way, head);
       const chosen = this.#roll(3);
       const report = await this.#restore(home, { ...options, shares: shares.filter((_, number) => number !== chosen) });
@@ -123,7 +126,7 @@ export class RestoreLab {
   }
 
   async #refusals(
-    { home, backup, shares, head }: { home: CustodyHome; backup: string; shares: string[]; head: string },
+    { home, backup, shares, head, tryShares }: { home: CustodyHome; backup: string; shares: string[]; head: string; tryShares: boolean },
     problems: string[],
   ): Promise<number> {
     const [first = '', second = ''] = shares;
@@ -140,11 +143,14 @@ export class RestoreLab {
       ['statement', end, bytes.length - 7],
       ['length', bytes.length - 7, bytes.length],
     ];
-    const cases: [string, RegExp, Partial<RestoreOptions>][] = [
+    const badShares: [string, RegExp, Partial<RestoreOptions>][] = [
       ['one share', /^shares-too-few$/, { shares: [first] }],
       ['a damaged share', /^share-damaged$/, { shares: [first.replace(/.$/, (letter) => (letter === 'A' ? 'B' : 'A')), second] }],
       ['one share twice', /^share-repeated$/, { shares: [second, second] }],
       ['another appliance’s share', /^share-foreign$/, { shares: [first, foreign] }],
+    ];
+    const cases: [string, RegExp, Partial<RestoreOptions>][] = [
+      ...(tryShares ? badShares : []),
       ...(head === ''
         ? []
         : ([
