@@ -97,7 +97,8 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
   ekms
     .command('restore <backup>')
     .description('make the appliance again in a blank home, from a backup and M shares')
-    .requiredOption('--share <file...>', 'a file with the line of one share, as its custodian opened it')
+    .option('--share <file...>', 'a file with the line of one share, as its custodian opened it', [])
+    .option('--file-key <file>', 'instead of shares, where the token is another user’s: what ekms token restore wrote')
     .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
     .option('--escrow <folder>', 'the escrow journal of durability: two: keys given after the backup come from it')
     .option(
@@ -112,14 +113,15 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
         file: string,
         {
           share,
+          fileKey,
           ca,
           escrow,
           head,
           tail,
           nothingLost,
-        }: { share: string[]; ca?: string; escrow?: string; head: string[]; tail?: string; nothingLost: boolean },
+        }: { share: string[]; fileKey?: string; ca?: string; escrow?: string; head: string[]; tail?: string; nothingLost: boolean },
       ) => {
-        const { restore, readShare } = await import('./restore.js');
+        const { restore, readMadeToken, readShare } = await import('./restore.js');
         const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
         const report = await restore(
           {
@@ -129,6 +131,7 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
             nothingLost,
             say: console.error,
             ...(root ? { root } : {}),
+            ...(fileKey === undefined ? {} : { made: readMadeToken(fileKey) }),
             ...(escrow ? { escrow: resolve(escrow) } : {}),
             heads: head.map((path) => readFileSync(path, 'utf8')),
             ...(tail ? { tail: resolve(tail) } : {}),

@@ -19,10 +19,10 @@ import {
   takeFromEscrow,
   takeFromTail,
 } from '../custody/index.js';
-import { Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
+import { base64url, Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
 import { FILLED, fillDatabase, withFreshSchema } from '../storage/index.js';
-import { type AuditHead, encodePackage, Journal } from '../tokens/index.js';
+import { type AuditHead, encodePackage, Journal, readTokenFile } from '../tokens/index.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
 import { askTokenProgram } from './token-program.js';
@@ -32,6 +32,8 @@ export interface RestoreOptions {
   backup: string;
   /** Shares as their custodians hand them over: the line, or a text with the line in it. */
   shares: string[];
+  /** Where the token process is a user of its own: what its own part of the restore left for ours. */
+  made?: MadeToken;
   /** Root certificate that the backup must have been signed under; without it, the one that the backup names. */
   root?: Buffer;
   /** The escrow journal's folder, where there was one: nothing that was born is lost then. */
@@ -101,7 +103,7 @@ export async function restore(options: RestoreOptions, installation: Installatio
 
 /** Token, configuration, database and journal, in this order. */
 async function takeBack(
-  { home, shares, nothingLost = false, say }: RestoreOptions,
+  { home, shares, nothingLost = false, say, made }: RestoreOptions,
   backup: OpenBackup,
   installation: Installation,
 ): Promise<{ configuration: Configuration; rows: number } & LogTakenBack> {
@@ -110,21 +112,23 @@ async function takeBack(
     ? loadConfiguration(home)
     : parseConfiguration(JSON.stringify({ token: backup.head.token }), home);
   const places = placesOf(before, installation);
-  say('making the token from the shares');
-  const { share, body } = backup.header.stanza;
-  const answer = await askTokenProgram(
-    'restore',
-    {
-      token: tokenSettings(before, installation),
-      ...(before.token.profile === 'softhsm' ? { softhsmTokens: places.softhsm.tokens } : {}),
-      kekHelper: places.kekHelper,
-      package: encodePackage(backup.custody),
-      shares: shares.map(shareLine),
-      stanza: { share: share.toString('base64url'), body: body.toString('base64url') },
-    },
-    places.tokenEntry,
-  );
-  const fileKey = fromBase64(parsed(opened, answer, 'what the token process answered').fileKey, 'base64url') ?? Buffer.alloc(0);
+  const elsewhere = before.token.socket !== undefined;
+  if (elsewhere && !made)
+    throw new Fault(
+      'conflict',
+      'token-elsewhere',
+      'the token is to be in another user’s hands: as that user, ekms token restore BACKUP --share FILE… --file-key FILE; start it, then say this again with --file-key FILE',
+    );
+  if (!elsewhere) say('making the token from the shares');
+  if (made && (made.origin === undefined) !== nothingLost)
+    throw new Fault('conflict', 'entries-lost', '--nothing-lost is said to both: to ekms token restore and to ekms restore, or to neither');
+  const fileKey = made
+    ? Buffer.from(made.fileKey, 'base64url')
+    : await makeToken(backup, shares, {
+        token: tokenSettings(before, installation),
+        ...(before.token.profile === 'softhsm' ? { softhsmTokens: places.softhsm.tokens } : {}),
+        ...{ kekHelper: places.kekHelper, entry: places.tokenEntry },
+      });
   const { manifest, rows } = await decodeContent(backup.content(fileKey));
   if (!existsSync(configurationFile(home))) writeFileSync(configurationFile(home), manifest.configuration, { mode: 0o600 });
   atStandardPlace(home);
@@ -135,16 +139,77 @@ async function takeBack(
     fillDatabase(runner, rows, backup.head.id),
   );
   fileKey.fill(0);
-  const clock = new SystemClock();
-  const origin = nothingLost ? undefined : laterOrigin(logName(configuration), clock.now());
-  const former = await Journal.restore(join(places.tokenState, 'journal'), Buffer.from(manifest.journal), clock, { origin });
-  return { configuration, rows: count, ...(former && origin !== undefined ? { former, origin } : {}) };
+  if (made) return { configuration, rows: count, ...logOf(made) };
+  const name = nothingLost ? undefined : logName(configuration);
+  return { configuration, rows: count, ...(await journalInto(places.tokenState, manifest.journal, name)) };
 }
 
 /** Where the log goes on under another name: that name, and the last head under the former one that the backup knows. */
 interface LogTakenBack {
   former?: AuditHead;
   origin?: string;
+}
+
+/** The journal that goes with the token. @param name of the log, where it goes on under another one */
+async function journalInto(state: string, copy: string | Uint8Array, name: string | undefined): Promise<LogTakenBack> {
+  const clock = new SystemClock();
+  const origin = name === undefined ? undefined : laterOrigin(name, clock.now());
+  const former = await Journal.restore(join(state, 'journal'), Buffer.from(copy), clock, { origin });
+  return former && origin !== undefined ? { former, origin } : {};
+}
+
+const madeShape = z.strictObject({
+  /** Base64url. */
+  fileKey: z.string(),
+  origin: z.string().exactOptional(),
+  former: z.strictObject({ origin: z.string(), size: z.int(), root: z.string() }).exactOptional(),
+});
+type MadeToken = z.output<typeof madeShape>;
+
+/** What `ekms token restore` wrote. */
+export const readMadeToken = (path: string): MadeToken => parsed(madeShape, JSON.parse(readFileSync(path, 'utf8')), path);
+
+const logOf = ({ origin, former }: MadeToken): LogTakenBack => (origin !== undefined && former ? { origin, former } : {});
+
+/** The token from M shares. Resolves with the key of this one backup. */
+async function makeToken(
+  backup: OpenBackup,
+  shares: string[],
+  { entry, ...where }: { token: object; softhsmTokens?: string; kekHelper: string | undefined; entry: string },
+): Promise<Buffer> {
+  const { share, body } = backup.header.stanza;
+  const stanza = { share: share.toString('base64url'), body: body.toString('base64url') };
+  const ask = { ...where, package: encodePackage(backup.custody), shares: shares.map(shareLine), stanza };
+  const answer = await askTokenProgram('restore', ask, entry);
+  return fromBase64(parsed(opened, answer, 'what the token process answered').fileKey, 'base64url') ?? Buffer.alloc(0);
+}
+
+/**
+ * The token process's own part of a restore, where it is a user of its own: token and journal at its places, and the key of this one backup in a file, for whoever
+ * fills the database. Shares and PIN are seen by this user alone.
+ */
+export async function restoreToken(
+  of: { settings: string; pinFile?: string; backup: string; shares: string[]; root?: Buffer; fileKey: string; nothingLost: boolean },
+  { root: installed }: Installation,
+): Promise<void> {
+  if (existsSync(of.fileKey)) throw new Fault('conflict', 'file-key', `${of.fileKey} exists: the key goes into a file of its own`);
+  const { settings, softhsmTokens } = readTokenFile(of.settings, installed);
+  const backup = await openBackupFile(of.backup, of.root);
+  try {
+    const token = { ...settings, ...(of.pinFile ? { pinFile: of.pinFile } : {}) };
+    const fileKey = await makeToken(backup, of.shares, {
+      ...{ token, kekHelper: settings.kekHelper, entry: join(installed, 'dist/programs/tokens/process/main.js') },
+      ...(softhsmTokens ? { softhsmTokens } : {}),
+    });
+    const { manifest } = await decodeContent(backup.content(fileKey));
+    const name = of.nothingLost ? undefined : logName(parseConfiguration(manifest.configuration, '/'));
+    const log = await journalInto(settings.state, manifest.journal, name);
+    const made: MadeToken = { fileKey: base64url(fileKey), ...log };
+    writeFileSync(of.fileKey, `${JSON.stringify(made)}\n`, { mode: 0o600, flag: 'wx' });
+    fileKey.fill(0);
+  } finally {
+    await backup.close();
+  }
 }
 
 /** The token was made at its standard place, wherever a migration had put the one that was lost. */

@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Argument, type Command } from 'commander';
@@ -125,6 +127,30 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .requiredOption('--shares <folder>', 'empty folder for the new shares')
     .action(({ settings, share, shares }: Where & { share: string[]; shares: string }) =>
       become(entry, 'reissue', settings, shares, ...share),
+    );
+  token
+    .command('restore <backup>')
+    .description('make token and journal again from a backup and M shares; ekms restore --file-key does the rest')
+    .option('--settings <file>', 'its settings', FILE)
+    .option('--pin-file <file>', 'where the new PIN is written, for sealing; needed unless the settings name a file')
+    .requiredOption('--share <file...>', 'a file with the line of one share')
+    .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
+    .requiredOption('--file-key <file>', 'new file for the key of this one backup; hand it to the appliance’s user and delete it')
+    .option('--nothing-lost', 'the log did not grow after this backup; to be said to ekms restore as well', false)
+    .action(
+      async (backup: string, of: Where & { pinFile?: string; share: string[]; ca?: string; fileKey: string; nothingLost: boolean }) => {
+        const { restoreToken, readShare } = await import('./restore.js');
+        const { settings, fileKey, share, ca, pinFile, nothingLost } = of;
+        await restoreToken(
+          {
+            ...{ settings, backup: resolve(backup), shares: share.map(readShare), fileKey: resolve(fileKey), nothingLost },
+            ...(pinFile ? { pinFile: resolve(pinFile) } : {}),
+            ...(ca === undefined ? {} : { root: new X509Certificate(readFileSync(ca)).raw }),
+          },
+          installation,
+        );
+        print(`the token is made again; start it, then: ekms restore ${backup} --file-key ${fileKey}`);
+      },
     );
   token
     .command('unseal')

@@ -17,7 +17,7 @@ export { Journal } from './journal.js';
 export { kwp } from './key-wrap.js';
 export { auditNoteKey } from './note-key.js';
 export { pinPlace } from './pin-place.js';
-export { tokenSocket } from './process/settings-file.js';
+export { readTokenFile, tokenSocket } from './process/settings-file.js';
 export { unseal } from './process/unseal.js';
 export {
   AGENTS_ID,

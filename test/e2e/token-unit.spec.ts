@@ -92,6 +92,60 @@ describe('the token process as a unit of its own', () => {
     expect(await units.ekms('ceremony')).toMatchObject({ status: 0, stdout: expect.stringContaining('held: 2 shares') });
     expect(shares()).toEqual(made);
     expect(readdirSync(out)).toContain('minutes.pdf');
+
+    // Other custodians: decided here, done by the token's user with M of the shares in force while it is stopped.
+    const who = ['--custodian', 'Cleo=paper', 'Dora=paper'];
+    const held = () => made.map((name) => join(out, name));
+    const fresh = units.beside('fresh');
+    const reissue = (...shares: string[]) =>
+      units.tell(asked, 'token', 'reissue', '--settings', units.settings, '--share', ...shares, '--shares', fresh);
+    const asked = (await units.ekms('custody', 'request', ...who)).stdout;
+    expect(await units.ekms('custody', 'permit', ...who)).toMatchObject({ status: 0 });
+    mkdirSync(fresh);
+    expect(reissue(...held()).stdout).toContain('token-in-use');
+    await units.stopToken();
+    expect(reissue(held()[0] ?? '').stdout).toContain('shares-too-few');
+    expect(readdirSync(fresh)).toEqual([]);
+    expect(reissue(...held())).toMatchObject({ status: 0, stdout: expect.stringContaining('ready') });
+    const now = readdirSync(fresh).map((name) => join(fresh, name));
+    expect(now).toHaveLength(2);
+    await units.startToken();
+    expect(await units.ekms('custody', 'reissue', ...who, '--shares', fresh)).toMatchObject({ status: 0 });
+    const { file } = JSON.parse((await units.ekms('backup', 'create')).stdout) as { file: string };
+    await units.stopToken();
+
+    // Onto two other units: the former shares are nobody's, the new ones make the token, and the database follows.
+    const other = await TwoUnits.prepare();
+    try {
+      other.tokenFile({ file: 'pin' });
+      other.configure({ domains: [DOMAIN], keys: { bits: 2048, pool: { target: 1 } }, token: { socket: other.socket } });
+      const key = other.beside('file-key');
+      const make = (shares: string[]) =>
+        other.tell(
+          '',
+          'token',
+          'restore',
+          file,
+          '--settings',
+          other.settings,
+          '--ca',
+          units.file('ca.pem'),
+          '--file-key',
+          key,
+          '--share',
+          ...shares,
+        );
+      expect(make(held())).toMatchObject({ status: 1, stderr: expect.stringContaining('share-foreign') });
+      expect((await other.ekms('restore', file)).stderr).toContain('token-elsewhere');
+      expect(make(now)).toMatchObject({ status: 0, stderr: '' });
+      await other.startToken();
+      expect(await other.ekms('restore', file, '--file-key', key)).toMatchObject({ status: 0 });
+      expect(readFileSync(other.file('ca.pem'))).toEqual(readFileSync(units.file('ca.pem')));
+      expect(readdirSync(other.path).filter((name) => /token|pin|softhsm/.test(name))).toEqual([]);
+      expect(await other.ekms('audit', 'verify')).toMatchObject({ status: 0 });
+    } finally {
+      await other.close();
+    }
   });
 
   test('the same file of settings with something wrong in it is told with its place', async () => {

@@ -52,13 +52,17 @@ export class TwoUnits extends Home {
   }
 
   async close(): Promise<void> {
+    await this.stopToken();
+    await this.remove();
+  }
+
+  async stopToken(): Promise<void> {
     const child = this.#token;
     if (child && child.exitCode === null && child.signalCode === null) {
       const ended = once(child, 'exit');
       child.kill('SIGTERM');
       await ended;
     }
-    await this.remove();
   }
 }
 
