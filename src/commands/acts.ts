@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseAddress } from '../foundation/index.js';
+import { Fault, parseAddress } from '../foundation/index.js';
 import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
 import { AUDIT_ACTS } from './audit-acts.js';
@@ -84,7 +84,13 @@ export const ACTS = {
   'binding.end': act({
     args: z.strictObject({ address }),
     roles: ['operator'],
-    perform: (house, args, by) => house.replacement.releaseAddress(parseAddress(args.address).key, by),
+    perform: async (house, args, by) => {
+      const { key } = parseAddress(args.address);
+      // What takes two persons to turn off is not turned off by one this way.
+      if (await house.employees.isReserved(key))
+        throw new Fault('conflict', 'address-reserved', 'this is the recovery reader of documents: ekms recovery documents off');
+      return house.replacement.releaseAddress(key, by);
+    },
   }),
   'device.list': act({
     args: z.strictObject({ address }),

@@ -424,7 +424,9 @@ describe('recovery by several people', () => {
       const { readers } = (await post('/v1/pdf/readers', file(made.body))).json as { readers: { is: string | null }[] };
       expect(new Set(readers.map(({ is }) => is))).toEqual(new Set(['you', 'recovery', null]));
       for (const name of ['by-device.pdf', 'offline.pdf', 'by-appliance.pdf'])
-        expect((await mesign('pdf', 'readers', ekms.beside(name))).stdout).toContain('(your organisation, by recovery cases)');
+        expect((await mesign('pdf', 'readers', ekms.beside(name))).stdout).toContain(
+          '(your organisation, by recovery cases: documents@corp.example)',
+        );
       // Who changes the readers keeps it.
       expect(
         await mesign('pdf', 'recipients', 'add', ekms.beside('by-device.pdf'), 'dave@corp.example', '-o', ekms.beside('added.pdf')),

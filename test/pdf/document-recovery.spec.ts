@@ -67,6 +67,7 @@ async function story(database: object): Promise<void> {
       '503 document-recovery-missing',
       '503 document-recovery-missing',
     ]);
+    await expect(house.act('binding.end', { address: ALL })).rejects.toMatchObject({ code: 'address-reserved' });
     await house.act('documents.recovery-off', {});
     expect((await encrypted()).status).toBe(200);
     expect(await readers(later.body)).toHaveLength(1);

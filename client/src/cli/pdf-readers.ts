@@ -15,8 +15,8 @@ import {
   fetchRecovery,
   findRecipient,
   type Keys,
+  organisation,
   ownRecipient,
-  RECOVERY,
   type Recipient,
   withDocument,
   withFile,
@@ -55,7 +55,7 @@ async function knownReaders(terminal: Terminal, options: StoreOptions): Promise<
   try {
     const state = await (await openStore(terminal, options)).read();
     const mine = state.keys.map(heldKey).flatMap(({ leaves }) => leaves.map((certificate) => ({ name: 'you', certificate })));
-    return [...mine, ...(state.recovery?.certificates ?? []).map((pem) => ({ name: RECOVERY, certificate: readCertificate(pem) }))];
+    return [...mine, ...(state.recovery?.certificates ?? []).map((pem) => organisation(readCertificate(pem)))];
   } catch (error) {
     if (!isFault(error)) throw error;
     return [];
@@ -97,7 +97,7 @@ export async function pdfChangeRecipients(
       ),
     ]),
   );
-  const organisation = ((await store.read()).recovery?.certificates ?? []).map((pem) => readCertificate(pem));
+  const formerAndCurrent = ((await store.read()).recovery?.certificates ?? []).map((pem) => readCertificate(pem));
   return withDocument(path, keys, async ({ file, mode, opened }) => {
     const lock = opened?.lock;
     if (!opened || !lock)
@@ -113,7 +113,7 @@ export async function pdfChangeRecipients(
     const strangers = readers.filter(
       ({ id }) =>
         'keyIdentifier' in id ||
-        ![...mine, ...organisation, ...known.map(({ certificate }) => certificate), ...gone.map(({ certificate }) => certificate)].some(
+        ![...mine, ...formerAndCurrent, ...known.map(({ certificate }) => certificate), ...gone.map(({ certificate }) => certificate)].some(
           (one) => one.issuer.equals(id.issuer) && one.serial.equals(id.serial),
         ),
     );
@@ -129,10 +129,10 @@ export async function pdfChangeRecipients(
       own,
       all.filter(({ certificate }) => !gone.some((other) => other.certificate.der.equals(certificate.der))),
     );
-    const others = stay.slice(1).map(({ name, certificate }) => {
+    const others = stay.slice(1).map(({ name, certificate, isRecovery }) => {
       const set = lock.envelopes.findIndex(({ recipients }) => recipients.some(({ id }) => isNamedBy(id, certificate)));
       const permissions =
-        name === RECOVERY || (set < 0 && given === undefined) ? permissionBits('owner') : set < 0 ? given : (allowed[set] ?? given);
+        isRecovery || (set < 0 && given === undefined) ? permissionBits('owner') : set < 0 ? given : (allowed[set] ?? given);
       // What others were allowed must not become more by leaving it out.
       if (permissions === undefined)
         throw new Fault(

@@ -20,7 +20,6 @@ import {
   jobsOf,
   type Keys,
   ownRecipient,
-  RECOVERY,
   type Recipient,
   recoveryRecipient,
   withDocument,
@@ -64,7 +63,7 @@ export async function pdfEncrypt(terminal: Terminal, inputs: readonly string[], 
       if (opened) terminal.say(`${job.input} was encrypted; opened with ${opened.by}`);
       const groups = groupsOf(
         own.certificate,
-        others.map(({ certificate, name }) => ({ certificate, permissions: name === RECOVERY ? permissionBits('owner') : permissions })),
+        others.map(({ certificate, isRecovery }) => ({ certificate, permissions: isRecovery ? permissionBits('owner') : permissions })),
       );
       return writeDocument(job.output, mode, (sink) =>
         rewrite(file, sink, {

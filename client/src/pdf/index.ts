@@ -7,8 +7,8 @@ export {
   fetchRecovery,
   findRecipient,
   foreignRecipient,
+  organisation,
   ownRecipient,
-  RECOVERY,
   type Recipient,
   recoveryRecipient,
 } from './recipients.js';

@@ -12,6 +12,8 @@ export interface Recipient {
   /** As it was asked for: an address, or a file. */
   name: string;
   certificate: Certificate;
+  /** The organisation: it may do everything, whatever others may. */
+  isRecovery?: true;
 }
 
 /** The certificate of an address, as the appliance names it and as the pinned root vouches for it. Throws `recipient-unknown`, `chain-untrusted`. */
@@ -57,11 +59,14 @@ export async function fetchRecovery(store: Store, client: EkmsClient, now: Date)
   return recoveryRecipient(recovery);
 }
 
-export const RECOVERY = 'your organisation, by recovery cases';
+/** Its address is said each time: an appliance that names somebody else as the organisation is seen. */
+export function organisation(certificate: Certificate): Recipient {
+  return { name: `your organisation, by recovery cases: ${certificate.addresses.join(', ')}`, certificate, isRecovery: true };
+}
 
 /** As it was when the appliance was last asked. */
 export function recoveryRecipient(kept: State['recovery']): Recipient | undefined {
-  return kept?.current ? { name: RECOVERY, certificate: readCertificate(kept.current) } : undefined;
+  return kept?.current ? organisation(readCertificate(kept.current)) : undefined;
 }
 
 /** A certificate that somebody from elsewhere gave: PEM or DER. What it is worth is for the caller to know. Throws `certificate-unfit`. */
