@@ -29,8 +29,8 @@ export async function serve(home: string, installation: Installation, say: (line
   try {
     const house = await openHouse(configuration, installation);
     await settleMigration(house, configuration.token.label, { kind: 'system' });
+    const nodes = nodeOf(house, home);
     try {
-      const nodes = nodeOf(house, home);
       const isAlone = (await nodes?.join()) ?? true;
       // What is cut in half may be what another node is just doing: that is left to it, and what is nobody's to the healing below.
       await reconcile(house, isAlone ? 0 : ABANDONED);
@@ -53,12 +53,12 @@ export async function serve(home: string, installation: Installation, say: (line
         await stopControl();
       } finally {
         await appliance.close();
-        await nodes?.leave();
       }
       await house.storage
         .write((unit) => house.audit.append(unit, { action: 'appliance.stop', outcome: 'done', actor: { kind: 'system' } }))
         .catch(() => {});
     } finally {
+      await nodes?.leave();
       await house.close();
     }
   } finally {

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { checkLog, leafHash } from '../../src/audit/index.js';
@@ -139,5 +139,13 @@ interface Promised {
     await other.stop();
     await one.start();
     expect(await begun()).not.toContain(underWay);
+    // One that cannot begin says so and ends; it gives no sign of life any more.
+    await one.stop();
+    await other.start();
+    const settings = JSON.parse(readFileSync(one.file('ekms.yaml'), 'utf8')) as { listen: Record<string, string> };
+    settings.listen['client'] = `127.0.0.1:${other.ports.client}`;
+    writeFileSync(one.file('ekms.yaml'), JSON.stringify(settings));
+    await expect(one.start()).rejects.toThrow(/ended with status [1-9]/);
+    expect(await db.all('SELECT name FROM nodes')).toHaveLength(1);
   });
 });
