@@ -23,6 +23,8 @@ const AT_LEAST: Record<ActName, number> = {
   birth: 150,
   backup: 16,
   rotation: 120,
+  keys: 60,
+  migrate: 60,
   import: 20,
   ceremony: 1_000,
   restore: 600,

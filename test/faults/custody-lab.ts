@@ -54,6 +54,13 @@ const ACTS = {
       if (key?.outcome !== 'imported' && key?.outcome !== 'there') throw new Error(`${name} was not taken: ${key?.words}`);
     }
   },
+  keys: async (home: CustodyHome) => {
+    const held = await home.act<{ name: string; n: number }[]>('token.keys', {});
+    const isFirst = (key: string) => held.find(({ name }) => name === key)?.n === 1;
+    if (isFirst('delivery')) await home.act('token.rotate', { name: 'delivery' });
+    if (isFirst('audit')) await home.act('audit.rotate-key', {});
+    for (const name of ['delivery', 'audit']) await home.act('token.retire', { name });
+  },
   ceremony: async (home: CustodyHome) => {
     const { status, said } = await home.ceremony();
     if (status !== 0 && !said.includes('already-initialised')) throw new Error(said);
@@ -67,6 +74,10 @@ const ACTS = {
   pin: async (home: CustodyHome) => {
     await home.must('token', 'pin', 'change');
   },
+  migrate: async (home: CustodyHome) => {
+    const { status, said } = await home.ekms('token', 'migrate', '--label', 'other', '--yes', '--share', ...home.shares.slice(1));
+    if (status !== 0) throw new Error(said);
+  },
   restore: async (home: CustodyHome) => {
     const [first = '', , third = ''] = home.shares;
     const { status, said } = await home.restore(home.beside('backup'), [third, first], '--nothing-lost', '--escrow', home.beside('second'));
@@ -75,7 +86,8 @@ const ACTS = {
 } as const;
 export type ActName = keyof typeof ACTS;
 export const ACT_NAMES = Object.keys(ACTS) as ActName[]; // exactly these, by the line above
-const byCommand = (name: ActName) => name === 'ceremony' || name === 'restore' || name === 'reissue' || name === 'pin';
+const byCommand = (name: ActName) =>
+  name === 'ceremony' || name === 'restore' || name === 'reissue' || name === 'pin' || name === 'migrate';
 
 export interface Death {
   /** The step before which it died; undefined when it did not come to it. */
