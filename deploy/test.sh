@@ -40,7 +40,7 @@ pg_virtualenv -t sh -c '
   EKMS_TEST_POSTGRES="postgres://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/postgres"
   export EKMS_TEST_POSTGRES
   unset PGUSER PGPASSWORD PGHOST PGPORT PGDATABASE
-  "$bin/node" "$bin/jest" --maxWorkers=2 --json --outputFile="$root/.setup/jest.json" "$@" >&2' jest "$@"
+  "$bin/node" "$bin/jest" --maxWorkers=3 --json --outputFile="$root/.setup/jest.json" "$@" >&2' jest "$@"
 counts=$("$bin/node" -e 'const r = JSON.parse(require("fs").readFileSync(process.argv[1], "utf8")); const broken = r.testResults.filter((f) => f.status === "failed" && f.assertionResults.length === 0).length; console.log(r.numPassedTests, r.numFailedTests + broken)' "$root/.setup/jest.json" 2>/dev/null) || counts="0 1"
 passed=$((passed + ${counts% *}))
 failed=$((failed + ${counts#* }))

@@ -166,6 +166,6 @@ test('enrolment, its second proof and its refusals are as promised', async () =>
 
 test('every answer that the document promises was seen in this file, or is looked for in another one', () => {
   // administration-answers.spec.ts, staff-answers.spec.ts, document-and-log-answers.spec.ts; the document itself: openapi.spec.ts.
-  const elsewhere = /^\/v1\/(admin|staff|pdf|audit|me)\/|openapi\.json/;
+  const elsewhere = /^\/v1\/(admin|staff|pdf|audit|me|witness)\/|openapi\.json/;
   expect(check.unseen((path) => !elsewhere.test(path))).toEqual([]);
 });
