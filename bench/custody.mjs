@@ -150,6 +150,9 @@ async function rotation(own) {
   console.log(
     `  retrieval p99 in ms: before ${quantile(before.latencies, 0.99).toFixed(1)}, meanwhile ${quantile(latencies, 0.99).toFixed(1)}`,
   );
+  // Too few keys are wrapped before anybody could be killed.
+  verdict('killed and resumed', killed, kills, killed >= kills);
+  verdict('refused', refused, 0, refused === 0);
   verdict(
     'p99 during / before',
     quantile(latencies, 0.99) / quantile(before.latencies, 0.99),
