@@ -45,10 +45,12 @@ export async function serve(home: string, installation: Installation, say: (line
           house.audit.append(unit, { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } }),
         );
         if (configuration.mail.transport === 'maildir') say('mail goes to Maildir folders: for evaluation only, not for production');
-        say(`ready ${placesInWords(appliance.places, configuration.publicName)}`);
-        await new Promise<void>((resolve) => {
+        const told = new Promise<void>((resolve) => {
           for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
         });
+        // Whoever hears this may end it at once, in an orderly way.
+        say(`ready ${placesInWords(appliance.places, configuration.publicName)}`);
+        await told;
         clearInterval(healing);
         await stopControl();
       } finally {
