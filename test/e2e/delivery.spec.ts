@@ -72,9 +72,9 @@ describe('a delivery', () => {
 
   test('names in its receipt the entry of that very release', async () => {
     const [served] = await keysOf(ekms, device);
-    const entry = (await ekms.log(1))[0];
+    // Not the last one: pairs for the pool are born meanwhile.
+    const entry = (await ekms.log()).find(({ index }) => index === String(served?.receipt?.index));
     expect(entry).toMatchObject({
-      index: String(served?.receipt?.index),
       action: 'key.deliver',
       outcome: 'done',
       key: key.id,
