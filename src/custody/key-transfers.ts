@@ -168,7 +168,7 @@ export class KeyTransfers {
   }
 
   /**
-   * The next keys behind `after` in the order of their birth, each sealed to the recipient and in the log before it leaves. An empty answer is the end; asked
+   * The next keys behind `after` in the order of their ids, each sealed to the recipient and in the log before it leaves. An empty answer is the end; asked
    * again with the same `after`, the same keys leave again, with entries of their own.
    */
   async page(id: string, after: string | undefined, by: AuditActor): Promise<TransferLine[]> {
@@ -177,7 +177,7 @@ export class KeyTransfers {
       const { request, recipient } = await this.#transfer(storage, id);
       const approvals = await signaturesOf(storage, id);
       const { sealed: agents } = await this.parts.agents.inForce();
-      const keys = await this.#keys.bornAfter(storage, after, TRANSFER_PAGE, request.employees);
+      const keys = await this.#keys.undestroyed(storage, after ?? '', TRANSFER_PAGE, request.employees);
       const lines = await Promise.all(
         keys.map(async (key): Promise<TransferLine> => {
           const { id: of, employee } = key.sealed.record;

@@ -1,4 +1,4 @@
-import { base64url, Fault, fromBase64, type Reader, sha256, type Unit } from '../foundation/index.js';
+import { base64url, fromBase64, type Reader, sha256, type Unit } from '../foundation/index.js';
 import type { HeldMode, KeyRecord, KeyState, Sealed } from '../tokens/index.js';
 
 /** A key as stored: its sealed record and the blob that the record's digests name. */
@@ -58,15 +58,14 @@ export class KeyStore {
     return rows.map(stored);
   }
 
-  /** Keys that are not destroyed, in the order of their birth behind the key `after`. @param employees only theirs */
-  async bornAfter(reader: Reader, after: string | undefined, size: number, employees?: readonly string[]): Promise<StoredKey[]> {
-    const last = after === undefined ? undefined : await reader.one<{ created: number }>('SELECT created FROM keys WHERE id = ?', [after]);
-    if (after !== undefined && !last) throw new Fault('not-found', 'key-unknown', 'the key to go on from is not here');
+  /** The same of keys that are not destroyed. @param employees only theirs */
+  async undestroyed(reader: Reader, after: string, size: number, employees?: readonly string[]): Promise<StoredKey[]> {
     const whose = employees ? ` AND employee IN (${employees.map(() => '?').join(', ')})` : '';
-    const rows = await reader.all<KeyRow>(
-      `SELECT * FROM keys WHERE (created, id) > (?, ?) AND state <> 'destroyed'${whose} ORDER BY created, id LIMIT ?`,
-      [last?.created ?? -1, after ?? '', ...(employees ?? []), size],
-    );
+    const rows = await reader.all<KeyRow>(`SELECT * FROM keys WHERE id > ? AND state <> 'destroyed'${whose} ORDER BY id LIMIT ?`, [
+      after,
+      ...(employees ?? []),
+      size,
+    ]);
     return rows.map(stored);
   }
 

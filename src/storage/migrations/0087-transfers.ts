@@ -11,8 +11,6 @@ const tables = ({ text, whole, bytes, table, small }: Columns) => [
      PRIMARY KEY (transfer, employee)) ${small}`,
   `CREATE TABLE transfer_keys (id ${text} PRIMARY KEY, bits INT NOT NULL, kek ${text} NOT NULL, identifier ${bytes} NOT NULL UNIQUE, public_key ${bytes} NOT NULL,
      wrapped ${bytes} NOT NULL, mac ${bytes} NOT NULL, created ${whole} NOT NULL, expires ${whole} NOT NULL) ${table}`,
-  // New keys come behind those that went already.
-  'CREATE INDEX keys_created ON keys (created, id)',
 ];
 
 export class Transfers1795587000000 implements MigrationInterface {
