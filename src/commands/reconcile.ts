@@ -14,6 +14,8 @@ export async function reconcile(house: House, age = 0): Promise<number> {
     try {
       await settle(house, intent);
     } catch (error) {
+      // A key was destroyed and the second place is not there to hear it: said by its own health, and nothing that keeps an appliance from starting.
+      if (isFault(error, 'second-place-away')) continue;
       if (!isFault(error) || error.kind === 'unavailable') throw error;
       // One act that cannot be finished (an old database under a newer journal) must not keep the appliance from everybody; doctor names it.
       const event = {

@@ -3,7 +3,7 @@ import { certificateTimes, insertCertificate } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { KeyRecord, Token } from '../tokens/index.js';
-import { keysInEscrow, readEscrow } from './escrow-journal.js';
+import { type EscrowLine, keysInEscrow, readEscrow } from './escrow-journal.js';
 import { storeTaken } from './taken-keys.js';
 
 const BY = { kind: 'system' } as const;
@@ -12,18 +12,22 @@ export interface FromEscrow {
   keys: number;
   changes: number;
   unreadable: number;
+  /** Destructions that were not carried out: their persons' keys are on hold in what was restored. */
+  held: number;
 }
 
 /**
  * Brings a restored database up to the escrow journal: keys given after the backup, with their owners and certificates, and later states of
- * keys. Before the pool is destroyed: a pair given out since is still in it. May be done again: what is there already is left as it is.
+ * keys. Before the pool is destroyed: a pair given out since is still in it. May be done again: what is there already is left as it is. Nobody's key is
+ * destroyed by it while a hold on them is in force: such a key comes back as it was before.
  */
 export async function takeFromEscrow(
   house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock },
   folder: string,
 ): Promise<FromEscrow> {
   const { lines, unreadable } = await readEscrow(folder, house.token);
-  const { given, taken, newest } = keysInEscrow(lines);
+  const held = await heldDestructions(house.storage, lines);
+  const { given, taken, newest } = keysInEscrow(lines.filter((line) => line.t !== 'change' || !held.has(line)));
   const store = new KeyStore();
   let changes = 0;
   let keys = 0;
@@ -38,7 +42,22 @@ export async function takeFromEscrow(
     const key = newest.get(one.key.sealed.record.id) ?? one.key;
     if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
   }
-  return { keys, changes, unreadable };
+  const kept = new Map([...held].map(({ key: { sealed } }) => [sealed.record.id, sealed.record]));
+  for (const { id, employee } of kept.values())
+    await house.storage.write((unit) =>
+      house.audit.append(unit, { action: 'key.change', outcome: 'refused', reason: 'key-held', actor: BY, employee, key: id, subject: id }),
+    );
+  return { keys, changes, unreadable, held: kept.size };
+}
+
+type Change = Extract<EscrowLine, { t: 'change' }>;
+
+/** Lines that destroy a key of somebody on hold. */
+async function heldDestructions(storage: Storage, lines: readonly EscrowLine[]): Promise<Set<Change>> {
+  const rows = await storage.all<{ employee: string }>('SELECT DISTINCT employee FROM key_holds WHERE lifted IS NULL');
+  const onHold = new Set(rows.map(({ employee }) => employee));
+  const ends = ({ record }: StoredKey['sealed']) => record.state === 'destroyed' && onHold.has(record.employee);
+  return new Set(lines.filter((line) => line.t === 'change').filter((line) => ends(line.key.sealed)));
 }
 
 /** A person has one active key: a further one is for reading only. */
@@ -53,7 +72,14 @@ async function raise(unit: Unit, audit: AuditLog, store: KeyStore, next: StoredK
   const { id, version, state, mode, employee } = next.sealed.record;
   const known = await store.find(unit, id);
   // The same version under another KEK is newer too: the journal's last word comes after the backup's.
-  if (!known || known.sealed.record.version > version || known.sealed.mac.equals(next.sealed.mac)) return false;
+  // What was destroyed stays so.
+  if (
+    !known ||
+    known.sealed.record.state === 'destroyed' ||
+    known.sealed.record.version > version ||
+    known.sealed.mac.equals(next.sealed.mac)
+  )
+    return false;
   await store.overwrite(unit, next);
   await audit.append(unit, {
     action: 'key.change',

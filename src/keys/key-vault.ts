@@ -4,6 +4,7 @@ import {
   type AuditLog,
   type Clock,
   Fault,
+  isFault,
   orRefused,
   type Receipt,
   type Storage,
@@ -175,7 +176,8 @@ export class KeyVault {
     const key = await this.#store.find(this.storage, id);
     if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
     const next = await this.token.changeKey(key.sealed, to);
-    await this.second.changed({ ...key, sealed: next, wrapped: next.record.state === 'destroyed' ? NOTHING : key.wrapped });
+    // That a key is destroyed, the second place hears only once it is true: a restore from it carries out what it reads there.
+    if (next.record.state !== 'destroyed') await this.second.changed({ ...key, sealed: next });
     await this.storage.write(async (unit) => {
       if (!(await this.#store.replace(unit, next)))
         throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
@@ -197,13 +199,20 @@ export class KeyVault {
       await fulfil(unit, id);
       await intend(unit, id, 'change-key', {}, this.clock);
     });
-    await this.settleChange(id);
+    await this.settleChange(id).catch((error: unknown) => {
+      // It has happened; the open intent tells the second place when it is back.
+      if (!isFault(error, 'second-place-away')) throw error;
+    });
   }
 
-  /** Tells the token process the latest version of a key; also run at start for intents that a crash left open. */
+  /**
+   * Tells the token process the latest version of a key, and the second place that it was destroyed; also run at start for intents that a crash left
+   * open. Rejects with `second-place-away`: the intent stays.
+   */
   async settleChange(id: string): Promise<void> {
     const key = await this.#store.find(this.storage, id);
     if (key) await this.token.raise(key.sealed);
+    if (key?.sealed.record.state === 'destroyed') await this.second.changed({ ...key, wrapped: NOTHING });
     await this.storage.write((unit) => fulfil(unit, id));
   }
 
