@@ -104,6 +104,7 @@ import { sinksOf } from './sinks-wiring.js';
 import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
+import { tokenFiles } from './token-place.js';
 import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
 import { headMail, timeStampsOf, witnessesOf } from './witness-wiring.js';
 
@@ -138,6 +139,7 @@ export interface House {
   clockWatch: ClockWatch;
   checkpoints: Checkpoints;
   token: Token;
+  seal: RowSeal;
   authorities: Record<AuthorityName, Buffer>;
   backups: Backups;
   second: SecondPlace;
@@ -206,11 +208,7 @@ export interface Parts {
 
 export const placesOf = (configuration: Configuration, { root }: Installation) => ({
   run: join(configuration.home, 'run'),
-  tokenState: configuration.token?.folder ? join(configuration.token.folder, 'state') : join(configuration.home, 'token-state'),
-  softhsm: {
-    tokens: join(configuration.token?.folder ?? configuration.home, 'token'),
-    configuration: join(configuration.token?.folder ?? configuration.home, 'softhsm2.conf'),
-  },
+  ...tokenFiles(configuration),
   rootCertificate: join(configuration.home, 'ca.pem'),
   tokenEntry: join(root, 'dist/programs/tokens/process/main.js'),
   pdfWorker: join(root, 'dist/programs/pdf/worker.js'),
@@ -480,6 +478,7 @@ async function joinRooms(
     configuration,
     clock,
     storage,
+    seal,
     audit,
     auditReader: new AuditReader(storage),
     logStanding,

@@ -1,11 +1,13 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { RowSeal } from '../access/index.js';
 import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration.js';
-import { FORMER_TOKEN, type Place, recall, remember, SWITCHED_TOKEN, type Switch, settleMigration } from '../custody/index.js';
+import { formerToken, isInService, rememberSwitch, type Switch, settleMigration } from '../custody/index.js';
 import { base64url, Fault, type Storage, sha256 } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
 import { KeyStore } from '../keys/index.js';
 import { openStorage } from '../storage/index.js';
+import { placeInService, tokenPlace } from '../token-place.js';
 import { Journal, type PoolRecord, parsePackage, SIGNING_KEYS, type Token, TokenProcess } from '../tokens/index.js';
 import { operator } from './act-desk.js';
 import { lockHome } from './lock.js';
@@ -54,10 +56,9 @@ export async function migrate({ home, to, shares, agree, say }: Migration, insta
     // In whatever way it was made ready before: what the present token remembers now is what counts.
     Journal.carry(join(placesOf(now, installation).tokenState, 'journal'), join(placesOf(then, installation).tokenState, 'journal'));
     say('opening every key under the new token');
-    const counted = await proved(then, said, installation);
-    const from: Place = { ...pick(now), paths: pathsOf(now, installation) };
-    const done: Switch = { from, to: to.label, ...counted, time: Date.now() };
-    await withStorage(now, (storage) => storage.write((unit) => remember(unit, SWITCHED_TOKEN, done)));
+    const { seal, ...counted } = await proved(then, said, installation);
+    const done: Switch = { from: tokenPlace(now), to: to.label, ...counted, time: Date.now() };
+    await withStorage(now, (storage) => storage.write((unit) => rememberSwitch(unit, seal, done)));
     writeFileSync(`${configurationFile(home)}.new`, next, { mode: 0o600 });
     renameSync(`${configurationFile(home)}.new`, configurationFile(home));
     return await settled(loadConfiguration(home), installation);
@@ -77,7 +78,7 @@ interface Present {
   pace: number;
 }
 
-/** What the present token says of itself. Throws `no-custodians`. */
+/** What the present token says of itself. Throws `no-custodians`, `former-token-stands`, `former-token-forged`. */
 async function present(now: Configuration, installation: Installation): Promise<Present> {
   return withToken(now, installation, async (token) => {
     const custody = await token.custody();
@@ -88,6 +89,8 @@ async function present(now: Configuration, installation: Installation): Promise<
         'this appliance was made without custodians: the keys of its authorities cannot leave its token. Hold a ceremony in another home and let people enrol there',
       );
     return withStorage(now, async (storage) => {
+      const seal = await RowSeal.open(storage, token);
+      requireNoFormer(await formerToken({ storage, seal }, now.token.label), now);
       const count = async (table: 'keys' | 'pool') =>
         Number((await storage.one<{ n: number }>(`SELECT COUNT(*) AS "n" FROM ${table}`))?.n ?? 0);
       const began = performance.now();
@@ -96,6 +99,16 @@ async function present(now: Configuration, installation: Installation): Promise<
       return { custody, ...(await identity(token)), keys: await count('keys'), pairs: await count('pool'), pace };
     });
   });
+}
+
+/** Only one is remembered: a second migration would leave the first one's keys where nobody asks for them any more. */
+function requireNoFormer(former: Switch | undefined, now: Configuration): void {
+  if (!former || isInService(former.from, placeInService(now))) return;
+  throw new Fault(
+    'conflict',
+    'former-token-stands',
+    `the token ${former.from.label} was left by the migration before and is not destroyed yet: start, then ekms backup create and ekms token destroy-former`,
+  );
 }
 
 /** By what two tokens are known to be one appliance's. */
@@ -150,7 +163,11 @@ async function make(
 }
 
 /** The new token has the same keys and memory, and opens every key. Throws `token-differs`, and what the token says of a key. */
-async function proved(then: Configuration, before: Present, installation: Installation): Promise<{ keys: number; pairs: number }> {
+async function proved(
+  then: Configuration,
+  before: Present,
+  installation: Installation,
+): Promise<{ keys: number; pairs: number; seal: RowSeal }> {
   return withToken(then, installation, async (token) => {
     const { signing, head } = await identity(token);
     const other = Object.keys(signing).find((name) => signing[name] !== before.signing[name]);
@@ -160,7 +177,10 @@ async function proved(then: Configuration, before: Present, installation: Instal
         'token-differs',
         `the new token is not as the present one: ${other ?? 'its last head'} is another. Nothing was switched`,
       );
-    return withStorage(then, async (storage) => ({ keys: await openKeys(storage, token), pairs: await openPairs(storage, token) }));
+    return withStorage(then, async (storage) => ({
+      ...{ keys: await openKeys(storage, token), pairs: await openPairs(storage, token) },
+      seal: await RowSeal.open(storage, token),
+    }));
   });
 }
 
@@ -214,7 +234,7 @@ async function eachOf<T>(items: readonly T[], act: (item: T) => Promise<unknown>
 async function settled(now: Configuration, installation: Installation): Promise<Switch> {
   const house = await openHouse(now, installation);
   try {
-    const done = (await settleMigration(house, now.token.label, operator())) ?? (await recall<Switch>(house.storage, FORMER_TOKEN));
+    const done = (await settleMigration(house, now.token.label, operator())) ?? (await formerToken(house, now.token.label));
     if (!done) throw new Fault('conflict', 'already-there', `the appliance works with the token ${now.token.label} already`);
     return done;
   } finally {
@@ -242,13 +262,4 @@ async function withStorage<T>(
   } finally {
     await storage.close();
   }
-}
-
-const pick = ({ token: { label, module, profile } }: Configuration) => ({ label, module, profile });
-
-function pathsOf(of: Configuration, installation: Installation): string[] {
-  const { tokenState, softhsm } = placesOf(of, installation);
-  const { pinFile, profile, folder } = of.token;
-  if (folder !== undefined) return [folder];
-  return [tokenState, pinFile, ...(profile === 'softhsm' ? [softhsm.tokens, softhsm.configuration] : [])];
 }

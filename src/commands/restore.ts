@@ -9,6 +9,7 @@ import {
   decodeContent,
   type FromEscrow,
   type FromTail,
+  forgetFormer,
   holdAgainst,
   type KnownLog,
   type OpenBackup,
@@ -230,6 +231,7 @@ async function settle(
   say('applying the rules after a restore, and checking the log');
   const house = await openHouse(configuration, installation);
   try {
+    await forgetFormer(house.storage);
     const entries = Number(backup.statement['entries']);
     await holdAgainst(house.storage, known);
     const newest = known.heads.at(-1);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { destroyFormer } from '../custody/index.js';
 import { Fault } from '../foundation/index.js';
+import { placeInService } from '../token-place.js';
 import { RETIRED, SUCCESSORS } from '../tokens/index.js';
 import { act } from './act.js';
 
@@ -29,7 +30,8 @@ export const TOKEN_ACTS = {
     args: z.strictObject({}),
     roles: ['operator'],
     danger: 'two-persons',
-    perform: ({ authorities, ...house }, _, by) => destroyFormer({ ...house, root: authorities.root }, by),
+    perform: ({ authorities, configuration, ...house }, _, by) =>
+      destroyFormer({ ...house, root: authorities.root, present: placeInService(configuration) }, by),
   }),
   // New keys for what serves now: nothing is taken from anybody.
   'tls.renew': act({

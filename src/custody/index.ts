@@ -5,7 +5,16 @@ export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.
 export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember } from './backups.js';
 export { DocumentRecovery } from './document-recovery.js';
 export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
-export { destroyFormer, FORMER_TOKEN, type Place, SWITCHED_TOKEN, type Switch, settleMigration } from './former-token.js';
+export {
+  destroyFormer,
+  forgetFormer,
+  formerToken,
+  isInService,
+  type Place,
+  rememberSwitch,
+  type Switch,
+  settleMigration,
+} from './former-token.js';
 export { type FromEscrow, takeFromEscrow } from './from-escrow.js';
 export { type FromTail, takeFromTail } from './from-tail.js';
 export { KekRotation, type RotationStatus } from './kek-rotation.js';

@@ -1,8 +1,13 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import Database from 'better-sqlite3';
+import { run } from '../../src/demo/programs.js';
 import { CustodyAppliance, exportedKeys } from '../support/ceremony.js';
 
 jest.setTimeout(180_000);
+/** The built product, or another build by EKMS_DIST. */
+const MAIN = resolve(process.env['EKMS_DIST'] ?? 'dist', 'programs/main.js');
 
 describe('from one token to another', () => {
   let ekms: CustodyAppliance;
@@ -69,6 +74,23 @@ describe('from one token to another', () => {
     for (const name of ['token', 'token-state', 'pin', 'softhsm2.conf']) renameSync(ekms.beside(`away-${name}`), ekms.file(name));
     await expect(ekms.act('token.destroy-former', {})).rejects.toMatchObject({ code: 'backup-older' });
     const { file } = (await ekms.act('backup.create', {})) as { file: string };
+    // The backup tells of the token that was left; whoever restores it has the new one at that very place.
+    mkdirSync(ekms.beside('restored'));
+    const restored = await run(process.execPath, [MAIN, 'restore', file, '--share', share(1), share(2)], {
+      EKMS_HOME: ekms.beside('restored'),
+    });
+    expect(restored).toMatchObject({ status: 0 });
+    const database = new Database(join(ekms.beside('restored'), 'ekms.db'), { readonly: true });
+    const told = `SELECT name FROM settings WHERE name IN ('custody.former-token', 'custody.token-migration')`;
+    expect(database.prepare(told).all()).toEqual([]);
+    database.close();
+    rmSync(ekms.beside('restored'), { recursive: true });
+    // Only one is remembered.
+    await ekms.stop();
+    const again = await ekms.ekms('token', 'migrate', '--label', 'third', '--share', share(1), share(3), '--yes');
+    expect(again).toMatchObject({ status: 1, stderr: expect.stringContaining('former-token-stands') });
+    await ekms.start();
+    expect(await ekms.db.all(told)).toEqual([{ name: 'custody.former-token' }]);
     expect(await ekms.act('token.destroy-former', {})).toEqual({ destroyed: 'ekms' });
     for (const name of ['token', 'token-state', 'pin', 'softhsm2.conf']) expect([name, existsSync(ekms.file(name))]).toEqual([name, false]);
     mkdirSync(ekms.beside('scratch'));
