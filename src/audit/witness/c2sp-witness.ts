@@ -1,8 +1,7 @@
-import { request as plainRequest } from 'node:http';
-import { request as tlsRequest } from 'node:https';
 import { cosignedText, keyId, type NoteKey, parseNote, sameHash, verifyByWebCrypto } from '../../codec/merkle/index.js';
 import { Fault } from '../../foundation/index.js';
 import { sha256 } from '../log-tree.js';
+import { post, type Reply } from './post.js';
 import { type ShownHead, type Testimony, Witness } from './witness.js';
 
 export interface C2spSettings {
@@ -16,17 +15,9 @@ export interface C2spSettings {
   timeoutMs?: number;
 }
 
-/** A witness answers with a few lines. */
-const MOST_BYTES = 64 * 1024;
 const TIMEOUT_MS = 5_000;
 /** Times that it may name another size: other nodes show it heads too. */
 const ATTEMPTS = 4;
-
-interface Reply {
-  status: number;
-  type: string;
-  body: string;
-}
 
 /**
  * A witness by https://c2sp.org/tlog-witness with Ed25519 cosignatures (https://c2sp.org/tlog-cosignature). It keeps one head of this log and takes
@@ -52,14 +43,14 @@ export class C2spWitness extends Witness {
       const proof = (await head.proof(old)).map((hash) => `${hash.toString('base64')}\n`);
       const reply = await this.#post(`old ${old}\n${proof.join('')}\n${head.note}`);
       if (reply.status === 200) {
-        await this.#requireCosigned(head.note, reply.body);
+        await this.#requireCosigned(head.note, reply.body.toString());
         this.#last = head.size;
         return { agrees: true };
       }
       // It holds a head of this very size, or its proof does not lead to ours: another tree.
       if (reply.status === 422) return { agrees: false, code: 'audit-forked', known: known(old) };
       if (reply.status !== 409) throw refused(this.name, reply);
-      const size = /^(0|[1-9]\d{0,15})\n$/.exec(reply.body)?.[1];
+      const size = /^(0|[1-9]\d{0,15})\n$/.exec(reply.body.toString())?.[1];
       const isSize = reply.type.startsWith('text/x.tlog.size') && size !== undefined;
       if (!isSize || Number(size) === old) {
         if (old === head.size || (isSize && Number(size) === old)) return { agrees: false, code: 'audit-forked', known: known(old) };
@@ -88,31 +79,8 @@ export class C2spWitness extends Witness {
 
   #post(body: string): Promise<Reply> {
     const { url, ca, timeoutMs = TIMEOUT_MS } = this.settings;
-    const where = new URL(`${url.replace(/\/$/, '')}/add-checkpoint`);
-    const send = where.protocol === 'https:' ? tlsRequest : plainRequest;
-    const headers = { 'content-type': 'text/plain; charset=utf-8', 'content-length': Buffer.byteLength(body) };
-    return new Promise<Reply>((resolve, reject) => {
-      const signal = AbortSignal.timeout(timeoutMs);
-      const asked = send(where, { method: 'POST', headers, signal, ...(ca === undefined ? {} : { ca: [ca] }) }, (answer) => {
-        const parts: Buffer[] = [];
-        let bytes = 0;
-        answer.on('error', reject);
-        answer.on('data', (part: Buffer) => {
-          bytes += part.length;
-          if (bytes > MOST_BYTES) answer.destroy(new Error('it says too much'));
-          else parts.push(part);
-        });
-        answer.on('end', () =>
-          resolve({
-            status: answer.statusCode ?? 0,
-            type: answer.headers['content-type'] ?? '',
-            body: Buffer.concat(parts).toString('utf8'),
-          }),
-        );
-      });
-      asked.on('error', reject);
-      asked.end(body);
-    }).catch((error: Error) => {
+    const where = `${url.replace(/\/$/, '')}/add-checkpoint`;
+    return post(where, { type: 'text/plain; charset=utf-8', body: Buffer.from(body), timeoutMs, ca }).catch((error: Error) => {
       throw new Fault('unavailable', 'witness-unreachable', `the witness ${this.name} (${url}) is not reached: ${error.message}`, 10);
     });
   }

@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { request as plainRequest } from 'node:http';
-import { request as tlsRequest } from 'node:https';
 import { readTimeStampReply, timeStampQuery, unsigned, verifyTimeStamp } from '../../codec/timestamp.js';
 import { type AuditLog, base64url, type Clock, Fault, isFault, type Storage, sameBytes } from '../../foundation/index.js';
 import { type LogTree, sha256 } from '../log-tree.js';
+import { post } from './post.js';
 
 export interface TimeStampSettings {
   /** Of a time-stamp authority (RFC 3161 §3.4). */
@@ -26,8 +25,6 @@ export interface StampedHead {
 
 const HOUR = 3_600_000;
 const TIMEOUT_MS = 10_000;
-/** A reply holds one signature and a chain. */
-const MOST_BYTES = 64 * 1024;
 /** Milliseconds that the authority's clock may differ from ours before its stamp is not believed. */
 const APART = 300_000;
 /** What a stamp itself adds to the log. */
@@ -95,26 +92,17 @@ const originOf = (note: string): string => note.slice(0, note.indexOf('\n'));
 const wrong = (why: string) => new Fault('unavailable', 'timestamp-wrong', `the time stamp ${why}`);
 
 /** RFC 3161 §3.4. */
-function ask({ url, timeoutMs = TIMEOUT_MS }: TimeStampSettings, query: Buffer): Promise<Buffer> {
-  const send = new URL(url).protocol === 'https:' ? tlsRequest : plainRequest;
-  const headers = { 'content-type': 'application/timestamp-query', 'content-length': query.length };
-  return new Promise<Buffer>((resolve, reject) => {
-    const asked = send(url, { method: 'POST', headers, signal: AbortSignal.timeout(timeoutMs) }, (answer) => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      answer.on('error', reject);
-      answer.on('data', (part: Buffer) => {
-        bytes += part.length;
-        if (bytes > MOST_BYTES) answer.destroy(new Error('it says too much'));
-        else parts.push(part);
-      });
-      answer.on('end', () =>
-        answer.statusCode === 200 ? resolve(Buffer.concat(parts)) : reject(new Error(`status ${answer.statusCode}`)),
-      );
-    });
-    asked.on('error', reject);
-    asked.end(query);
-  }).catch((error: Error) => {
-    throw new Fault('unavailable', 'timestamp-unreachable', `the time-stamp authority ${url} is not reached: ${error.message}`, 60);
-  });
+async function ask({ url, timeoutMs = TIMEOUT_MS }: TimeStampSettings, query: Buffer): Promise<Buffer> {
+  try {
+    const { status, body } = await post(url, { type: 'application/timestamp-query', body: query, timeoutMs });
+    if (status !== 200) throw new Error(`status ${status}`);
+    return body;
+  } catch (error) {
+    throw new Fault(
+      'unavailable',
+      'timestamp-unreachable',
+      `the time-stamp authority ${url} is not reached: ${(error as Error).message}`,
+      60,
+    );
+  }
 }
