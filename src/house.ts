@@ -472,7 +472,7 @@ async function joinRooms(
   const transferKeys = new TransferKeys({ ...log, token, clock });
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   const recoveries = new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock, budgets });
-  const lives = new KeyLives({ ...log, token, replacement, clock, seal });
+  const lives = new KeyLives({ ...log, token, replacement, clock, seal, people });
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   return {
     configuration,

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import type { RowSeal } from '../access/index.js';
 import type { KeyReplacement } from '../certificates/index.js';
 import {
@@ -8,6 +9,7 @@ import {
   Fault,
   isFault,
   newId,
+  OneAtATime,
   type Reader,
   type Storage,
   sha256,
@@ -52,6 +54,8 @@ interface Parts {
   replacement: KeyReplacement;
   clock: Clock;
   seal: RowSeal;
+  /** Authority of people's certificates, DER. */
+  people: Buffer;
 }
 
 /** Years after its end for which a key is kept, as two persons adopted it. */
@@ -65,6 +69,8 @@ interface Retention {
  */
 export class KeyLives {
   readonly #keys = new KeyStore();
+  /** What the token process is told, by employee: two words about one person never overtake one another. */
+  readonly #telling = new OneAtATime();
 
   constructor(private readonly parts: Parts) {}
 
@@ -143,29 +149,40 @@ export class KeyLives {
     return { hold: id };
   }
 
+  /**
+   * Only this act ever has the token process forget a hold, never a row: who writes the database has none lifted. Cut off before the token heard of it, the
+   * hold stands there; the act may be done again, on a hold that was lifted before too.
+   */
   async lift(hold: string, by: AuditActor): Promise<void> {
-    const { storage, audit, clock } = this.parts;
-    const employee = await storage.write(async (unit) => {
-      const row = await unit.one<{ employee: string }>('SELECT employee FROM key_holds WHERE id = ? AND lifted IS NULL', [hold]);
-      if (!row) throw new Fault('not-found', 'hold-unknown', 'there is no hold of this id, or it was lifted before');
-      await unit.run('UPDATE key_holds SET lifted = ? WHERE id = ?', [clock.now().getTime(), hold]);
+    const { storage, audit, clock, token } = this.parts;
+    const { employee, intent } = await storage.write(async (unit) => {
+      const row = await unit.one<{ employee: string }>('SELECT employee FROM key_holds WHERE id = ?', [hold]);
+      if (!row) throw new Fault('not-found', 'hold-unknown', 'there is no hold of this id');
+      await unit.run('UPDATE key_holds SET lifted = ? WHERE id = ? AND lifted IS NULL', [clock.now().getTime(), hold]);
       await audit.append(unit, { action: 'hold.lift', outcome: 'done', actor: by, employee: row.employee, subject: hold });
-      await fulfil(unit, `hold:${row.employee}`);
-      await intend(unit, `hold:${row.employee}`, 'hold', {}, clock);
-      return row.employee;
+      // Of its own: a hold that is placed meanwhile settles and ends another.
+      const intent = `hold:${row.employee}:${hold}`;
+      await fulfil(unit, intent);
+      await intend(unit, intent, 'hold', {}, clock);
+      return { ...row, intent };
     });
-    await this.settleHold(`hold:${employee}`);
+    await this.#telling.run(employee, async () => {
+      if (!(await this.#isHeld(storage, employee))) await token.unhold(employee);
+    });
+    // Another node may have placed one just now, and been overtaken.
+    await this.settleHold(intent);
   }
 
   /**
-   * Tells the token process whether this person's keys are on hold, which it remembers outside the database and destroys none of them; also run at start for
+   * Tells the token process of a hold on this person's keys, which it remembers outside the database and destroys none of them; also run at start for
    * what a crash cut off. @param intent `hold:` and the employee
    */
   async settleHold(intent: string): Promise<void> {
     const { storage, token } = this.parts;
-    const employee = intent.slice('hold:'.length);
-    const held = (await this.#holds(storage, employee)).some(({ lifted }) => lifted === null);
-    await (held ? token.hold(employee) : token.unhold(employee));
+    const [, employee = ''] = intent.split(':');
+    await this.#telling.run(employee, async () => {
+      if (await this.#isHeld(storage, employee)) await token.hold(employee);
+    });
     await storage.write((unit) => fulfil(unit, intent));
   }
 
@@ -204,8 +221,29 @@ export class KeyLives {
       );
     if (years === 0) return { years, due: [] };
     const before = this.parts.clock.now().getTime() - years * YEAR;
-    const rows = await storage.all<{ id: string }>(OVER, [before, before]);
-    return { years, due: rows.map(({ id }) => id) };
+    const due: string[] = [];
+    for (const { id } of await storage.all<{ id: string }>(OVER, [before, before])) if ((await this.#vouchedEnd(id)) < before) due.push(id);
+    return { years, due };
+  }
+
+  /**
+   * When the last certificate of a key ends, by the certificates themselves: whoever writes the database can set a column, and not what our authority signed.
+   * Of a key that came from outside, by whatever names it. Never, where nothing says it.
+   */
+  async #vouchedEnd(id: string): Promise<number> {
+    const { storage, people } = this.parts;
+    const key = await this.#keys.find(storage, id);
+    const rows = await storage.all<{ der: Buffer }>('SELECT der FROM certificates WHERE subject_key = ?', [id]);
+    const authority = new X509Certificate(people).publicKey;
+    const ends = rows.map(({ der }) => {
+      const certificate = readable(der);
+      if (!key || !certificate) return Number.POSITIVE_INFINITY;
+      const { publicKey, origin } = key.sealed.record;
+      const isItsOwn = base64url(sha256(certificate.publicKey.export({ type: 'spki', format: 'der' }))) === publicKey;
+      const isVouched = isItsOwn && (origin === 'imported' || certificate.verify(authority));
+      return isVouched ? certificate.validToDate.getTime() : Number.POSITIVE_INFINITY;
+    });
+    return ends.length > 0 ? Math.max(...ends) : Number.POSITIVE_INFINITY;
   }
 
   /** Destroys what is due by the policy, each as `setState` does. Resolves with how many. */
@@ -229,20 +267,35 @@ export class KeyLives {
     return rows.map((row) => ({ ...row, placed: Number(row.placed), lifted: row.lifted === null ? null : Number(row.lifted) }));
   }
 
+  async #isHeld(reader: Reader, employee: string): Promise<boolean> {
+    return (await this.#holds(reader, employee)).some(({ lifted }) => lifted === null);
+  }
+
   async #requireFree(reader: Reader, employee: string): Promise<void> {
-    if ((await this.#holds(reader, employee)).some(({ lifted }) => lifted === null))
+    if (await this.#isHeld(reader, employee))
       throw new Fault('conflict', 'key-held', 'keys of this person are on legal hold: nothing of them is destroyed until it is lifted');
+  }
+}
+
+function readable(der: Buffer): X509Certificate | undefined {
+  try {
+    return new X509Certificate(der);
+  } catch {
+    return undefined;
   }
 }
 
 const RETENTION = 'custody.key-retention';
 /** Of a year, so that a leap year costs nobody a day. */
 const YEAR = 366 * 86_400_000;
-/** Keys whose end lies before a time: nothing is encrypted to them any more, their last certificate had run out and their last change was made. */
+/**
+ * Keys whose end lies before a time, as far as columns say: nothing is encrypted to them any more, their last certificate had run out and their last change
+ * was made. One that never had a certificate stays: nothing vouches for its age.
+ */
 const OVER = `SELECT k.id FROM keys k JOIN employees e ON e.id = k.employee WHERE k.state <> 'destroyed' AND k.mode <> 'quorum'
   AND (k.state IN ('deactivated', 'compromised') OR e.state <> 'active')
   AND NOT EXISTS (SELECT 1 FROM key_holds h WHERE h.employee = k.employee AND h.lifted IS NULL)
-  AND COALESCE((SELECT max(c.not_after) FROM certificates c WHERE c.subject_key = k.id), k.created) < ?
+  AND (SELECT max(c.not_after) FROM certificates c WHERE c.subject_key = k.id) < ?
   AND COALESCE((SELECT max(g.time) FROM key_changes g WHERE g.key = k.id), k.created) < ? ORDER BY k.created, k.id LIMIT 1000`;
 
 /** What a destruction does and does not reach, in the signed statement itself. */

@@ -29,6 +29,7 @@ import {
   isFault,
   newId,
   newSerial,
+  OneAtATime,
   orRefused,
   parseAddress,
   type Storage,
@@ -51,7 +52,6 @@ import {
   type SecondProof,
   waitingEnrolments,
 } from './enrolment-store.js';
-import { OneAtATime } from './one-at-a-time.js';
 import type { RegisteredDevices, RegistrationClaim } from './registered-devices.js';
 
 export interface EnrolmentRequest {

@@ -7,6 +7,7 @@ export { canonicalJson, type Json } from './canonical-json.js';
 export { Clock, SystemClock } from './clock.js';
 export { Fault, type FaultKind, isFault } from './fault.js';
 export { isId, newId, newSerial } from './ids.js';
+export { OneAtATime } from './one-at-a-time.js';
 export { parsed, parsedJson, shapes } from './parsed.js';
 export { ROLES, type Role } from './roles.js';
 export { Secret } from './secret.js';

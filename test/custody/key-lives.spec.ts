@@ -1,8 +1,14 @@
 import 'reflect-metadata';
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { RowSeal } from '../../src/access/index.js';
 import { checkData } from '../../src/commands/consistency.js';
+import { reconcile } from '../../src/commands/reconcile.js';
 import type { KeyHold, KeyLife } from '../../src/custody/key-lives.js';
+import * as keyLives from '../../src/custody/key-lives.js';
+import { KeyStore } from '../../src/keys/index.js';
+import type { Token } from '../../src/tokens/index.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 
@@ -19,6 +25,28 @@ beforeAll(async () => {
 afterAll(() => house?.close());
 
 const lives = async () => (await house.act('key.list', { who: alice.employee })) as { keys: KeyLife[]; holds: KeyHold[] };
+const forgedLift = (employee: string, hold: string) =>
+  house.db.write(async (unit) => {
+    for (const id of [`hold:${employee}`, `hold:${employee}:${hold}`])
+      await unit.run("INSERT INTO intents (id, kind, body, created) VALUES (?, 'hold', '{}', 0)", [id]);
+  });
+const livesOf = (Lives: typeof keyLives.KeyLives, token: Token = house.house.token) => {
+  const { storage, audit, replacement, clock, authorities } = house.house;
+  return RowSeal.open(storage, token).then(
+    (seal) => new Lives({ storage, audit, token, replacement, clock, seal, people: authorities.people }),
+  );
+};
+/** Whether the token process would let a key of this person be destroyed. */
+const isFree = async (employee: string) => {
+  const row = await house.db.one<{ id: string }>("SELECT id FROM keys WHERE employee = ? AND state <> 'destroyed' LIMIT 1", [employee]);
+  const key = await new KeyStore().find(house.db, row?.id ?? '');
+  return key
+    ? house.token.changeKey(key.sealed, { state: 'destroyed' }).then(
+        () => true,
+        () => false,
+      )
+    : undefined;
+};
 const change = (state: string, reason: string) => house.act('key.change', { id: former, state, reason });
 
 test('a key’s states are told with dates and reasons; on legal hold it is not destroyed; destroyed, nothing of it is left but its record and the token’s statement', async () => {
@@ -34,9 +62,21 @@ test('a key’s states are told with dates and reasons; on legal hold it is not 
   // Who writes the database takes the hold away: the token process remembers it.
   await house.db.write((unit) => unit.run('UPDATE key_holds SET lifted = 1 WHERE id = ?', [hold]));
   await expect(change('destroyed', 'retention')).rejects.toMatchObject({ code: 'key-held' });
+  // ... and of intents that would have it told otherwise, one is as good as another.
+  await forgedLift(alice.employee, hold);
+  await reconcile(house.house);
+  await expect(change('destroyed', 'retention')).rejects.toMatchObject({ code: 'key-held' });
+  const unguarded = guardOff<typeof keyLives>({
+    file: 'src/custody/key-lives.ts',
+    guard: 'if (await this.#isHeld(storage, employee)) await token.hold(employee);',
+    instead: 'await ((await this.#isHeld(storage, employee)) ? token.hold(employee) : token.unhold(employee));',
+  });
+  await (await livesOf(unguarded.KeyLives)).settleHold(`hold:${alice.employee}`);
+  expect(await isFree(alice.employee)).toBe(true);
+  await house.token.hold(alice.employee);
   await house.db.write((unit) => unit.run('UPDATE key_holds SET lifted = NULL WHERE id = ?', [hold]));
   await house.act('hold.lift', { id: hold });
-  await expect(house.act('hold.lift', { id: hold })).rejects.toMatchObject({ code: 'hold-unknown' });
+  await expect(house.act('hold.lift', { id: 'x' })).rejects.toMatchObject({ code: 'hold-unknown' });
   const before = await house.house.storage.one<{ wrapped: Buffer; mac: Buffer; version: number }>(
     'SELECT wrapped, mac, version FROM keys WHERE id = ?',
     [former],
@@ -115,4 +155,63 @@ test('retention: five years after their end keys go, with a statement each; not 
     ['key.destroy', undefined, 'system'],
   ]);
   expect(await house.house.lives.destroyDue()).toBe(0);
+});
+
+test('who sets every column of a key in use has nothing of it destroyed by retention: the certificate itself says when it ends', async () => {
+  const dora = await enrolDevice(house, 'dora@corp.example');
+  const [key] = await keysOf(house, dora);
+  await house.db.write(async (unit) => {
+    await unit.run("UPDATE employees SET state = 'stopped' WHERE id = ?", [dora.employee]);
+    await unit.run('UPDATE keys SET created = 1 WHERE id = ?', [key?.id ?? '']);
+    await unit.run('UPDATE certificates SET not_after = 1 WHERE subject_key = ?', [key?.id ?? '']);
+  });
+  expect((await (await livesOf(keyLives.KeyLives)).retention()).due).not.toContain(key?.id);
+  // Another's certificate, and none at all, say nothing of this key's age.
+  const unguarded = guardOff<typeof keyLives>({
+    ...{ file: 'src/custody/key-lives.ts', guard: 'if ((await this.#vouchedEnd(id)) < before) due', instead: 'due' },
+  });
+  expect((await (await livesOf(unguarded.KeyLives)).retention()).due).toContain(key?.id);
+  await house.db.write((unit) =>
+    unit.run('UPDATE certificates SET der = (SELECT der FROM certificates WHERE employee = ? LIMIT 1) WHERE subject_key = ?', [
+      alice.employee,
+      key?.id ?? '',
+    ]),
+  );
+  house.pass(20 * 366 * 86_400_000);
+  expect((await (await livesOf(keyLives.KeyLives)).retention()).due).not.toContain(key?.id);
+});
+
+test('a hold that is placed while another is lifted is one that the token process knows in the end', async () => {
+  const erin = await enrolDevice(house, 'erin@corp.example');
+  const by = { kind: 'system' } as const;
+  /** The token process hears of the end late: a hold comes before it does. */
+  const race = async (Lives: typeof keyLives.KeyLives) => {
+    const { hold } = await house.house.lives.hold(erin.employee, 'case 9', by);
+    let placed = '';
+    const late = new Proxy(house.token, {
+      get: (target, name) => {
+        if (name === 'unhold')
+          return async (employee: string) => {
+            placed = (await house.house.lives.hold(employee, 'case 10', by)).hold;
+            await target.unhold(employee);
+          };
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    await (await livesOf(Lives, late)).lift(hold, by);
+    const free = await isFree(erin.employee);
+    await house.house.lives.lift(placed, by);
+    expect(await isFree(erin.employee)).toBe(true);
+    return free;
+  };
+  expect(await race(keyLives.KeyLives)).toBe(false);
+  const unguarded = guardOff<typeof keyLives>({
+    ...{
+      file: 'src/custody/key-lives.ts',
+      guard: 'await this.settleHold(intent);\n  }\n\n  /**\n   * Tells',
+      instead: '}\n\n  /**\n   * Tells',
+    },
+  });
+  expect(await race(unguarded.KeyLives)).toBe(true);
 });
