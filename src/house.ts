@@ -72,6 +72,7 @@ import {
 } from './certificates/index.js';
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
 import {
+  AcceptedTransfers,
   type BackupSettings,
   Backups,
   DocumentRecovery,
@@ -151,6 +152,7 @@ export interface House {
   recoveryAgents: RecoveryAgentRegister;
   transfers: KeyTransfers;
   transferKeys: TransferKeys;
+  acceptedTransfers: AcceptedTransfers;
   rotation: KekRotation;
   tokenKeys: TokenKeyRotation;
   auditKeyRotation: AuditKeyRotation;
@@ -546,6 +548,7 @@ async function joinRooms(
     recoveryAgents,
     transfers: new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities }),
     transferKeys,
+    acceptedTransfers: new AcceptedTransfers({ ...log, seal, clock }),
     lives,
     imports: new KeyImports({ ...log, token, employees, second, transferKeys, clock, mode: configuration.keys.mode }),
     backups,

@@ -1,17 +1,21 @@
 import { z } from 'zod';
 import { transferredKey } from '../custody/index.js';
-import { shapes } from '../foundation/index.js';
+import { base64url, Fault, sha256, shapes } from '../foundation/index.js';
 import { TRANSFER_REASONS } from '../tokens/index.js';
 import { act } from './act.js';
 import { employeeOf } from './employee-of.js';
 import { approval, approvalOf } from './recovery-acts.js';
+import { rootIn, verifyTransfer } from './transfer-file.js';
 
 /** Looked up as it is: what is no id names nothing. */
 const id = z.string().max(64);
+/** SHA-256, base64url. */
+const digest = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
+const owners = z.array(z.tuple([z.string().max(254), z.string().max(254)])).max(20_000);
 
 /**
- * Keys to and from other appliances. None of these is 'two-persons' by itself: the token process demands the agents' own signatures for each key that
- * leaves, whoever asks; and what comes in gives nobody anything but the owner.
+ * Keys to and from other appliances. For each key that leaves the token process demands the agents' own signatures, whoever asks; what comes in becomes whose
+ * two persons say.
  */
 export const TRANSFER_ACTS = {
   'transfer.file': act({
@@ -49,14 +53,47 @@ export const TRANSFER_ACTS = {
     perform: (house, { transfer, after }, by) => house.transfers.page(transfer, after, by),
   }),
   'transfer.close': act({
-    args: z.strictObject({ transfer: id, digest: z.string().regex(/^[A-Za-z0-9_-]{43}$/), keys: z.int().min(0) }),
+    args: z.strictObject({ transfer: id, digest, keys: z.int().min(0) }),
     roles: ['recovery-agent'],
     perform: (house, { transfer, ...of }, by) => house.transfers.close(transfer, of, by),
   }),
   'transfer.key': act({ args: z.strictObject({}), roles: ['operator'], perform: (house, _, by) => house.transferKeys.make(by) }),
-  'transfer.take': act({
-    args: z.strictObject({ key: transferredKey, owner: z.string().max(254).optional(), dryRun: z.boolean() }),
+  // Whose the keys of a file become is not said by one person. The file is read here, so that what is taken is what its sender signed.
+  'transfer.accept': act({
+    args: z.strictObject({ path: z.string().max(4_096), file: digest, sender: digest, root: shapes.base64(20_000), owners }),
+    roles: [],
+    danger: 'two-persons',
+    perform: async (house, { path, file, sender, root, owners: named }, by) => {
+      const read = await verifyTransfer(path, root).catch((error: NodeJS.ErrnoException) => {
+        if (!error.syscall) throw error;
+        throw new Fault(
+          'conflict',
+          'transfer-file-unreadable',
+          `the appliance cannot read ${path} (${error.code}): put it into its home folder`,
+        );
+      });
+      if (base64url(sha256(rootIn(root))) !== sender)
+        throw new Fault('malformed', 'certificate-malformed', 'this is not the root of that SHA-256');
+      if (read.file !== file)
+        throw new Fault('conflict', 'transfer-file-other', 'this is not the file that was asked for: it was changed since');
+      return house.acceptedTransfers.accept({ file, root: sender, owners: named }, read.lines, by);
+    },
+  }),
+  'transfer.accepted': act({
+    args: z.strictObject({ acceptance: digest }),
     roles: ['operator'],
-    perform: (house, ask, by) => house.imports.receive(ask, by),
+    perform: (house, { acceptance }) => house.acceptedTransfers.isAccepted(acceptance),
+  }),
+  'transfer.take': act({
+    args: z.strictObject({ acceptance: digest, line: z.string().max(2_000_000) }),
+    roles: ['operator'],
+    perform: async (house, { acceptance, line }, by) =>
+      house.imports.receive({ ...(await house.acceptedTransfers.keyOf(acceptance, line)), dryRun: false }, by),
+  }),
+  /** Says what would become of a key, and does nothing. */
+  'transfer.preview': act({
+    args: z.strictObject({ key: transferredKey, owner: z.string().max(254).optional() }),
+    roles: ['operator'],
+    perform: (house, ask, by) => house.imports.receive({ ...ask, dryRun: true }, by),
   }),
 } as const;

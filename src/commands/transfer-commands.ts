@@ -1,8 +1,8 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { FiledTransfer, ImportedKey, TransferCard, TransferHead, TransferLine } from '../custody/index.js';
+import type { Acceptance, FiledTransfer, ImportedKey, TransferCard, TransferHead, TransferLine } from '../custody/index.js';
 import { base64url, Fault, isFault, parsedJson, sha256 } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
 import { readOwners } from './import-commands.js';
@@ -89,13 +89,19 @@ export function transferCommands(ekms: Command, { print, act, does }: Pick<Comma
     .option('--dry-run', 'say what would be done, and do nothing', false)
     .option('--report <file>', 'write one line of JSON a key there too')
     .action(async (file: string, { from, owners, dryRun, report }: { from: string; owners?: string; dryRun: boolean; report?: string }) => {
-      const { keysOf, verifyTransfer } = await import('./transfer-file.js');
-      const { keys } = await verifyTransfer(file, readFileSync(from));
+      const { keysOf, rootIn, verifyTransfer } = await import('./transfer-file.js');
+      const root = rootIn(readFileSync(from));
+      const { keys, file: sum } = await verifyTransfer(file, root);
       const named = owners === undefined ? new Map<string, string>() : readOwners(owners);
+      const acceptance = dryRun ? undefined : await accepted({ path: resolve(file), file: sum, root, owners: [...named] }, act);
       const counts = new Map<string, number>();
       let done = 0;
-      for await (const line of keysOf(file)) {
-        const said = await takeOne(line, named, dryRun, act);
+      for await (const { text, line } of keysOf(file)) {
+        const said = await takeOne(
+          line,
+          acceptance === undefined ? await preview(line, named) : ['transfer.take', { acceptance, line: text }],
+          act,
+        );
         counts.set(said.outcome, (counts.get(said.outcome) ?? 0) + 1);
         if (report !== undefined) appendFileSync(report, `${JSON.stringify({ from: line.key, ...said })}\n`, { mode: 0o600 });
         if (said.outcome === 'refused') print(`${line.key}: refused: ${said.words} (${said.code})`);
@@ -123,7 +129,7 @@ export function transferCommands(ekms: Command, { print, act, does }: Pick<Comma
       if (phrase === '') throw new Fault('malformed', 'passphrase-missing', 'the pass phrase file’s first line is empty');
       mkdirSync(how.p12, { recursive: true, mode: 0o700 });
       let [written, kept] = [0, 0];
-      for await (const line of keysOf(file)) {
+      for await (const { line } of keysOf(file)) {
         if ('problem' in line) kept++;
         else if (!existsSync(join(how.p12, `${line.key}.p12`)))
           toPkcs12(line, { key, authorities, folder: how.p12, phrase, profile: how.profile });
@@ -144,11 +150,34 @@ interface OpenOptions {
 
 type Said = Pick<ImportedKey, 'outcome' | 'words'> & { code?: string };
 
-async function takeOne(line: TransferLine, owners: ReadonlyMap<string, string>, dryRun: boolean, act: CommandParts['act']): Promise<Said> {
+/** The name under which two persons accepted just this; asks for it where nobody has yet. Rejects with `RequestFiled`. */
+async function accepted(
+  { path, root, ...what }: { path: string; root: Buffer } & Omit<Acceptance, 'root'>,
+  act: CommandParts['act'],
+): Promise<string> {
+  const { acceptanceId } = await import('../custody/index.js');
+  const sender = base64url(sha256(root));
+  const acceptance = acceptanceId({ ...what, root: sender });
+  if (await act('transfer.accepted', { acceptance })) return acceptance;
+  console.error(
+    `whose these keys become takes others to accept: file ${what.file}, its sender’s root ${sender} (SHA-256, base64url); once they have, give this command again`,
+  );
+  await act('transfer.accept', { ...what, sender, path, root: root.toString('base64') });
+  return acceptance;
+}
+
+type Asked = [name: 'transfer.take' | 'transfer.preview', args: object];
+
+async function preview(line: TransferLine, owners: ReadonlyMap<string, string>): Promise<Asked> {
+  const { ownerOf } = await import('../custody/index.js');
+  const owner = 'problem' in line ? undefined : ownerOf(line, owners);
+  return ['transfer.preview', { key: line, ...(owner ? { owner } : {}) }];
+}
+
+async function takeOne(line: TransferLine, [name, args]: Asked, act: CommandParts['act']): Promise<Said> {
   if ('problem' in line) return { outcome: 'refused', code: line.problem, words: 'the sending token did not give it' };
-  const owner = owners.get(line.employee) ?? line.addresses.map((address) => owners.get(address)).find((found) => found !== undefined);
   try {
-    return (await act('transfer.take', { key: line, dryRun, ...(owner ? { owner } : {}) })) as ImportedKey; // KeyImports.receive
+    return (await act(name, args)) as ImportedKey; // KeyImports.receive
   } catch (error) {
     // About this key; an appliance that is away ends the run, which is then begun again.
     if (!isFault(error) || error.kind === 'unavailable') throw error;

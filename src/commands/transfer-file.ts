@@ -2,7 +2,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type TransferHead, type TransferLine, transferEnd, transferHead, transferLine, verifyStatement } from '../custody/index.js';
-import { base64url, Fault } from '../foundation/index.js';
+import { base64url, Fault, sha256 } from '../foundation/index.js';
 
 const LF = 0x0a;
 /** What one line may have: a key with hundreds of certificates. */
@@ -32,22 +32,35 @@ function json(bytes: Buffer): unknown {
   }
 }
 
+/** DER of a certificate. Throws `certificate-malformed`. */
+export function rootIn(bytes: Buffer): Buffer {
+  try {
+    return new X509Certificate(bytes).raw;
+  } catch {
+    throw new Fault('malformed', 'certificate-malformed', 'the sender’s root is no certificate (PEM or DER)');
+  }
+}
+
 export interface ReadTransfer {
   /** The sender's authorities, DER. */
   authorities: Buffer[];
   keys: number;
+  /** SHA-256 of the file, base64url. */
+  file: string;
+  /** SHA-256 of each line between first and last, one behind the other. */
+  lines: Buffer;
 }
 
 /** Reads it from end to end and holds it against its sender's signature, before anything is believed of it. @param root the sender's root certificate (PEM or DER) */
 export async function verifyTransfer(path: string, root: Buffer): Promise<ReadTransfer> {
   const hash = createHash('sha256');
+  const lines: Buffer[] = [];
   let head: TransferHead | undefined;
-  let count = 0;
   let last: Buffer | undefined;
   for await (const { bytes } of linesOf(path)) {
     if (last !== undefined) {
       hash.update(last).update('\n');
-      if (head) count++;
+      if (head) lines.push(sha256(last));
       else {
         const first = transferHead.safeParse(json(last));
         if (!first.success) throw malformed('its first line is not one');
@@ -58,25 +71,35 @@ export async function verifyTransfer(path: string, root: Buffer): Promise<ReadTr
   }
   const end = transferEnd.safeParse(last && json(last));
   if (!head || !end.success) throw malformed('its last line is missing: it is not finished');
-  const said = verifyStatement(end.data.statement, 'transfer', new X509Certificate(root).raw);
+  const said = verifyStatement(end.data.statement, 'transfer', rootIn(root));
   const fits =
-    said['digest'] === base64url(hash.digest()) &&
-    said['keys'] === count &&
-    end.data.end === count &&
+    said['digest'] === base64url(hash.copy().digest()) &&
+    said['keys'] === lines.length &&
+    end.data.end === lines.length &&
     said['transfer'] === head.request.transfer;
   if (!fits) throw malformed('it was changed since its sender signed it');
-  return { authorities: head.authorities.map((text) => Buffer.from(text, 'base64')), keys: count };
+  return {
+    authorities: head.authorities.map((text) => Buffer.from(text, 'base64')),
+    keys: lines.length,
+    file: base64url(
+      hash
+        .update(last ?? '')
+        .update('\n')
+        .digest(),
+    ),
+    lines: Buffer.concat(lines),
+  };
 }
 
 /** The lines between first and last of a file that `verifyTransfer` has passed. Throws `transfer-file-malformed`. */
-export async function* keysOf(path: string): AsyncGenerator<TransferLine> {
+export async function* keysOf(path: string): AsyncGenerator<{ text: string; line: TransferLine }> {
   let isFirst = true;
   for await (const { bytes } of linesOf(path)) {
     const value = json(bytes);
     if (!isFirst && !transferEnd.safeParse(value).success) {
       const line = transferLine.safeParse(value);
       if (!line.success) throw malformed('a line is not of a key');
-      yield line.data;
+      yield { text: bytes.toString(), line: line.data };
     }
     isFirst = false;
   }

@@ -1,4 +1,5 @@
 /** Custody: keys are never lost. Backups for the custodians, restore, escrow, rotation of the KEK, recovery by several people. */
+export { type Acceptance, AcceptedTransfers, acceptanceId, ownerOf } from './accepted-transfers.js';
 export { type Restored, settleRestored } from './after-restore.js';
 export { decodeContent, type Manifest } from './backup-content.js';
 export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.js';

@@ -206,6 +206,7 @@ export const ACTIONS = {
   'transfer.approve': { facts: { request: digest, approvals: count } },
   'key.export': { facts: { request: digest } },
   'transfer.close': { facts: { digest, keys: count } },
+  'transfer.accept': { facts: { file: digest, root: digest, keys: count, people: count } },
   'agents.file': { facts: AGENTS },
   'agents.approve': { facts: { request: digest, approvals: count } },
   'agents.appoint': { facts: AGENTS },

@@ -1,0 +1,199 @@
+import 'reflect-metadata';
+import { generateKeyPairSync, sign } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { RowSeal } from '../../src/access/index.js';
+import { RequestFiled } from '../../src/commands/ask-appliance.js';
+import { rootIn, verifyTransfer, writeTransfer } from '../../src/commands/transfer-file.js';
+import {
+  AcceptedTransfers,
+  acceptanceId,
+  type ImportedKey,
+  type TransferCard,
+  type TransferHead,
+  type TransferLine,
+} from '../../src/custody/index.js';
+import { base64url, sha256 } from '../../src/foundation/index.js';
+import { type Appointment, applianceName, appointmentBytes } from '../../src/tokens/index.js';
+import { guardOff } from '../support/guard-off.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { TestAdministrator } from '../support/officers.js';
+import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+
+jest.setTimeout(60_000);
+const pairs = ['Mona', 'Nils'].map((name) => ({ name, ...generateKeyPairSync('ed25519') }));
+const agents = {
+  quorum: 2,
+  agents: pairs.map(({ name, publicKey }) => ({ name, publicKey: publicKey.export({ format: 'der', type: 'spki' }) })),
+};
+const settings = { keys: { bits: 2048, pool: { target: 2 } } };
+
+let folder: string;
+let here: HouseInProcess;
+let there: HouseInProcess;
+let officers: TestAdministrator[];
+let mallory: WireDevice;
+let path: string;
+/** Lines of keys in the file. */
+let lines: string[];
+
+/** The same list once more, as the row that the API process has of a list that was appointed. */
+async function appoint(): Promise<void> {
+  const { authorities, recoveryAgents } = here.house;
+  const list = { quorum: 2, agents: agents.agents.map(({ name, publicKey }) => ({ name, publicKey: base64url(publicKey) })) };
+  const appointment: Appointment = { v: 1, appliance: applianceName(authorities.root), version: 2, list };
+  const approvals = pairs.map(({ name, privateKey }) => ({
+    agent: name,
+    signature: sign(null, appointmentBytes(appointment), privateKey),
+  }));
+  const { record, mac } = await here.token.appoint({ appointment, approvals });
+  await here.db.write((unit) =>
+    unit.run('INSERT INTO recovery_agents (version, list, mac, created) VALUES (?, ?, ?, 0)', [
+      record.version,
+      JSON.stringify(record.list),
+      mac,
+    ]),
+  );
+  await recoveryAgents.settleRaise();
+}
+const approved = async (transfer: string, bytes: Buffer) => {
+  for (const { name, privateKey } of pairs)
+    await here.act('transfer.approve', { transfer, by: { agent: name, signature: sign(null, bytes, privateKey).toString('base64') } });
+};
+const filed = async () => {
+  const card = (await there.act('transfer.key', {})) as TransferCard;
+  const ask = { recipient: card.publicKey, reason: 'migration', reference: '', days: 7 };
+  return (await here.act('transfer.file', ask)) as { transfer: string; sign: string };
+};
+const page = async (transfer: string, after?: string) =>
+  (await here.act('transfer.page', { transfer, ...(after ? { after } : {}) })) as TransferLine[];
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'ekms-transfers-'));
+  here = await HouseInProcess.open({ settings, agents });
+  there = await HouseInProcess.open({ settings });
+  const alice = await enrolDevice(here, 'alice@corp.example');
+  await keysOf(here, alice);
+  await appoint();
+  await here.act('documents.recovery-on', { address: 'documents@corp.example' });
+  mallory = await enrolDevice(there, 'mallory@corp.example');
+  await enrolDevice(there, 'alice@corp.example');
+  officers = [await TestAdministrator.register(there, 'anna'), await TestAdministrator.register(there, 'boris')];
+  const { transfer, sign: bytes } = await filed();
+  await approved(transfer, Buffer.from(bytes, 'base64'));
+  path = join(folder, 'package');
+  await writeTransfer(path, (await here.act('transfer.head', { transfer })) as TransferHead, {
+    page: (after) => page(transfer, after),
+    close: async (of) => (await here.act('transfer.close', { transfer, ...of })) as string,
+    say: () => undefined,
+  });
+  lines = readFileSync(path, 'utf8').trim().split('\n').slice(1, -1);
+});
+afterAll(async () => {
+  await here?.close();
+  await there?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const root = () => rootIn(Buffer.from(here.root));
+const what = async (owners: [string, string][], of = path) => {
+  const { file } = await verifyTransfer(of, root());
+  return { path: of, file, sender: base64url(sha256(root())), root: root().toString('base64'), owners };
+};
+const idOf = ({ file, sender, owners }: Awaited<ReturnType<typeof what>>) => acceptanceId({ file, root: sender, owners });
+const request = async (args: object): Promise<string> => {
+  const asked = await there.act('transfer.accept', args).catch((error: unknown) => error);
+  if (!(asked instanceof RequestFiled)) throw asked;
+  return asked.request.id;
+};
+const take = (acceptance: string, line: string) =>
+  there.act('transfer.take', { acceptance, line }).then(
+    (said) => said as ImportedKey,
+    ({ code }: { code: string }) => code,
+  );
+const TO_MALLORY: [string, string][] = [
+  ['alice@corp.example', 'mallory@corp.example'],
+  ['documents@corp.example', 'mallory@corp.example'],
+];
+
+test('one operator alone gets nothing of a transfer; what two officers accepted comes in, line by line, whose they said', async () => {
+  expect(lines).toHaveLength(2);
+  const asked = await what(TO_MALLORY);
+  const id = await request(asked);
+  for (const line of lines) expect(await take(idOf(asked), line)).toBe('transfer-not-accepted');
+  expect(await officers[0]?.approve(id)).toMatchObject({ status: 200, json: { state: 'open' } });
+  expect(await take(idOf(asked), lines[0] ?? '')).toBe('transfer-not-accepted');
+
+  // What they accept is other owners than the operator would have.
+  const right = await what([['documents@corp.example', 'alice@corp.example']]);
+  const other = await request(right);
+  for (const officer of officers) await officer.approve(other);
+  expect(await there.act('transfer.accepted', { acceptance: idOf(right) })).toBe(true);
+  expect(await there.act('transfer.accepted', { acceptance: idOf(asked) })).toBe(false);
+  expect(await there.log(20)).toContainEqual(
+    expect.objectContaining({
+      action: 'transfer.accept',
+      outcome: 'done',
+      facts: { file: right.file, root: right.sender, keys: 2, people: 1 },
+    }),
+  );
+  const bend = (line: string, change: object) => JSON.stringify({ ...JSON.parse(line), ...change });
+  const bent = lines.flatMap((line) => [
+    bend(line, { addresses: ['mallory@corp.example'] }),
+    bend(line, { employee: mallory.employee }),
+    bend(line, { quorum: undefined, bits: 2049 }),
+  ]);
+  const { storage, audit, clock } = there.house;
+  const seal = await RowSeal.open(storage, there.token);
+  const guard = {
+    file: 'src/custody/accepted-transfers.ts',
+    guard: 'if (!accepted.lines.has(base64url(sha256(line))))',
+    instead: 'if (false)',
+  };
+  const off = new (guardOff<{ AcceptedTransfers: typeof AcceptedTransfers }>(guard).AcceptedTransfers)({ storage, audit, seal, clock });
+  for (const line of bent) {
+    expect(await take(idOf(right), line)).toBe('transfer-not-accepted');
+    expect(await off.keyOf(idOf(right), line)).toHaveProperty('key');
+  }
+
+  for (const line of lines) expect(await take(idOf(right), line)).toMatchObject({ outcome: 'imported' });
+  for (const line of lines) expect(await take(idOf(right), line)).toMatchObject({ outcome: 'there' });
+  const taken = await storage.all<{ mode: string; address: string }>(
+    "SELECT k.mode, b.address FROM keys k JOIN bindings b ON b.employee = k.employee WHERE k.origin = 'imported' ORDER BY k.mode",
+  );
+  expect(taken).toEqual([
+    { mode: 'deliver', address: 'alice@corp.example' },
+    { mode: 'quorum', address: 'alice@corp.example' },
+  ]);
+});
+
+test('officers accept no file that its sender did not sign, none that was changed since, and no row that somebody wrote', async () => {
+  const fails = async (args: object) => {
+    const id = await request(args);
+    await officers[0]?.approve(id);
+    return (await officers[1]?.approve(id))?.json as { state: string; reason?: string };
+  };
+  const copy = join(folder, 'copy');
+  writeFileSync(copy, readFileSync(path));
+  const asked = await what([], copy);
+  const foreign = rootIn(Buffer.from(there.root));
+  expect(await fails({ ...asked, sender: base64url(sha256(foreign)), root: foreign.toString('base64') })).toMatchObject({
+    reason: 'statement-invalid',
+  });
+  expect(await fails({ ...asked, file: base64url(sha256('another')) })).toMatchObject({ reason: 'transfer-file-other' });
+  expect(await fails({ ...asked, path: join(folder, 'none') })).toMatchObject({ reason: 'transfer-file-unreadable' });
+  writeFileSync(copy, readFileSync(copy, 'utf8').replace('alice@corp.example', 'mallory@corp.example'));
+  expect(await fails(asked)).toMatchObject({ reason: 'transfer-file-malformed' });
+  expect(await there.act('transfer.accepted', { acceptance: idOf(asked) })).toBe(false);
+
+  const id = idOf(await what(TO_MALLORY));
+  await there.db.write((unit) =>
+    unit.run(
+      "INSERT INTO transfer_acceptances (id, lines, owners, mac, created) SELECT ?, lines, ?, mac, created FROM transfer_acceptances WHERE owners <> '[]' LIMIT 1",
+      [id, JSON.stringify(TO_MALLORY)],
+    ),
+  );
+  expect(await take(id, lines[0] ?? '')).toBe('transfer-not-accepted');
+});
