@@ -53,9 +53,10 @@ export async function startAppliance(
       ...hosts.flatMap((host) => (isLoopback(host) ? ['localhost', '127.0.0.1'] : [host])).filter(permitted),
     ]),
   ];
-  let tls = await infrastructure.tlsServer(names);
+  let tls: Awaited<ReturnType<House['infrastructure']['tlsServer']>>;
   let places: Appliance['places'];
   try {
+    tls = await infrastructure.tlsServer(names);
     places = {
       client: await listeners.openTls('client', configuration.listen.client, tls, [authorities.devices]),
       administration: await listeners.openTls('administration', configuration.listen.administration, tls),
@@ -86,7 +87,13 @@ export async function startAppliance(
     listeners.renew(tls);
   };
   house.tls.renew = renewTls;
+  // What cannot be finished now (the log is in breach, no witness answers) is asked again in an hour; it keeps nobody from their mail.
+  const finishRotations = async () => {
+    await house.tokenKeys.resume().catch((error: unknown) => defect(error, 'rotation of token keys'));
+    await house.auditKeyRotation.resume().catch((error: unknown) => defect(error, 'rotation of the key of the log'));
+  };
   const upkeep = async () => {
+    await finishRotations();
     if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) await renewTls();
     await house.revocations.publishDue();
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
@@ -100,48 +107,52 @@ export async function startAppliance(
     await house.timeStamps.stampDue();
     await house.staff.forgetExpired();
   };
-  await house.revocations.publishDue();
-  // What was sealed until a day on which nothing ran is told now, not an hour later.
-  await house.sealedEntries.unsealDue().catch((error: unknown) => defect(error, 'sealed entries'));
-  const timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
-  const sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) =>
-    defect(error, 'directory sync'),
-  );
-  const counted = setInterval(
-    () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
-    HALF_MINUTE,
-  );
-  await house.clockWatch.begin((error) => defect(error, 'clock'));
-  await house.witnesses.begin();
-  await house.checkpoints.begin();
-  house.forwarder.begin();
-  house.searchIndex.begin((error) => defect(error, 'search index'));
-  house.mail.start();
-  house.pool.start();
-  house.rotation.resume();
-  house.renewal.begin((error) => defect(error, 'renewal of keys'));
-  await house.tokenKeys.resume();
-  await house.auditKeyRotation.resume();
-  return {
-    places,
-    close: async () => {
-      clearInterval(timer);
-      clearInterval(counted);
-      await sync?.stop();
-      clearInterval(counting);
-      house.clockWatch.stop();
-      unwatch();
-      unfollow();
-      house.isolation.stop();
-      await house.renewal.stop();
-      await listeners.close(5_000);
-      await refusals.flush();
-      await app.close();
-      await house.searchIndex.stop();
-      await house.forwarder.stop();
-      await house.audit.settle(house.storage, true).catch((error: unknown) => defect(error, 'counted refusals'));
-    },
+  let timer: NodeJS.Timeout | undefined;
+  let counted: NodeJS.Timeout | undefined;
+  let sync: ReturnType<NonNullable<House['directorySync']>['every']> | undefined;
+  const close = async () => {
+    clearInterval(timer);
+    clearInterval(counted);
+    await sync?.stop();
+    clearInterval(counting);
+    house.clockWatch.stop();
+    unwatch();
+    unfollow();
+    house.isolation.stop();
+    await house.renewal.stop();
+    await listeners.close(5_000);
+    await refusals.flush();
+    await app.close();
+    await house.searchIndex.stop();
+    await house.forwarder.stop();
+    await house.audit.settle(house.storage, true).catch((error: unknown) => defect(error, 'counted refusals'));
   };
+  try {
+    await house.revocations.publishDue();
+    // What was sealed until a day on which nothing ran is told now, not an hour later.
+    await house.sealedEntries.unsealDue().catch((error: unknown) => defect(error, 'sealed entries'));
+    timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
+    sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) => defect(error, 'directory sync'));
+    counted = setInterval(
+      () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
+      HALF_MINUTE,
+    );
+    await house.clockWatch.begin((error) => defect(error, 'clock'));
+    await house.witnesses.begin();
+    await house.checkpoints.begin();
+    house.forwarder.begin();
+    house.searchIndex.begin((error) => defect(error, 'search index'));
+    house.mail.start();
+    house.pool.start();
+    house.rotation.resume();
+    house.renewal.begin((error) => defect(error, 'renewal of keys'));
+    await finishRotations();
+    return { places, close };
+  } catch (error) {
+    // A listener or a timer left open would keep a process that serves nobody from ending, and its supervisor from starting another.
+    await close().catch((second: unknown) => defect(second, 'end of a failed start'));
+    throw error;
+  }
 }
 
 async function application(house: House, defect: (error: unknown, request: string) => void): Promise<NestFastifyApplication> {

@@ -28,9 +28,9 @@ export async function serve(home: string, installation: Installation, say: (line
   const unlock = lockHome(home);
   try {
     const house = await openHouse(configuration, installation);
-    await settleMigration(house, configuration.token.label, { kind: 'system' });
     const nodes = nodeOf(house, home);
     try {
+      await settleMigration(house, configuration.token.label, { kind: 'system' });
       const isAlone = (await nodes?.join()) ?? true;
       // What is cut in half may be what another node is just doing: that is left to it, and what is nobody's to the healing below.
       await reconcile(house, isAlone ? 0 : ABANDONED);
@@ -51,9 +51,9 @@ export async function serve(home: string, installation: Installation, say: (line
         // Whoever hears this may end it at once, in an orderly way.
         say(`ready ${placesInWords(appliance.places, configuration.publicName)}`);
         await told;
-        clearInterval(healing);
         await stopControl();
       } finally {
+        clearInterval(healing);
         await appliance.close();
       }
       await house.storage
