@@ -210,8 +210,9 @@ export class DirectorySync {
       state: KnownPerson['state'];
       mark: number;
       kind: string | null;
+      mode: string | null;
     }>(
-      `SELECT id, directory_id AS "directory", state, kind, CASE WHEN directory_stop IS NULL THEN 0 ELSE 1 END AS "mark" FROM employees${among}`,
+      `SELECT id, directory_id AS "directory", state, kind, mode, CASE WHEN directory_stop IS NULL THEN 0 ELSE 1 END AS "mark" FROM employees${among}`,
       only ? [only.owner ?? '', ...only.ids] : [],
     );
     const theirs = only ? ` AND employee IN (${people.map(() => '?').join(', ') || 'NULL'})` : '';
@@ -221,13 +222,13 @@ export class DirectorySync {
     );
     const byEmployee = new Map<string, typeof bindings>();
     for (const binding of bindings) byEmployee.set(binding.employee, [...(byEmployee.get(binding.employee) ?? []), binding]);
-    return people.map(({ id, directory, state, mark, kind }) => ({
+    return people.map(({ id, directory, state, mark, kind, mode }) => ({
       employee: id,
       directory,
       state,
       stoppedBy: state === 'active' ? null : Number(mark) === 1 ? 'directory' : 'operator',
       addresses: byEmployee.get(id) ?? [],
-      ...(kind === 'mailbox' ? { isMailbox: true } : {}),
+      ...(kind === 'mailbox' ? { nobody: 'shared-mailbox' as const } : mode === 'quorum' ? { nobody: 'recovery-reader' as const } : {}),
     }));
   }
 

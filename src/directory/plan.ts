@@ -11,8 +11,8 @@ export interface KnownPerson {
   stoppedBy: 'directory' | 'operator' | null;
   /** Open bindings. */
   addresses: readonly { address: string; from: number }[];
-  /** Nobody: a mailbox that several people read. */
-  isMailbox?: true;
+  /** What they are where they are nobody: a mailbox that several people read, or the recovery reader of documents, which two persons turn on and off. */
+  nobody?: 'shared-mailbox' | 'recovery-reader';
 }
 
 /** What follows from the directory for one person or address. Steps are done in the order of `ORDER`. */
@@ -29,7 +29,7 @@ export type Step =
 
 /** What nobody but a person can decide; nothing is done about it. */
 export interface Question {
-  code: 'address-twice' | 'id-twice' | 'older-than-entry' | 'two-employees' | 'two-owners' | 'shared-mailbox';
+  code: 'address-twice' | 'id-twice' | 'older-than-entry' | 'two-employees' | 'two-owners' | NonNullable<KnownPerson['nobody']>;
   /** Address or directory id. */
   about: string;
 }
@@ -71,8 +71,8 @@ export function plan(entries: readonly DirectoryEntry[], known: readonly KnownPe
     for (const { key } of addresses) {
       const owner = ownerOf.get(key);
       if (!owner || owner.person.directory !== null || isDisputed(key) || (!active && claims.has(key))) continue;
-      if (owner.person.isMailbox) {
-        questions.push({ code: 'shared-mailbox', about: key });
+      if (owner.person.nobody) {
+        questions.push({ code: owner.person.nobody, about: key });
         continue;
       }
       const other = byDirectory.get(id) ?? links.get(id);
@@ -88,7 +88,7 @@ export function plan(entries: readonly DirectoryEntry[], known: readonly KnownPe
       }
     }
 
-  const linked = [...byDirectory, ...links].filter(([id]) => ids.get(id) === undefined || ids.get(id) === 1);
+  const linked = [...byDirectory, ...links].filter(([id, { nobody }]) => !nobody && (ids.get(id) === undefined || ids.get(id) === 1));
   for (const [directory, person] of linked) {
     const entry = byId.get(directory);
     const { employee, state, stoppedBy } = person;

@@ -103,6 +103,16 @@ describe('what follows from the directory', () => {
       [entry('a', ['anna@corp.example', 'a@corp.example'])],
       [known('1', 'a', ['anna@corp.example']), known('2', null, ['a@corp.example'])],
     ],
+    [
+      'shared-mailbox',
+      [entry('a', ['sales@corp.example'], { active: false })],
+      [known('1', null, ['sales@corp.example'], { nobody: 'shared-mailbox' })],
+    ],
+    [
+      'recovery-reader',
+      [entry('a', ['documents@corp.example'], { active: false })],
+      [known('1', null, ['documents@corp.example'], { nobody: 'recovery-reader' })],
+    ],
   ])('a question that only a person can decide takes nothing from anybody: %s', (code, entries, people) => {
     const made = plan(entries, people, DOMAINS);
     expect(made.questions.map((question) => question.code)).toContain(code);

@@ -31,6 +31,7 @@ afterEach(async () => {
 });
 
 const sync = () => ekms.act('directory.sync', {}) as Promise<SyncReport>;
+const ALL = 'documents@corp.example';
 const preview = () => ekms.act('directory.preview', {}) as Promise<SyncReport>;
 const stateOf = async (address: string) =>
   (
@@ -343,6 +344,20 @@ test('a dry run says what would be done and does nothing', async () => {
   expect((await preview()).steps).toEqual([expect.objectContaining({ act: 'join', directory: 'anna' })]);
   expect(await ekms.db.all('SELECT id FROM employees')).toEqual([]);
   expect(await ekms.log(200)).toEqual(before);
+});
+
+test('the recovery reader of documents, which two persons turn on and off, is nobody whom the directory stops or strips', async () => {
+  await ekms.db.write(async (unit) => {
+    const binding = await ekms.house.employees.propose({ key: ALL, shown: ALL });
+    await ekms.house.employees.insert(unit, binding, { kind: 'operator' });
+    await unit.run("UPDATE employees SET mode = 'quorum'", []);
+  });
+  for (const more of [{}, { active: false }, { addresses: ['other@corp.example'] }]) {
+    directory.put(entry('reader', ALL, more));
+    await sync();
+    expect(await stateOf(ALL)).toBe('active');
+    expect(await ekms.db.all("SELECT id FROM employees WHERE mode = 'quorum' AND directory_id IS NULL")).toHaveLength(1);
+  }
 });
 
 test('that nothing changed is no entry; that the directory went away and came back is one each', async () => {
