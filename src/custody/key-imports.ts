@@ -14,7 +14,7 @@ import {
   sha256,
 } from '../foundation/index.js';
 import type { SecondPlace } from '../keys/index.js';
-import type { AdoptedKey, HeldMode, KeyMode, Token } from '../tokens/index.js';
+import type { AdoptedKey, AdoptTo, HeldMode, KeyMode, Token } from '../tokens/index.js';
 import { storeTaken } from './taken-keys.js';
 import type { TransferKeys } from './transfer-keys.js';
 import type { TransferredKey } from './transfer-shapes.js';
@@ -67,8 +67,6 @@ const WORDS: Record<ImportRefusal, string> = {
 };
 /** Bits below which RSA does not hold any more. */
 const STRONG_BITS = 2_048;
-
-type AdoptTo = Parameters<Token['takeIn']>[0]['to'];
 
 interface OneKey {
   owner: string | undefined;
@@ -165,8 +163,8 @@ export class KeyImports {
     if (there)
       return there.employee === employee ? { ...said, ...there, outcome: 'there', words: 'it is here already' } : refused('owner-other');
     if (dryRun) return { ...said, outcome: 'importable', words: `it can be imported${remarks(said)}`, employee };
-    const mode = wanted ?? (await this.#modeOf(employee));
-    const { key, publicKey, wrapped } = await bring({ publicKey: said.publicKey, key: newId(), employee, mode });
+    const to = await this.#wishOf(employee, wanted);
+    const { key, publicKey, wrapped } = await bring({ publicKey: said.publicKey, key: newId(), employee, ...to });
     const stored = { sealed: key, wrapped, publicKey };
     const certificates = own.map(({ der }) => der);
     const [binding] = await this.parts.employees.bindingsOf(employee);
@@ -202,9 +200,12 @@ export class KeyImports {
     ]);
   }
 
-  async #modeOf(employee: string): Promise<KeyMode> {
-    const row = await this.parts.storage.one<{ mode: KeyMode | null }>('SELECT mode FROM employees WHERE id = ?', [employee]);
-    return row?.mode ?? this.parts.mode;
+  /** A mailbox's key is its members' from its birth here, or never. One that only a quorum uses goes to nobody's device. */
+  async #wishOf(employee: string, wanted: HeldMode | undefined): Promise<{ mode: HeldMode; shared?: true }> {
+    const sql = 'SELECT mode, kind FROM employees WHERE id = ?';
+    const row = await this.parts.storage.one<{ mode: HeldMode | null; kind: string | null }>(sql, [employee]);
+    const mode = wanted ?? row?.mode ?? this.parts.mode;
+    return { mode, ...(row?.kind === 'mailbox' && mode !== 'quorum' ? { shared: true } : {}) };
   }
 }
 

@@ -56,6 +56,7 @@ export {
 } from './recovery.js';
 export {
   type AdoptedKey,
+  type AdoptTo,
   type AuditHead,
   type AuthorityName,
   type AuthorityUrls,

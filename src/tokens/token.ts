@@ -46,6 +46,15 @@ export interface ForeignKeys {
 }
 
 /** A key that came from outside, as one of ours. */
+/** Whose a key from outside becomes. `publicKey`: SHA-256 of its SPKI. `shared`: of a mailbox that several people read; never added afterwards. */
+export interface AdoptTo {
+  publicKey: string;
+  key: string;
+  employee: string;
+  mode: HeldMode;
+  shared?: true;
+}
+
 export interface AdoptedKey {
   key: Sealed<KeyRecord>;
   publicKey: Buffer;
@@ -244,11 +253,7 @@ export abstract class Token {
   /** What a PKCS#12 file holds; nothing is taken. Low-priority lane. Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`. */
   abstract look(file: Uint8Array, phrase: string): Promise<ForeignKeys>;
   /** Takes the key of this digest out of such a file, for reading only (`deactivated`), marked as imported. Same codes, and `key-unknown`. */
-  abstract adopt(
-    file: Uint8Array,
-    phrase: string,
-    to: { publicKey: string; key: string; employee: string; mode: HeldMode },
-  ): Promise<AdoptedKey>;
+  abstract adopt(file: Uint8Array, phrase: string, to: AdoptTo): Promise<AdoptedKey>;
   /** Makes a key that another appliance seals keys to, for them to come in here until `expires`. Low-priority lane. */
   abstract makeTransferKey(ask: { id: string; expires: number }): Promise<TransferKey>;
   /**
@@ -273,7 +278,7 @@ export abstract class Token {
     transferKey: Sealed<TransferKeyRecord>;
     blob: { wrapped: Buffer; publicKey: Buffer };
     content: Buffer;
-    to: { publicKey: string; key: string; employee: string; mode: HeldMode };
+    to: AdoptTo;
   }): Promise<AdoptedKey>;
   /**
    * Seals another list of recovery agents. Demands signatures of a quorum of those in force: of `before`, or without it of the ceremony. The list

@@ -75,6 +75,8 @@ const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac:
 const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
 
+const adoptTo = z.strictObject({ publicKey: digest, key: id, employee: id, mode: heldMode, shared: z.literal(true).exactOptional() });
+
 const SHAPES = {
   makePair: z.strictObject({
     n: z.int().positive(),
@@ -139,7 +141,7 @@ const SHAPES = {
   adopt: z.strictObject({
     file: bytes,
     phrase: z.string().max(1_024),
-    to: z.strictObject({ publicKey: digest, key: id, employee: id, mode: heldMode }).optional(),
+    to: adoptTo.optional(),
   }),
   makeTransferKey: z.strictObject({ id, expires: time }),
   transferOut: z.strictObject({
@@ -154,7 +156,7 @@ const SHAPES = {
     transferKey: sealed(transferKey),
     blob,
     content: bytes,
-    to: z.strictObject({ publicKey: digest, key: id, employee: id, mode: heldMode }),
+    to: adoptTo,
   }),
   appoint: z.strictObject({
     appointment,

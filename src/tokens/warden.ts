@@ -32,7 +32,6 @@ import { hashOf, logKey, signedCheckpoint, treeHead } from './log-signatures.js'
 import {
   AGENTS_ID,
   type AgentsRecord,
-  type HeldMode,
   type KeyRecord,
   type MemberRecord,
   macInput,
@@ -44,6 +43,7 @@ import {
 import { agentsOf, applianceName, appointmentBytes, type RecoveryAgents, requireApproved, requireQuorum } from './recovery.js';
 import type {
   AdoptedKey,
+  AdoptTo,
   AuditHead,
   AuthorityName,
   AuthorityUrls,
@@ -215,11 +215,11 @@ export class Warden {
   }
 
   /** For reading old mail only: nobody is to encrypt to a key that others may hold. */
-  #imported({ publicKey, wrapped, kek }: WrappedPair, bits: number, to: { key: string; employee: string; mode: HeldMode }): AdoptedKey {
-    const { employee, mode } = to;
+  #imported({ publicKey, wrapped, kek }: WrappedPair, bits: number, to: AdoptTo): AdoptedKey {
+    const { employee, mode, shared } = to;
     const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
     const of = { type: 'key', id: to.key, version: 1, employee, suite: 'rsa', bits } as const;
-    const record: KeyRecord = { ...of, state: 'deactivated', mode, kek, ...digests, origin: 'imported' };
+    const record: KeyRecord = { ...of, state: 'deactivated', mode, kek, ...digests, origin: 'imported', ...(shared ? { shared } : {}) };
     return { key: this.#stamp(record), publicKey, wrapped };
   }
 

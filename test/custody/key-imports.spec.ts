@@ -11,6 +11,7 @@ import { compat, pkcs12 } from '../../src/codec/pkcs12/index.js';
 import { checkData } from '../../src/commands/consistency.js';
 import type { ImportedKey } from '../../src/custody/index.js';
 import { HouseInProcess } from '../support/house-in-process.js';
+import { openKey } from '../support/open-delivery.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
 import { p12sIn, takeSamples } from './pkcs12-samples.js';
 
@@ -134,4 +135,18 @@ test('published samples (test/vectors/pkcs12) are imported, or refused by a name
   expect(by('key-unsupported')).toHaveLength(21);
   expect(by('key-missing')).toHaveLength(11);
   expect(by('imported').length + by('signing-only').length + 21 + by('key-missing').length).toBe(told.size);
+});
+
+test('a key that is imported for a shared mailbox is its members’, on their devices', async () => {
+  const SALES = 'sales@corp.example';
+  await house.act('mailbox.create', { address: SALES });
+  await house.act('mailbox.add', { mailbox: SALES, who: 'alice@corp.example' });
+  expect(await take(file('sales', { address: SALES }))).toMatchObject([{ outcome: 'imported' }]);
+  const keys = (await keysOf(house, alice)).filter((key) => (key as { mailbox?: string }).mailbox === SALES);
+  const old = keys.find((key) => (key as { imported?: boolean }).imported);
+  const pkcs8 = { format: 'der', type: 'pkcs8' } as const;
+  expect(openKey(old?.delivery ?? null, alice.keys.delivery).export(pkcs8)).toEqual(createPrivateKey(read('sales.key')).export(pkcs8));
+  // To somebody else's devices it goes no more than any other key.
+  const eve = await enrolDevice(house, 'eve@corp.example');
+  expect((await keysOf(house, eve)).map(({ id }) => id)).not.toContain(old?.id);
 });
