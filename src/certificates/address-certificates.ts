@@ -6,6 +6,7 @@ import type { Token } from '../tokens/index.js';
 import { insertCertificate } from './certificate-store.js';
 import { certificateTimes } from './certificate-times.js';
 import type { KeyIssuance, KeyIssuanceSettings } from './key-issuance.js';
+import { OneByOne } from './one-by-one.js';
 
 /** Certificates for further addresses of a person, on the key that they have: a mover's new address, an alias. */
 export class AddressCertificates {
@@ -29,7 +30,9 @@ export class AddressCertificates {
        AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL)
        ORDER BY b.address`,
     );
-    for (const { address, key } of missing) await this.#issue(address, key, by);
+    const each = new OneByOne();
+    for (const { address, key } of missing) await each.try(() => this.#issue(address, key, by));
+    each.end();
     return missing.length;
   }
 
@@ -43,10 +46,12 @@ export class AddressCertificates {
        ORDER BY b.address`,
       [threshold],
     );
+    const each = new OneByOne();
     for (const { address, key } of due) {
-      if (isStopped()) return;
-      await this.#issue(address, key, by);
+      if (isStopped()) break;
+      await each.try(() => this.#issue(address, key, by));
     }
+    each.end();
   }
 
   /** Intent committed → token signs → certificate and entry committed; a serial that was signed and not stored is revoked. */

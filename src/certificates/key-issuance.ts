@@ -5,6 +5,7 @@ import { fulfil, intend } from '../storage/index.js';
 import type { AuthorityUrls, HeldMode, KeyKind, KeyMode, Token } from '../tokens/index.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
 import { certificateTimes, pem } from './certificate-times.js';
+import { isOnesOwn } from './one-by-one.js';
 
 /** An address of the person, and the serial of the certificate to come, which the caller wrote down as an intent before. */
 export interface Certifiable {
@@ -28,6 +29,9 @@ export interface KeyIssuanceSettings {
 
 const isSameKind = (one: KeyKind, other: KeyKind): boolean => one.suite === other.suite && one.bits === other.bits;
 
+/** Milliseconds until somebody whose key was refused is tried again: each try takes a serial, and leaves an entry. */
+const REFUSED = 3_600_000;
+
 /** PEM texts kept, about 1.5 KiB each. */
 const KEPT_PEMS = 20_000;
 
@@ -37,6 +41,8 @@ export class KeyIssuance extends KeyCertificates {
   readonly #pems = new Map<string, string>();
   readonly #authorityPem: string;
   #round: Promise<void> = Promise.resolve();
+  /** When, by intent, in milliseconds since 1970. */
+  readonly #refused = new Map<string, number>();
 
   constructor(
     private readonly storage: Storage,
@@ -93,6 +99,11 @@ export class KeyIssuance extends KeyCertificates {
     const { kind } = await this.#wishOf(employee);
     const spared = isSameKind(kind, this.pool.settings.kind) ? this.pool.settings.target / 2 : 0;
     if ((await this.pool.level(kind)) <= spared) await this.pool.make(kind);
+  }
+
+  /** Rejects as the token does where it makes no pairs of this kind: asked before anybody is to have one. */
+  async requireKind(kind: KeyKind): Promise<void> {
+    if ((await this.pool.level(kind)) === 0) await this.pool.make(kind);
   }
 
   async #wishOf(employee: string): Promise<{ mode: HeldMode; kind: KeyKind; shared?: true }> {
@@ -184,14 +195,36 @@ export class KeyIssuance extends KeyCertificates {
 
   async #serveRound(): Promise<void> {
     // Who was stopped meanwhile waits until they return; the token would refuse them, and nobody else waits for that.
-    const waiting = await this.storage.all<{ id: string; body: string }>(
-      `SELECT id, body FROM intents WHERE kind = 'give-key'
-       AND NOT EXISTS (SELECT 1 FROM employees WHERE 'key:' || employees.id = intents.id AND employees.state <> 'active') ORDER BY created, id`,
+    const waiting = await this.storage.all<{ id: string; body: string; suite: KeyKind['suite'] | null; bits: number | null }>(
+      `SELECT i.id AS "id", i.body AS "body", e.suite AS "suite", e.bits AS "bits" FROM intents i LEFT JOIN employees e ON e.id = SUBSTR(i.id, 5)
+       WHERE i.kind = 'give-key' AND (e.state IS NULL OR e.state = 'active') ORDER BY i.created, i.id`,
     );
-    for (const { id, body } of waiting) {
+    const { kind } = this.pool.settings;
+    let isEmpty = false;
+    for (const { id, body, suite, bits } of waiting) {
+      const isPooled = suite === null || bits === null || isSameKind({ suite, bits }, kind);
+      // A pair of another kind is made when it is wanted, whatever is ready here.
+      if (isPooled && !isEmpty) isEmpty = (await this.pool.level()) === 0;
+      if ((isPooled && isEmpty) || this.#isRefused(id)) continue;
       const { employee, serial } = JSON.parse(body) as { employee: string; serial?: string }; // only this class writes these intents
-      if ((await this.pool.level()) === 0 || !(await this.#serve(id, employee, serial))) return;
+      try {
+        if (!(await this.#serve(id, employee, serial)) && isPooled) isEmpty = true;
+      } catch (error) {
+        if (!isFault(error) || !isOnesOwn(error)) throw error;
+        // One whose key the token cannot make keeps nobody else from theirs, and the appliance from no start.
+        this.#refused.set(id, this.clock.now().getTime());
+        const event = { action: 'key.assign', outcome: 'refused', reason: error.code, actor: { kind: 'system' }, employee } as const;
+        await this.storage.write((unit) => this.audit.append(unit, event));
+      }
     }
+  }
+
+  #isRefused(intent: string): boolean {
+    const since = this.#refused.get(intent);
+    if (since === undefined) return false;
+    const isYoung = this.clock.now().getTime() - since < REFUSED;
+    if (!isYoung) this.#refused.delete(intent);
+    return isYoung;
   }
 
   /** `before`: the serial of an earlier try that a crash cut off; it may have been signed. Each try has a serial of its own, written down first. */

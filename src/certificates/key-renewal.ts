@@ -15,6 +15,7 @@ import { fulfil, intend } from '../storage/index.js';
 import type { KeyKind } from '../tokens/index.js';
 import type { AddressCertificates } from './address-certificates.js';
 import type { KeyIssuance } from './key-issuance.js';
+import { OneByOne } from './one-by-one.js';
 
 const DAY = 86_400_000;
 /** People looked at, or written, together. */
@@ -95,11 +96,12 @@ export class KeyRenewal {
 
   /**
    * From now on these people's keys are of this kind; who has one of another kind gets a new key in the background. Without `whom`, everybody who
-   * is here now. Rejects with `suite-unavailable`. Resolves with how many people it is about.
+   * is here now. Rejects with `suite-unavailable`, and as the token does where it makes no such pairs. Resolves with how many people it is about.
    */
   async setKind(kind: KeyKind, whom: readonly string[] | undefined, by: AuditActor): Promise<number> {
     if (kind.suite !== 'rsa')
       throw new Fault('conflict', 'suite-unavailable', `the token of this appliance makes no ${kind.suite} keys yet`);
+    await this.parts.issuance.requireKind(kind);
     const people = [...(whom ?? (await this.#everybody()))];
     const { storage, audit } = this.parts;
     for (let at = 0; at < people.length; at += PAGE)
@@ -120,27 +122,36 @@ export class KeyRenewal {
   }
 
   async #run(): Promise<void> {
-    await this.#each(`${OTHER_KIND} AND k.employee > ?`, [], 'suite-change');
-    if (this.policy.key === 'new') await this.#each(`${ENDING} AND k.employee > ?`, [this.#threshold()], 'renewal');
-    // Also where a new key was due and could not be made: nobody's certificate runs out for that.
-    if (!this.#stopped) await this.parts.certificates.renewDue(this.#threshold(), SYSTEM, () => this.#stopped);
+    const rounds = [
+      () => this.#each(`${OTHER_KIND} AND k.employee > ?`, [], 'suite-change'),
+      ...(this.policy.key === 'new' ? [() => this.#each(`${ENDING} AND k.employee > ?`, [this.#threshold()], 'renewal')] : []),
+      // Also where a new key was due and could not be made: nobody's certificate runs out for that.
+      () => this.parts.certificates.renewDue(this.#threshold(), SYSTEM, () => this.#stopped),
+    ];
+    const each = new OneByOne();
+    for (const round of rounds) if (!this.#stopped) await each.try(round);
+    each.end();
   }
 
   async #each(sql: string, values: readonly number[], occasion: Occasion): Promise<void> {
     const { storage } = this.parts;
+    const each = new OneByOne();
     for (let after = ''; !this.#stopped; ) {
       const page = await storage.all<Due>(`${sql} ORDER BY k.employee LIMIT ${PAGE}`, [...values, after]);
       for (const due of page) {
-        if (this.#stopped) return;
-        // What one person's key does not allow is no reason to keep the others waiting; token or database away is.
-        await this.#succeed(due, occasion, SYSTEM).catch((error: unknown) => {
-          if (!isFault(error) || error.kind === 'unavailable') throw error;
-        });
+        if (this.#stopped) break;
+        await each.try(() =>
+          this.#succeed(due, occasion, SYSTEM).catch((error: unknown) => {
+            // What this person's key does not allow is nothing to tell of every hour.
+            if (!isFault(error) || error.kind === 'unavailable') throw error;
+          }),
+        );
       }
       const last = page.at(-1);
-      if (!last) return;
+      if (!last) break;
       after = last.employee;
     }
+    each.end();
   }
 
   /** Serials written down → token makes pair and certificates → old key and new key change places in one unit → the token hears of the old one's end. */

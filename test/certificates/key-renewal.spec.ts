@@ -100,7 +100,7 @@ test('another kind, for one person, a group or everybody, by the same path; cut 
         throw new Fault('unavailable', 'token-unavailable', 'the answer was lost');
       },
     });
-    if (cut === 0) await house.act('key.kind', { kind: 'rsa-3072', everybody: true }).catch(() => undefined);
+    if (cut === 0) await house.db.write((unit) => unit.run("UPDATE employees SET suite = 'rsa', bits = 3072", []));
     await house.house.renewal.run().catch(() => undefined);
     Object.assign(token, { [verb]: own });
     for (const one of people) expect((await bits(one)).filter((text) => text.startsWith('active'))).toHaveLength(1);
@@ -111,4 +111,49 @@ test('another kind, for one person, a group or everybody, by the same path; cut 
   for (const one of people) expect(await bits(one)).toEqual(['active 3072', 'deactivated 2048']);
   expect((await checkData(house.house.storage, house.token)).filter(({ verdict }) => verdict === 'bad')).toEqual([]);
   expect(await house.db.all('SELECT id FROM intents', [])).toEqual([]);
+});
+
+test("what fails for one person, a key or a certificate, keeps nobody else's certificate from being followed", async () => {
+  const alice = await begin('same');
+  const bob = await enrolDevice(house, 'bob@corp.example');
+  for (const one of [alice, bob]) await keysOf(house, one);
+  house.pass(71 * DAY);
+  await house.db.write((unit) => unit.run("UPDATE employees SET suite = 'rsa', bits = 3072 WHERE id = ?", [alice.employee]));
+  const { token } = house;
+  const issue = token.issuePerson.bind(token);
+  let failed = 0;
+  const defect = () => {
+    failed += 1;
+    return Promise.reject(new Fault('unavailable', 'token-defect', 'the token failed at this'));
+  };
+  token.makePair = defect;
+  token.issuePerson = (asked) => (asked.binding.record.employee === alice.employee ? defect() : issue(asked));
+  await expect(house.house.renewal.run()).rejects.toMatchObject({ code: 'token-defect' });
+  expect(failed).toBe(2);
+  expect([leaves((await keysOf(house, alice))[0]).length, leaves((await keysOf(house, bob))[0]).length]).toEqual([1, 2]);
+});
+
+test('one whose kind of key the token refuses keeps nobody from their first key, nor the appliance from its start; such a kind is not taken on', async () => {
+  house = await HouseInProcess.open();
+  const [alice, bob] = [await enrolDevice(house, 'alice@corp.example'), await enrolDevice(house, 'bob@corp.example')];
+  const { token } = house;
+  const make = token.makePair.bind(token);
+  token.makePair = (kind) =>
+    kind.bits === 4096 ? Promise.reject(new Fault('conflict', 'token-call-refused', 'the token does not do this')) : make(kind);
+  await expect(house.act('key.kind', { kind: 'rsa-4096', everybody: true })).rejects.toMatchObject({ code: 'token-call-refused' });
+  expect(await house.db.all('SELECT id FROM employees WHERE bits = 4096', [])).toEqual([]);
+
+  await house.db.write((unit) => unit.run("UPDATE employees SET suite = 'rsa', bits = 4096 WHERE id = ?", [alice.employee]));
+  await house.house.pool.fill(1);
+  for (let again = 0; again < 3; again += 1) await reconcile(house.house);
+  expect([(await keysOf(house, bob)).length, await house.house.issuance.hasActiveKey(alice.employee)]).toEqual([1, false]);
+  const refused = async () => (await house.log(200)).filter(({ action, outcome }) => action === 'key.assign' && outcome === 'refused');
+  expect(await refused()).toMatchObject([{ reason: 'token-call-refused', employee: alice.employee }]);
+
+  // Where the token makes it later, so does the next hour; no pair of the pool's kind need be there for that.
+  token.makePair = make;
+  await house.db.write((unit) => unit.run('UPDATE employees SET bits = 3072 WHERE id = ?', [alice.employee]));
+  house.pass(3_600_001);
+  await reconcile(house.house);
+  expect(await house.house.issuance.hasActiveKey(alice.employee)).toBe(true);
 });
