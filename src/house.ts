@@ -6,6 +6,7 @@ import {
   Budgets,
   ClientVersions,
   DeviceGuard,
+  DocumentReader,
   EmailChallenge,
   Employees,
   IsolationGuard,
@@ -147,6 +148,7 @@ export interface House {
   imports: KeyImports;
   lives: KeyLives;
   documentRecovery: DocumentRecovery;
+  reader: DocumentReader;
   mailboxes: SharedMailboxes;
   recoveries: RecoveryCases;
   recoveryAgents: RecoveryAgentRegister;
@@ -388,6 +390,7 @@ async function joinRooms(
         .catch(() => {}),
     second,
   );
+  const reader = new DocumentReader(storage, seal);
   const issuance: KeyIssuance = new KeyIssuance(
     storage,
     audit,
@@ -401,6 +404,7 @@ async function joinRooms(
       personDays: configuration.certificates.personDays,
       urls: urls.people,
     },
+    reader,
     second,
   );
   const premade: PremadeKeys = new PremadeKeys(storage, issuance, pool);
@@ -582,9 +586,10 @@ async function joinRooms(
     directorySync,
     revocations,
     directory: published,
+    reader,
     documentRecovery: new DocumentRecovery({
       ...log,
-      ...{ token, employees, issuance, replacement, directory: published, agents: recoveryAgents },
+      ...{ token, employees, issuance, replacement, directory: published, agents: recoveryAgents, reader },
       domains: configuration.domains,
     }),
     infrastructure: infrastructureCertificates,

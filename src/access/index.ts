@@ -8,6 +8,7 @@ export { ClientVersions, VERSION } from './client-versions.js';
 export { type Admitted, type Answer, Contract, declared, type FormField, On, REFUSALS, type RouteContract } from './contract.js';
 export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';
+export { DocumentReader } from './document-reader.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
 export { type Binding, Employees } from './employees.js';
 export { type Destination, type FirewallSettings, nftables, systemdDropIn } from './firewall.js';

@@ -1,4 +1,4 @@
-import type { Binding, Employees } from '../access/index.js';
+import type { Binding, DocumentReader, Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
 import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
@@ -53,6 +53,7 @@ export class KeyIssuance extends KeyCertificates {
     private readonly clock: Clock,
     peopleAuthority: Buffer,
     private readonly settings: KeyIssuanceSettings,
+    private readonly reader: Pick<DocumentReader, 'is'>,
     private readonly second: SecondPlace = new OnePlace(),
   ) {
     super();
@@ -114,8 +115,11 @@ export class KeyIssuance extends KeyCertificates {
       kind: string | null;
     }>('SELECT mode, suite, bits, kind FROM employees WHERE id = ?', [employee]);
     const { suite = null, bits = null } = row ?? {};
+    // That only a quorum may use somebody's keys is not for a row to say.
+    const own = row?.mode && row.mode !== 'quorum' ? row.mode : this.settings.mode;
+    const mode = (await this.reader.is(employee)) ? 'quorum' : own;
     return {
-      mode: row?.mode ?? this.settings.mode,
+      mode,
       ...(row?.kind === 'mailbox' ? { shared: true } : {}),
       kind: suite === null || bits === null ? this.pool.settings.kind : { suite, bits },
     };

@@ -1,4 +1,5 @@
 import { CUSTODY_SETTINGS, isSameDisk, recall } from '../custody/index.js';
+import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { parsePackage } from '../tokens/index.js';
 import { type Finding, Findings } from './finding.js';
@@ -35,7 +36,10 @@ export async function examineCustody({ token, storage, clock, configuration, sec
   if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
   else if (now - drill.time > DRILL_DAYS * DAY)
     findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);
-  const reader = await documentRecovery.standing();
+  const reader = await documentRecovery.standing().catch((error: unknown) => {
+    if (!isFault(error, 'record-forged')) throw error;
+    findings.say('bad', `no document can be encrypted: ${error.message}. ekms recovery documents off, and on again`);
+  });
   if (reader && !reader.certificate)
     findings.say(
       'bad',

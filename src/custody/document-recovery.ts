@@ -1,7 +1,17 @@
 import { X509Certificate } from 'node:crypto';
-import type { Employees } from '../access/index.js';
+import type { DocumentReader, Employees } from '../access/index.js';
 import type { CertificateDirectory, KeyIssuance, KeyReplacement } from '../certificates/index.js';
-import { type Address, type AuditActor, type AuditLog, base64url, Fault, orRefused, type Storage, sha256 } from '../foundation/index.js';
+import {
+  type Address,
+  type AuditActor,
+  type AuditLog,
+  base64url,
+  Fault,
+  isFault,
+  orRefused,
+  type Storage,
+  sha256,
+} from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
 import type { RecoveryAgentRegister } from './recovery-agents.js';
@@ -23,6 +33,7 @@ interface Parts {
   replacement: KeyReplacement;
   directory: CertificateDirectory;
   agents: RecoveryAgentRegister;
+  reader: DocumentReader;
   /** Mail domains that are served here. */
   domains: readonly string[];
 }
@@ -40,7 +51,7 @@ export class DocumentRecovery {
 
   /** Rejects with `no-recovery-agents`, `domain-not-served`, `address-bound`, `document-recovery-on`. With an empty pool the key is pending. */
   async begin(address: Address, by: AuditActor): Promise<RecoveryReader> {
-    const { storage, audit, employees, issuance, agents, domains } = this.parts;
+    const { storage, audit, employees, issuance, agents, domains, reader } = this.parts;
     const event = { action: 'pdf.recovery', actor: by, facts: { state: 'on' }, personal: { address: address.key } } as const;
     await orRefused({ storage, audit }, event, async () => {
       await agents.inForce(); // else nobody could ever open anything with it
@@ -53,6 +64,7 @@ export class DocumentRecovery {
         if (await employees.bindingOf(address.key, unit))
           throw new Fault('conflict', 'address-bound', 'this address is bound to somebody already');
         await employees.insert(unit, binding, by, 'quorum');
+        await reader.begin(unit, { employee, address: address.key });
         await issuance.wait(unit, employee);
         await audit.append(unit, { ...event, outcome: 'done', employee });
       });
@@ -65,25 +77,33 @@ export class DocumentRecovery {
 
   /** No document is encrypted to it any more; what was stays open to recovery cases. Rejects with `document-recovery-off`. */
   async end(by: AuditActor): Promise<void> {
-    const { storage, audit, replacement } = this.parts;
-    const found = await this.standing();
+    const { storage, audit, employees, replacement, reader } = this.parts;
+    const found = await this.standing().catch(async (error: unknown) => {
+      if (!isFault(error, 'record-forged')) throw error;
+      // What nobody named goes, and whoever was named is found by their keys.
+      await storage.write((unit) => reader.end(unit));
+      return this.standing();
+    });
     if (!found) throw new Fault('conflict', 'document-recovery-off', 'there is no recovery reader of documents');
     const event = { action: 'pdf.recovery', actor: by, employee: found.employee, facts: { state: 'off' } } as const;
     await orRefused({ storage, audit }, event, async () => {
-      await replacement.releaseAddress(found.address, by, found.employee);
-      await storage.write((unit) => audit.append(unit, { ...event, outcome: 'done' }));
+      // Cut off behind this it stays on, without an address, and nothing is encrypted: it is ended again.
+      const binding = await employees.bindingOf(found.address);
+      if (binding?.sealed.record.employee === found.employee) await replacement.releaseAddress(found.address, by, found.employee);
+      await storage.write(async (unit) => {
+        await reader.end(unit);
+        await audit.append(unit, { ...event, outcome: 'done' });
+      });
     });
   }
 
-  /** Undefined while it is off. */
+  /** Undefined while it is off. Rejects with `record-forged`. */
   async standing(): Promise<RecoveryReader | undefined> {
-    const row = await this.parts.storage.one<{ employee: string; address: string }>(
-      `SELECT b.employee AS "employee", b.address AS "address" FROM bindings b JOIN employees e ON e.id = b.employee
-       WHERE e.mode = 'quorum' AND b.to_time IS NULL ORDER BY b.from_time LIMIT 1`,
-    );
-    if (!row) return undefined;
-    const [certificate] = await this.parts.directory.ofEmployee(row.employee);
-    return { ...row, certificate };
+    const { reader, directory } = this.parts;
+    const now = await reader.now();
+    if (!now) return undefined;
+    const [certificate] = await directory.ofEmployee(now.employee);
+    return { ...now, certificate };
   }
 
   /**
@@ -111,7 +131,9 @@ export class DocumentRecovery {
 
   /** Every certificate that a recovery case may open documents by, of now and of before, DER. */
   async everyCertificate(): Promise<Buffer[]> {
-    const rows = await this.parts.storage.all<{ id: string }>("SELECT id FROM employees WHERE mode = 'quorum'");
+    const rows = await this.parts.storage.all<{ id: string }>(
+      "SELECT id FROM employees WHERE mode = 'quorum' UNION SELECT employee AS id FROM keys WHERE mode = 'quorum'",
+    );
     return (await Promise.all(rows.map(({ id }) => this.parts.directory.everOf(id)))).flat();
   }
 

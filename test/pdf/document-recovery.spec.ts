@@ -51,7 +51,7 @@ async function story(database: object): Promise<void> {
     expect(await readers((await encrypted()).body)).toMatchObject([{ serial: serialOf(first.current) }]);
 
     await house.act('key.replace', { address: ALL, because: 'superseded' });
-    const second = await recovery();
+    let second = await recovery();
     expect([second.certificates.length, second.current === first.current]).toEqual([2, false]);
     const later = await encrypted();
     expect(await readers(later.body)).toMatchObject([{ serial: serialOf(second.current) }]);
@@ -60,6 +60,29 @@ async function story(database: object): Promise<void> {
       [ALL],
     ))
       expect(mode).toBe('quorum');
+
+    // A row does not end it, the seal's own neither.
+    const reader = `(SELECT employee FROM bindings WHERE address = '${ALL}')`;
+    const sealed = await house.db.one<{ value: string }>("SELECT value FROM settings WHERE name = 'access.document-reader'");
+    for (const sql of [
+      `UPDATE employees SET mode = NULL WHERE id = ${reader}`,
+      "DELETE FROM settings WHERE name = 'access.document-reader'",
+    ]) {
+      await house.db.write((unit) => unit.run(sql));
+      expect((await recovery()).current).toBe(second.current);
+      await house.act('key.replace', { address: ALL, because: 'superseded' });
+      second = await recovery();
+      expect(await readers((await encrypted()).body)).toMatchObject([{ serial: serialOf(second.current) }]);
+      expect(await house.db.all(`SELECT DISTINCT mode AS "mode" FROM keys WHERE employee = ${reader}`)).toEqual([{ mode: 'quorum' }]);
+    }
+    await house.db.write((unit) =>
+      unit.run("INSERT INTO settings (name, value) VALUES ('access.document-reader', ?)", [
+        (sealed?.value ?? '').replace('documents@', 'd@'),
+      ]),
+    );
+    expect(refusal(await encrypted())).toBe('403 record-forged');
+    await house.db.write((unit) => unit.run("UPDATE settings SET value = ? WHERE name = 'access.document-reader'", [sealed?.value ?? '']));
+    await house.db.write((unit) => unit.run(`UPDATE employees SET mode = 'quorum' WHERE id = ${reader}`));
 
     // Nothing is encrypted without it while it is on.
     await house.db.write((unit) => unit.run('UPDATE certificates SET revoked_at = 1, reason = 0 WHERE address = ?', [ALL]));

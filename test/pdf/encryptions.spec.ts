@@ -324,9 +324,12 @@ describe('POST /v1/pdf/encryptions', () => {
 
   test('nobody becomes a reader of everything: without agents there is no recovery, and a row that says so is not enough, unless the guard is out', async () => {
     await expect(house.act('documents.recovery-on', { address: 'd@corp.example' })).rejects.toMatchObject({ code: 'no-recovery-agents' });
-    const turn = (mode: string | null) =>
-      house.db.write((unit) => unit.run('UPDATE employees SET mode = ? WHERE id = ?', [mode, bob.employee]));
+    // Two rows that fit one another do not make him one.
+    const turn = (mode: string) => house.db.write((unit) => unit.run('UPDATE keys SET mode = ? WHERE employee = ?', [mode, bob.employee]));
     await turn('quorum');
+    expect(refusal(await encrypt(file()))).toBe('403 record-forged');
+    await turn('deliver');
+    await house.db.write((unit) => house.house.reader.begin(unit, { employee: bob.employee, address: to }));
     expect(refusal(await encrypt(file()))).toBe('403 record-forged');
     const { DocumentRecovery } = guardOff<typeof import('../../src/custody/document-recovery.js')>({
       file: 'src/custody/document-recovery.ts',
@@ -335,8 +338,21 @@ describe('POST /v1/pdf/encryptions', () => {
     });
     const unguarded = new DocumentRecovery({ ...house.house, agents: house.house.recoveryAgents, domains: [] });
     expect(new X509Certificate((await unguarded.certificate()) ?? '').subjectAltName).toContain(to);
-    await turn(null);
+    await house.db.write((unit) => house.house.reader.end(unit));
     expect((await encrypt(file())).status).toBe(200);
+    // A setting that nobody sealed makes nobody one either.
+    const put = (value: string) =>
+      house.db.write((unit) => unit.run("INSERT INTO settings (name, value) VALUES ('access.document-reader', ?)", [value]));
+    await put(JSON.stringify({ employee: bob.employee, address: to, mac: '' }));
+    expect(refusal(await encrypt(file()))).toBe('403 record-forged');
+    await house.db.write((unit) => unit.run("DELETE FROM settings WHERE name = 'access.document-reader'"));
+    // Nor does a row have a person's next key made as one that no device ever gets.
+    await house.db.write((unit) => unit.run("UPDATE employees SET mode = 'quorum' WHERE id = ?", [bob.employee]));
+    await house.act('key.replace', { address: to, because: 'superseded' });
+    expect(await house.db.one("SELECT mode FROM keys WHERE employee = ? AND state = 'active'", [bob.employee])).toEqual({
+      mode: 'deliver',
+    });
+    await house.db.write((unit) => unit.run('UPDATE employees SET mode = NULL WHERE id = ?', [bob.employee]));
   });
 
   test('nothing of a document is left, nothing was a defect', async () => {

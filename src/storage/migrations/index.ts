@@ -23,6 +23,7 @@ import { ImportedKeys1795576000000 } from './0076-imported-keys.js';
 import { KeyLives1795577000000 } from './0077-key-lives.js';
 import { KeyRenewal1795582000000 } from './0082-key-renewal.js';
 import { SharedMailboxes1795583000000 } from './0083-shared-mailboxes.js';
+import { QuorumKeys1795585000000 } from './0085-quorum-keys.js';
 import { Transfers1795587000000 } from './0087-transfers.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
@@ -53,4 +54,5 @@ export const migrations = [
   Transfers1795587000000,
   AuditTimestamps1795560000000,
   SharedMailboxes1795583000000,
+  QuorumKeys1795585000000,
 ] as const;
