@@ -179,6 +179,20 @@ export class Journal {
     await this.settle();
   }
 
+  /**
+   * The same for the log's key, if this is still the last head and that key still signs. Judged and said in one step: with the disk waited for in between, the
+   * former key could sign a head beyond the one at which both signed. Rejects with `head-stale`.
+   */
+  async succeedHead(head: AuditHead, by: number, succession: Succession): Promise<void> {
+    this.require({ kind: 'head', from: head, to: head, by });
+    await this.succeed(succession);
+  }
+
+  /** Resolves when all that this memory says is on disk. */
+  async settled(): Promise<void> {
+    await this.settle();
+  }
+
   /** Of this employee no key is destroyed from now on. */
   async hold(id: string): Promise<void> {
     if (!this.held.has(id)) this.owe({ t: 'hold', id });

@@ -132,7 +132,9 @@ export class Desk {
         return encodeBody(await this.#keks().rotate());
       case 'destroyKek':
         return encodeBody(await this.#keks().destroy(read(kekNaming, body).kek));
+      // What is not on the disk yet could be forgotten, and the former key serve on.
       case 'tokenKeys':
+        await journal.settled();
         return encodeBody(this.#successors().list());
       case 'succeedKey': {
         const { name, n, urls } = read(succeeding, body);
@@ -145,6 +147,7 @@ export class Desk {
         return encodeBody(await this.#successors().succeedAudit(n, head, announcement));
       }
       case 'auditSuccessions':
+        await journal.settled();
         return encodeBody(journal.successions.flatMap(({ note }) => (note === undefined ? [] : [note])));
       case 'retireKey':
         return encodeBody(await this.#successors().retire(read(retiring, body).name));

@@ -5,7 +5,7 @@ import type { TokenHealth } from '../token.js';
 import type { Lane } from './lane.js';
 import { unavailable } from './token-faults.js';
 import type { KeysInForce } from './token-state.js';
-import type { Workman } from './workman.js';
+import type { Order, Reply, Workman } from './workman.js';
 
 /** The main thread's part in the module: it alone initialises, logs in and finalises. */
 export interface ModuleOwner {
@@ -16,8 +16,6 @@ export interface ModuleOwner {
 }
 
 const OPEN_MS = 20_000;
-/** The longest key generation in hand, and then some. */
-const CLOSE_MS = 60_000;
 const PROBE_EVERY_MS = 1_000;
 const BACK_OFF_MS = [200, 400, 800, 1600, 3200, 5000];
 
@@ -38,6 +36,8 @@ export class Keeper {
     private readonly lanes: readonly Lane[],
     /** Which of the token's signing keys serve now. */
     private readonly keys: () => KeysInForce,
+    /** Looks at the keys that serve, whenever sessions were opened anew. May throw HsmError. */
+    private readonly look: () => void,
   ) {}
 
   get health(): TokenHealth {
@@ -70,11 +70,22 @@ export class Keeper {
     this.#recovery = this.recover();
   }
 
-  /** Every session is opened anew, each between two of its jobs: nobody who asks meanwhile is refused. For keys that came or went. */
+  /**
+   * Every session is opened anew, each between two of its jobs: nobody who asks meanwhile is refused. For keys that came or went. Throws `token-unavailable` when
+   * the token is not there: what came is found with it.
+   */
   async refresh(): Promise<void> {
-    const replies = await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'refresh', keys: this.keys() }, OPEN_MS)));
-    const failed = replies.find((reply) => reply.kind === 'hsm');
-    if (failed?.kind === 'hsm') this.lost(failed.message);
+    const away = unavailable('the token does not answer; it is looked for again', 2);
+    if (this.#state !== 'ready') throw away;
+    try {
+      this.look();
+      const replies = await this.betweenJobs({ do: 'refresh', keys: this.keys() });
+      for (const reply of replies) if (reply.kind === 'hsm') throw new HsmError(reply.code, reply.message);
+    } catch (error) {
+      if (!(error instanceof HsmError)) throw error;
+      this.lost(error.message);
+      throw away;
+    }
   }
 
   async stop(): Promise<void> {
@@ -98,6 +109,7 @@ export class Keeper {
       try {
         this.owner.begin();
         await this.openSessions();
+        this.look();
       } catch (error) {
         if (!(error instanceof HsmError)) throw error;
         if (error.code === 'pin-refused') return this.refuse(error);
@@ -144,6 +156,11 @@ export class Keeper {
 
   private async closeSessions(): Promise<void> {
     // A key generation in hand is waited for: finalising under it would be undefined.
-    await Promise.all(this.workmen.map((workman) => workman.ask({ do: 'close' }, CLOSE_MS)));
+    await this.betweenJobs({ do: 'close' });
+  }
+
+  /** To every worker, who may be as long with its job in hand as its lane allows: whoever is stuck in that one is given up by the lane. */
+  private async betweenJobs(order: Order): Promise<Reply[]> {
+    return Promise.all(this.lanes.flatMap(({ workmen, stuck }) => workmen.map((workman) => workman.ask(order, stuck + OPEN_MS))));
   }
 }

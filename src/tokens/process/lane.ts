@@ -39,6 +39,11 @@ export class Lane {
     return this.queue.length;
   }
 
+  /** Milliseconds that an order may wait behind what its worker has in hand. */
+  get stuck(): number {
+    return this.limits.stuck;
+  }
+
   run(errand: Errand): Promise<Done> {
     if (this.closed) return Promise.reject(this.closed);
     if (this.queue.length >= this.limits.waiting)

@@ -1,6 +1,6 @@
 import { writeFileSync, writeSync } from 'node:fs';
 import { SystemClock } from '../../foundation/index.js';
-import { type Hsm, SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
+import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import { pinPlace } from '../pin-place.js';
 import { loadProfile } from '../pkcs11/profile.js';
 import { selfTest } from '../pkcs11/self-test.js';
@@ -76,17 +76,18 @@ async function openDesk(settings: TokenSettings, state: TokenState, workerEntry:
   const others = Array.from({ length: settings.workers - 1 }, () => man(false));
   const retrieval = new Lane([man(false), ...others], { ...RETRIEVAL, waiting: settings.waiting }, lost);
   const making = new Lane([man(true)], { ...MAKING, waiting: settings.waiting }, lost);
-  const keeper = new Keeper(owner, [retrieval, making], keys);
+  let signingKeys: ReadonlyMap<SigningKeyName, SigningKeyInfo> = new Map();
+  const look = () => {
+    signingKeys = publicParts(owner);
+  };
+  const keeper = new Keeper(owner, [retrieval, making], keys, look);
   const alone = oneAfterTheOther();
   const keks = new Keks(settings, owner, pin, () => keeper.refresh(), alone);
-  let signingKeys = await keeper.start(() => probeKeys(owner));
-  const refresh = async () => {
-    await keeper.refresh();
-    const hsm = owner.session();
-    signingKeys = publicParts(hsm);
-    hsm.close();
-  };
-  const successors = new SuccessorKeys({ settings, owner, state, clock: new SystemClock(), alone, refresh });
+  await keeper.start(() => {
+    probe(owner);
+    look();
+  });
+  const successors = new SuccessorKeys({ settings, owner, state, clock: new SystemClock(), alone, refresh: () => keeper.refresh() });
   const judge = (errand: Errand) => (SLOW.has(errand.op) ? making : retrieval).run(errand);
   // One of another user cannot look at the PIN's place for themselves.
   const own: TokenFinding[] = settings.shared ? [{ check: 'pin-place', ...pinPlace(settings.pinFile) }] : [];
@@ -106,19 +107,25 @@ const SLOW = new Set(['makePair', 'inspect', 'renew', 'adopt', 'makeTransferKey'
 /** RSA-4096 takes seconds, on a loaded machine many. */
 const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 1, deadline: 60_000, stuck: 180_000 };
 
-/** The chosen mechanisms work, and every signing key is there. */
-function probeKeys(owner: Pkcs11Owner): Map<SigningKeyName, SigningKeyInfo> {
+/** The chosen mechanisms work. */
+function probe(owner: Pkcs11Owner): void {
   const hsm = owner.session();
   try {
     selfTest(hsm);
-    return publicParts(hsm);
   } finally {
     hsm.close();
   }
 }
 
-const publicParts = (hsm: Hsm): Map<SigningKeyName, SigningKeyInfo> =>
-  new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
+/** Every signing key is there. */
+function publicParts(owner: Pkcs11Owner): Map<SigningKeyName, SigningKeyInfo> {
+  const hsm = owner.session();
+  try {
+    return new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
+  } finally {
+    hsm.close();
+  }
+}
 
 /** Keys pass through this process's memory where the token is a library: no core of it, no debugger on a signal, no file of others' reading. */
 function harden(): void {

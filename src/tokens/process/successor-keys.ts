@@ -72,9 +72,15 @@ export class SuccessorKeys {
           ? await this.#during({ ...serving, [name]: n }, (hsm) => certifyDelivery(hsm, authorities.infrastructure, urls, clock.now()))
           : undefined;
       await state.journal.succeed({ name, n, ...(certificate ? { certificate } : {}) });
-      await this.parts.refresh();
     }
+    await this.#inForce();
     return this.#with(keysInForce(state).serving, (hsm) => ({ publicKey: hsm.publicKey(name) }));
+  }
+
+  /** Also for who asks again: the time before, the disk was full or the token away. */
+  async #inForce(): Promise<void> {
+    await this.parts.state.journal.settled();
+    await this.parts.refresh();
   }
 
   /** Makes the next key of the log, if it is not there yet. */
@@ -103,10 +109,9 @@ export class SuccessorKeys {
             return signedSuccession(former, successor, head);
           }),
         );
-        await state.journal.admit([{ kind: 'head', from: head, to: head, by: now }]);
-        await state.journal.succeed({ name: 'audit', n, note });
-        await this.parts.refresh();
+        await state.journal.succeedHead(head, now, { name: 'audit', n, note });
       }
+      await this.#inForce();
       const last = state.journal.auditHead;
       if (!last) throw new Fault('conflict', 'head-stale', 'no head of the log was signed yet');
       return this.#with(keysInForce(state).serving, (hsm) => signedCheckpoint(hsm, last));
