@@ -478,6 +478,7 @@ async function joinRooms(
   const transferKeys = new TransferKeys({ ...log, token, clock });
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   const recoveries = new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock, budgets });
+  const transfers = new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities });
   const lives = new KeyLives({ ...log, token, replacement, clock, seal, people });
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   return {
@@ -532,7 +533,7 @@ async function joinRooms(
       ...{ storage, audit, tree, tiles: logBook.tiles, token, standing: logStanding, clock, origin },
       afterLoss: (kept) =>
         settleRestored(
-          { storage, audit, token, employees, mailboxes, registry, pool, lives, recoveries },
+          { storage, audit, token, employees, mailboxes, registry, pool, lives, recoveries, transfers },
           { backup: 'accepted', lost: 0, ...kept },
         ),
       agents: async () => (await recoveryAgents.inForce()).sealed,
@@ -550,7 +551,7 @@ async function joinRooms(
     tls: {},
     recoveries,
     recoveryAgents,
-    transfers: new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities }),
+    transfers,
     transferKeys,
     acceptedTransfers: new AcceptedTransfers({ ...log, seal, clock }),
     lives,

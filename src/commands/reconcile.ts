@@ -62,6 +62,9 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
     case 'end-case':
       await house.recoveries.settleEnd(id);
       break;
+    case 'end-transfer':
+      await house.transfers.settleEnd(id);
+      break;
     case 'hold':
       await house.lives.settleHold(id);
       break;

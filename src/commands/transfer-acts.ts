@@ -37,6 +37,12 @@ export const TRANSFER_ACTS = {
     roles: ['recovery-agent'],
     perform: async (house, { transfer, by: given }, by) => house.transfers.approve(transfer, await approvalOf(house, given), by),
   }),
+  // Taking away is done at once, by one person.
+  'transfer.end': act({
+    args: z.strictObject({ transfer: id }),
+    roles: ['recovery-agent', 'security-officer', 'operator'],
+    perform: (house, { transfer }, by) => house.transfers.end(transfer, by),
+  }),
   'transfer.list': act({
     args: z.strictObject({}),
     roles: ['recovery-agent', 'auditor'],

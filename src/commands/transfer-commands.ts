@@ -60,6 +60,10 @@ export function transferCommands(ekms: Command, { print, act, does }: Pick<Comma
       does('transfer.approve')({ transfer: of, by: signatureOf(given) }),
     );
   transfer
+    .command('end <transfer>')
+    .description('take a transfer back: no key leaves by it any more')
+    .action((of: string) => does('transfer.end')({ transfer: of }));
+  transfer
     .command('list')
     .description('transfers, newest first, and who approved them')
     .action(() => does('transfer.list')({}));

@@ -4,6 +4,7 @@ import { type AuditLog, base64url, type Storage } from '../foundation/index.js';
 import { KeyStore, type ReadyPool } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
 import type { KeyLives } from './key-lives.js';
+import type { KeyTransfers } from './key-transfers.js';
 import type { RecoveryCases } from './recovery-cases.js';
 
 const PAGE = 200;
@@ -33,6 +34,7 @@ export async function settleRestored(
     pool: ReadyPool;
     lives: KeyLives;
     recoveries: RecoveryCases;
+    transfers: KeyTransfers;
   },
   of: { backup: string; entries: number; nothingLost: boolean; known?: { size: number; root: Uint8Array } | undefined; lost: number },
 ): Promise<Restored> {
@@ -48,7 +50,7 @@ export async function settleRestored(
     if (!last) break;
     after = last.sealed.record.id;
   }
-  for (const part of [house.employees, house.mailboxes, house.lives, house.recoveries]) await part.tellTokenAll();
+  for (const part of [house.employees, house.mailboxes, house.lives, house.recoveries, house.transfers]) await part.tellTokenAll();
   for (const { id } of await storage.all<{ id: string }>("SELECT id FROM devices WHERE state <> 'active'")) await token.block(id);
   const devicesEnded = of.nothingLost ? 0 : await house.registry.endAll(BY);
   const people = Number((await storage.one<{ n: number }>('SELECT COUNT(*) AS "n" FROM employees'))?.n ?? 0);

@@ -3,6 +3,7 @@ import type { KeyReplacement } from '../certificates/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
 import { isFault, parseAddress, type Storage } from '../foundation/index.js';
 import { type KeyState, NEXT_KEY_STATE } from '../tokens/index.js';
+import type { KeyTransfers } from './key-transfers.js';
 import type { TailEntry } from './known-log.js';
 import type { RecoveryCases } from './recovery-cases.js';
 
@@ -26,6 +27,7 @@ export async function takeFromTail(
     employees: Employees;
     mailboxes: SharedMailboxes;
     recoveries: RecoveryCases;
+    transfers: KeyTransfers;
     replacement: KeyReplacement;
     apps: AppCredentials;
   },
@@ -46,7 +48,7 @@ export async function takeFromTail(
 
 /** False where the entry takes nothing away. */
 async function reapply(
-  { storage, registry, employees, mailboxes, recoveries, replacement, apps }: Parameters<typeof takeFromTail>[0],
+  { storage, registry, employees, mailboxes, recoveries, transfers, replacement, apps }: Parameters<typeof takeFromTail>[0],
   { action, device = '', employee = '', key = '', subject = '', facts = {} }: TailEntry,
 ): Promise<boolean> {
   switch (action) {
@@ -73,6 +75,9 @@ async function reapply(
       return true;
     case 'recovery.end':
       await recoveries.end(subject, BY);
+      return true;
+    case 'transfer.end':
+      await transfers.end(subject, BY);
       return true;
     case 'key.change': {
       const state = facts['state'];

@@ -15,6 +15,7 @@ import {
 } from '../foundation/index.js';
 import { KeyStore, type StoredKey } from '../keys/index.js';
 import type { Mailer, PreparedMail } from '../mail/index.js';
+import { fulfil, intend } from '../storage/index.js';
 import {
   applianceName,
   isApproval,
@@ -59,6 +60,7 @@ interface TransferRow {
   id: string;
   request: string;
   recipient: Buffer;
+  ended: number | null;
 }
 
 /** What the token says of one key, and what keeps that key back alone. */
@@ -147,13 +149,43 @@ export class KeyTransfers {
     });
   }
 
-  async list(): Promise<{ transfer: string; request: TransferRequest; challenge: string; approvals: string[] }[]> {
+  /** Takes a transfer back: from the next key on the token gives nothing for it, whatever was approved. Taking away is one person's. Throws `transfer-ended`. */
+  async end(id: string, by: AuditActor): Promise<void> {
+    const { storage, audit, clock } = this.parts;
+    const event = { action: 'transfer.end', actor: by, subject: id } as const;
+    await orRefused({ storage, audit }, event, async () => {
+      await this.#transfer(storage, id);
+      await storage.write(async (unit) => {
+        const sql = 'UPDATE transfers SET ended = ? WHERE id = ? AND ended IS NULL';
+        if ((await unit.run(sql, [clock.now().getTime(), id])) === 0)
+          throw new Fault('conflict', 'transfer-ended', 'this transfer was taken back before');
+        await audit.append(unit, { ...event, outcome: 'done' });
+        await intend(unit, id, 'end-transfer', {}, clock);
+      });
+    });
+    await this.settleEnd(id);
+  }
+
+  /** Tells the token process that a transfer was taken back; also run at start for what a crash cut off. */
+  async settleEnd(id: string): Promise<void> {
+    await this.parts.token.block(id);
+    await this.parts.storage.write((unit) => fulfil(unit, id));
+  }
+
+  /** After a restore: the token process hears of every transfer that was taken back. */
+  async tellTokenAll(): Promise<void> {
+    for (const { id } of await this.parts.storage.all<{ id: string }>('SELECT id FROM transfers WHERE ended IS NOT NULL'))
+      await this.parts.token.block(id);
+  }
+
+  async list(): Promise<{ transfer: string; request: TransferRequest; challenge: string; approvals: string[]; ended: number | null }[]> {
     const { storage } = this.parts;
-    const rows = await storage.all<TransferRow>('SELECT id, request, recipient FROM transfers ORDER BY created DESC, id LIMIT 200');
+    const rows = await storage.all<TransferRow>('SELECT id, request, recipient, ended FROM transfers ORDER BY created DESC, id LIMIT 200');
     return Promise.all(
       rows.map(async (row) => ({
         transfer: row.id,
         request: requestOf(row),
+        ended: row.ended === null ? null : Number(row.ended),
         challenge: digestOf(requestOf(row)),
         approvals: (await signaturesOf(storage, row.id)).map(({ agent }) => agent),
       })),
@@ -271,7 +303,7 @@ export class KeyTransfers {
   }
 
   async #transfer(reader: Reader, id: string): Promise<{ request: TransferRequest; recipient: Buffer }> {
-    const row = await reader.one<TransferRow>('SELECT id, request, recipient FROM transfers WHERE id = ?', [id]);
+    const row = await reader.one<TransferRow>('SELECT id, request, recipient, ended FROM transfers WHERE id = ?', [id]);
     if (!row) throw new Fault('not-found', 'transfer-unknown', 'there is no transfer of this id');
     return { request: requestOf(row), recipient: row.recipient };
   }

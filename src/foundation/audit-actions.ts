@@ -204,6 +204,7 @@ export const ACTIONS = {
   'transfer.key': { facts: { publicKey: digest } },
   'transfer.file': { facts: { request: digest, to: digest, reason: oneOf('migration', 'handover', 'archive', 'legal'), people: count } },
   'transfer.approve': { facts: { request: digest, approvals: count } },
+  'transfer.end': {},
   'key.export': { facts: { request: digest } },
   'transfer.close': { facts: { digest, keys: count } },
   'transfer.accept': { facts: { file: digest, root: digest, keys: count, people: count } },

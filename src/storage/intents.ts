@@ -6,6 +6,7 @@ export type IntentKind =
   | 'raise-agents'
   | 'raise-member'
   | 'end-case'
+  | 'end-transfer'
   | 'hold'
   | 'block-employee'
   | 'block-device'

@@ -259,7 +259,7 @@ export abstract class Token {
   /**
    * A person's key, as CMS (docs/formats/delivery.md) for the one recipient whom an approved transfer names by digest. Demands signatures of a quorum of the
    * recovery agents in force, two at least, over this very request. Low-priority lane. Codes: `no-recovery-agents`, `recovery-not-approved`,
-   * `transfer-expired`, `transfer-foreign`, `record-forged`, `record-stale`, `blob-forged`, `key-not-deliverable`, `blob-corrupt`.
+   * `transfer-expired`, `transfer-ended` (it was taken back), `transfer-foreign`, `record-forged`, `record-stale`, `blob-forged`, `key-not-deliverable`, `blob-corrupt`.
    */
   abstract transferOut(ask: {
     request: TransferRequest;

@@ -59,7 +59,7 @@ import { type Asks, parseAsk } from './warden-asks.js';
 export type Claim =
   /** Nothing later than this version of the record is known; a later one is remembered from now on. */
   | { kind: 'version'; id: string; version: number }
-  /** This device, employee or recovery case is not blocked. */
+  /** This device, employee, recovery case or transfer is not blocked. */
   | { kind: 'open'; id: string; code: string }
   /** This employee's keys are not on legal hold. */
   | { kind: 'free'; id: string }
@@ -245,7 +245,12 @@ export class Warden {
       throw forbidden('transfer-foreign', 'this transfer was approved for other people’s keys');
     const pair = this.#pairOf(record, ask.blob);
     const sealed = this.hsm.rewrap(pair, recipient);
-    return verdict(envelopedKey({ ...sealed, deliveryKey: recipient }), claim, { kind: 'version', id: record.id, version: record.version });
+    const claims: Claim[] = [
+      claim,
+      { kind: 'version', id: record.id, version: record.version },
+      { kind: 'open', id: request.transfer, code: 'transfer-ended' },
+    ];
+    return verdict(envelopedKey({ ...sealed, deliveryKey: recipient }), ...claims);
   }
 
   /** The blob that this record was sealed for, of a key that is not destroyed. */

@@ -16,6 +16,7 @@ import {
   type TransferLine,
 } from '../../src/custody/index.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
+import { openIntents } from '../../src/storage/index.js';
 import { type Appointment, applianceName, appointmentBytes } from '../../src/tokens/index.js';
 import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
@@ -196,4 +197,23 @@ test('officers accept no file that its sender did not sign, none that was change
     ),
   );
   expect(await take(id, lines[0] ?? '')).toBe('transfer-not-accepted');
+});
+
+test('a transfer that was taken back gives no key more, not to whoever writes the database, nor after a restore', async () => {
+  const { transfer, sign: bytes } = await filed();
+  await approved(transfer, Buffer.from(bytes, 'base64'));
+  expect(await page(transfer)).toContainEqual(expect.objectContaining({ content: expect.any(String) }));
+  await here.act('transfer.end', { transfer });
+  await expect(here.act('transfer.end', { transfer })).rejects.toMatchObject({ code: 'transfer-ended' });
+  await expect(here.act('transfer.end', { transfer: 'none' })).rejects.toMatchObject({ code: 'transfer-unknown' });
+  expect(await openIntents(here.db)).toEqual([]);
+  await here.db.write((unit) => unit.run('UPDATE transfers SET ended = NULL WHERE id = ?', [transfer]));
+  await expect(page(transfer)).rejects.toMatchObject({ code: 'transfer-ended' });
+
+  // A token that knows nothing of it, as after a restore, hears of it from the rows.
+  await here.token.unblock(transfer);
+  expect(await page(transfer)).toContainEqual(expect.objectContaining({ content: expect.any(String) }));
+  await here.db.write((unit) => unit.run('UPDATE transfers SET ended = 1 WHERE id = ?', [transfer]));
+  await here.house.transfers.tellTokenAll();
+  await expect(page(transfer)).rejects.toMatchObject({ code: 'transfer-ended' });
 });

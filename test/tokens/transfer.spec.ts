@@ -126,3 +126,20 @@ test('what was approved ends, and a request that was changed was not approved', 
   const destroyed = { ...key, state: 'destroyed' as const };
   expect(await sent({ key: { record: destroyed, mac: here.mac(macInput(destroyed)) } })).toBe('key-not-deliverable');
 });
+
+test('whether it was taken back is asked of the journal, for each key; with the guard off it is not', async () => {
+  const claims = async (of: typeof Warden) => {
+    const ask = {
+      request,
+      approvals: approvalsOf(request),
+      key: { record: key, mac: here.mac(macInput(key)) },
+      blob,
+      recipient: transferKey.publicKey,
+    };
+    return (await new of(here, authorities, new SystemClock(), agents).run('transferOut', ask)).claims;
+  };
+  const open = { kind: 'open', id: request.transfer, code: 'transfer-ended' };
+  expect(await claims(Warden)).toContainEqual(open);
+  const guard = { file: 'src/tokens/warden.ts', guard: "{ kind: 'open', id: request.transfer, code: 'transfer-ended' },", instead: '' };
+  expect(await claims(guardOff<{ Warden: typeof Warden }>(guard).Warden)).not.toContainEqual(open);
+});

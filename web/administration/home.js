@@ -58,7 +58,7 @@ async function showRecovery() {
       paper('agents.approve', { list: appointment }, list, challenge, approvals, agents, `Recovery agents, list ${list.version}`),
     ),
     ...transfers
-      .filter(({ request }) => request.expires > Date.now())
+      .filter(({ request, ended }) => ended === null && request.expires > Date.now())
       .map(({ transfer, request, challenge, approvals }) => {
         const whose = request.employees ? `Keys of ${request.employees.length} people` : 'Everybody’s keys';
         return paper('transfer.approve', { transfer }, request, challenge, approvals, agents, `${whose} to another place, until ${when(request.expires)}`);
