@@ -67,12 +67,21 @@ describe('reports', () => {
         subject: 'case',
         facts: { reason: 'legal' },
       });
+      // Somebody's mailbox is read by their key: a release, and part of a recovery.
+      await says({
+        action: 'key.read',
+        outcome: 'done',
+        actor: { kind: 'administrator', id: 'rita' },
+        employee: 'anna',
+        subject: 'case',
+        key: 'k',
+      });
       clock.time += 1_000;
 
       expect((await make('releases')).rows).toEqual([
         ...['2026-03-01', '2026-03-02', '2026-03-03'].map((day) => ({ day, released: 2, refused: 0, keys: 0, people: 1, devices: 1 })),
         { day: '2026-03-04', released: 40, refused: 0, keys: 0, people: 1, devices: 1 },
-        { day: '2026-03-05', released: 3, refused: 3, keys: 0, people: 1, devices: 1 },
+        { day: '2026-03-05', released: 4, refused: 3, keys: 1, people: 1, devices: 1 },
       ]);
       expect((await make('releases', { from: START + 2 * DAY, to: START + 3 * DAY })).rows).toHaveLength(1);
       expect((await make('unusual')).rows).toMatchObject([
@@ -84,9 +93,12 @@ describe('reports', () => {
         { device: 'laptop', last: '2026-03-05T09:00:00.000Z' },
         { device: 'phone' },
       ]);
-      expect((await make('recoveries')).rows).toMatchObject([{ action: 'recovery.file', actor: 'rita', case: 'case', why: 'legal' }]);
+      expect((await make('recoveries')).rows).toMatchObject([
+        { action: 'recovery.file', actor: 'rita', case: 'case', why: 'legal' },
+        { action: 'key.read', actor: 'rita', case: 'case', employee: 'anna' },
+      ]);
       const { body } = (await storage.one<{ body: string }>('SELECT body FROM audit_entries ORDER BY idx DESC LIMIT 1')) ?? { body: '{}' };
-      expect(JSON.parse(body)).toMatchObject({ action: 'audit.report', facts: { report: 'recoveries', rows: 1 } });
+      expect(JSON.parse(body)).toMatchObject({ action: 'audit.report', facts: { report: 'recoveries', rows: 2 } });
     });
   });
 

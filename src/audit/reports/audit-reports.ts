@@ -25,7 +25,7 @@ export interface Report extends ReportRange {
 const CHUNK = 2_000;
 /** Rows of a report; the rest would be for nobody to read. */
 const ROWS = 10_000;
-const RELEASES: ReadonlySet<string> = new Set(['key.deliver', 'key.decrypt', 'recovery.release', 'key.export']);
+const RELEASES: ReadonlySet<string> = new Set(['key.deliver', 'key.decrypt', 'key.read', 'recovery.release', 'key.export']);
 
 interface Line {
   idx: number;
@@ -138,7 +138,7 @@ export class AuditReports {
 
   private async recoveries(range: ReportRange): Promise<ReportRow[]> {
     const found: number[] = [];
-    for await (const { idx, action } of this.#lines(range)) if (action.startsWith('recovery.')) found.push(idx);
+    for await (const { idx, action } of this.#lines(range)) if (action.startsWith('recovery.') || action === 'key.read') found.push(idx);
     return (await this.#reader.entries(found.slice(-ROWS))).map(({ index, body }) => ({
       ...{ index, time: body.time, action: body.action, outcome: body.outcome, actor: body.actor.id ?? body.actor.kind },
       ...{ case: body.subject ?? null, employee: body.employee ?? null, why: body.reason ?? String(body.facts?.['reason'] ?? '') },
