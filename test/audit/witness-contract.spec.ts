@@ -91,6 +91,21 @@ describe.each(['of the tests', 'another EKMS'] as const)('a C2SP witness: %s', (
     expect((await post(log.ask(40, upTo(40)))).status).toBe(200);
     expect((await read(id)).status).toBe(200);
     expect((await read(sha256(Buffer.from('none')).toString('hex'))).status).toBe(404);
+    // Strangers may show one head as often as they like: that is no work for the token.
+    const { token } = ekms;
+    const cosign = token.cosign.bind(token);
+    let signed = 0;
+    token.cosign = (asked) => {
+      signed += 1;
+      return cosign(asked);
+    };
+    for (let again = 0; again < 3; again += 1) cosigned(vkey, (await post(log.ask(40, upTo(40)))).body, log.text(upTo(40)));
+    expect(signed).toBe(0);
+    ekms.pass(61_000);
+    for (let again = 0; again < 3; again += 1) expect((await post(log.ask(40, upTo(40)))).status).toBe(200);
+    expect(signed).toBe(1);
+    ekms.pass(-61_000);
+    token.cosign = cosign;
     const entries = (await ekms.log(200)).filter(({ action }) => action === 'witness.cosign');
     expect(entries.filter(({ outcome }) => outcome === 'done')).toMatchObject([
       { facts: { log: ORIGIN, size: 5 } },
