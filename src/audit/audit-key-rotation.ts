@@ -47,20 +47,40 @@ export interface AuditKeyRotationParts {
  * head (docs/adr/0071). Cut off anywhere it is finished at the next start.
  */
 export class AuditKeyRotation {
+  #working: Promise<unknown> = Promise.resolve();
+
   constructor(private readonly parts: AuditKeyRotationParts) {}
 
-  async rotate(by: AuditActor): Promise<{ name: 'audit'; n: number }> {
-    await this.resume();
-    const begun: Begun = { n: (await this.#inService()) + 1, by };
-    await this.parts.storage.write((unit) => keep(unit, begun));
-    await this.#finish(begun);
-    return { name: 'audit', n: begun.n };
+  /** Rejects with `rotation-under-way` while another node does one. */
+  rotate(by: AuditActor): Promise<{ name: 'audit'; n: number }> {
+    return this.#alone(async () => {
+      await this.#resume();
+      const begun: Begun = { n: (await this.#inService()) + 1, by };
+      await this.parts.storage.write(async (unit) => {
+        if (await kept(unit))
+          throw new Fault('conflict', 'rotation-under-way', 'another node of this appliance is just rotating a key: ask again');
+        await keep(unit, begun);
+      });
+      await this.#finish(begun);
+      return { name: 'audit', n: begun.n };
+    });
   }
 
   /** Finishes what was begun, if something was. */
-  async resume(): Promise<void> {
-    const row = await this.parts.storage.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [BEGUN]);
-    if (row) await this.#finish(JSON.parse(row.value) as Begun); // written below
+  resume(): Promise<void> {
+    return this.#alone(() => this.#resume());
+  }
+
+  /** One after the other: there is one row for what is begun. */
+  #alone<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#working.then(act);
+    this.#working = done.catch(() => undefined);
+    return done;
+  }
+
+  async #resume(): Promise<void> {
+    const begun = await kept(this.parts.storage);
+    if (begun) await this.#finish(begun);
   }
 
   async #finish({ n, by, ...before }: Begun): Promise<void> {
@@ -74,7 +94,7 @@ export class AuditKeyRotation {
     const { publicKey } = await token.signingKey('audit');
     await followAuditKey(this.parts.files, token, { log: (await this.#head()).origin, witness: this.parts.witnessName });
     await storage.write(async (unit) => {
-      if (!(await unit.one('SELECT 1 AS "n" FROM settings WHERE name = ?', [BEGUN]))) return; // another node finished it
+      if ((await kept(unit))?.n !== n) return; // another node finished it
       await unit.run('DELETE FROM settings WHERE name = ?', [BEGUN]);
       const facts = { name: 'audit', n, publicKey: base64url(sha256Of(publicKey)) };
       await audit.append(unit, { action: 'token-key.rotate', outcome: 'done', actor: by, facts });
@@ -93,7 +113,8 @@ export class AuditKeyRotation {
       const facts = { n: begun.n, key };
       const { index } = await audit.append(unit, { action: 'audit.key', outcome: 'done', actor: begun.by, facts });
       const next = { ...begun, announced: { index, key } };
-      await keep(unit, next);
+      // Where another node has finished it meanwhile, nothing is begun any more.
+      if ((await kept(unit))?.n === begun.n) await keep(unit, next);
       return next;
     });
   }
@@ -124,6 +145,11 @@ export class AuditKeyRotation {
     if (!head) throw new Fault('unavailable', 'audit-unavailable', 'no head of the log was signed yet: ask again', 2);
     return head;
   }
+}
+
+async function kept(reader: Pick<Storage, 'one'>): Promise<Begun | undefined> {
+  const row = await reader.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [BEGUN]);
+  return row && (JSON.parse(row.value) as Begun); // only `keep` writes it
 }
 
 const keep = (unit: Unit, begun: Begun): Promise<unknown> =>

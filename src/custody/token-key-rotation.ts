@@ -1,4 +1,4 @@
-import { type AuditActor, type AuditLog, base64url, type Clock, type Storage, sha256 } from '../foundation/index.js';
+import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Storage, sha256 } from '../foundation/index.js';
 import type { AuthorityUrls, RetiredName, SuccessorName, Token, TokenKeyInfo } from '../tokens/index.js';
 import { recall, remember } from './backups.js';
 
@@ -16,6 +16,8 @@ interface Begun {
  * not done twice.
  */
 export class TokenKeyRotation {
+  #working: Promise<unknown> = Promise.resolve();
+
   constructor(
     private readonly parts: {
       storage: Storage;
@@ -31,27 +33,51 @@ export class TokenKeyRotation {
     return this.parts.token.tokenKeys();
   }
 
-  /** A new key of this name takes over at once; what the former one signed stays valid. */
-  async rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {
+  /** A new key of this name takes over at once; what the former one signed stays valid. Rejects with `rotation-under-way` while another node does one. */
+  rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {
+    return this.#alone(() => this.#rotate(name, by));
+  }
+
+  /** Finishes what was begun, if something was. */
+  resume(): Promise<void> {
+    return this.#alone(() => this.#resume());
+  }
+
+  /** Destroys the keys that were taken over from. */
+  retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {
+    return this.#alone(() => this.#retire(name, by));
+  }
+
+  /** One after the other: there is one row for what is begun. */
+  #alone<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#working.then(act);
+    this.#working = done.catch(() => undefined);
+    return done;
+  }
+
+  async #rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {
     const { storage } = this.parts;
-    await this.resume();
+    await this.#resume();
     const now = (await this.list()).find((key) => key.name === name)?.n ?? 1;
     const begun: Begun = { name, n: now + 1, by };
-    await storage.write((unit) => remember(unit, BEGUN, begun));
+    await storage.write(async (unit) => {
+      // Written over, what another node has begun would be done without its entry.
+      if (await recall<Begun>(unit, BEGUN))
+        throw new Fault('conflict', 'rotation-under-way', 'another node of this appliance is just rotating a key: ask again');
+      await remember(unit, BEGUN, begun);
+    });
     await this.#finish(begun);
     return { name, n: begun.n };
   }
 
-  /** Finishes what was begun, if something was. */
-  async resume(): Promise<void> {
+  async #resume(): Promise<void> {
     const begun = await recall<Begun>(this.parts.storage, BEGUN);
     if (begun) await this.#finish(begun);
   }
 
-  /** Destroys the keys that were taken over from. */
-  async retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {
+  async #retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {
     const { storage, audit, token } = this.parts;
-    await this.resume();
+    await this.#resume();
     const { destroyed } = await token.retireKey(name);
     await storage.write(async (unit) => {
       for (const n of destroyed) await audit.append(unit, { action: 'token-key.destroy', outcome: 'done', actor: by, facts: { name, n } });
@@ -63,7 +89,8 @@ export class TokenKeyRotation {
     const { storage, audit, token, urls } = this.parts;
     const { publicKey } = await token.succeedKey(name, n, urls);
     await storage.write(async (unit) => {
-      if (!(await unit.one('SELECT 1 AS "n" FROM settings WHERE name = ?', [BEGUN]))) return; // another node finished it
+      const begun = await recall<Begun>(unit, BEGUN);
+      if (begun?.name !== name || begun.n !== n) return; // another node finished it
       await unit.run('DELETE FROM settings WHERE name = ?', [BEGUN]);
       const facts = { name, n, publicKey: base64url(sha256(publicKey)) };
       await audit.append(unit, { action: 'token-key.rotate', outcome: 'done', actor: by, facts });

@@ -52,7 +52,7 @@ test('rotations that cannot be finished at the start are told and tried again, a
   await house.storage.write(async (unit) => {
     const begin = 'INSERT INTO settings (name, value) VALUES (?, ?)';
     await unit.run(begin, ['audit.key-rotation', JSON.stringify({ n: 2, by })]);
-    await unit.run(begin, ['custody.key-rotation', JSON.stringify({ name: 'sealing', n: 2, by })]);
+    await unit.run(begin, ['custody.key-rotation', JSON.stringify({ name: 'mail', n: 2, by })]);
   });
   const refuse = () => Promise.reject(away());
   Object.assign(token, { tokenKeys: () => Promise.resolve([]), prepareAuditKey: refuse, succeedKey: refuse });
