@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newId, type Storage } from '../foundation/index.js';
-import { openSnapshot, type StorageSettings } from '../storage/index.js';
+import { openSnapshot, type Snapshot, type StorageSettings } from '../storage/index.js';
 import { parsePackage, type Token } from '../tokens/index.js';
 import { encodeContent } from './backup-content.js';
 import { openBackupFile, writeBackupFile } from './backup-file.js';
@@ -51,13 +51,7 @@ export class Backups {
   }
 
   async #create(by: AuditActor): Promise<{ id: string; file: string; bytes: number }> {
-    const custody = await this.token.custody();
-    if (custody === null)
-      throw new Fault(
-        'conflict',
-        'no-custodians',
-        'this appliance was made without custodians, so nobody could open a backup: make one by "ekms ceremony" for what must last',
-      );
+    await packageOf(this.token); // before anything is made
     const id = newId();
     const created = this.clock.now().toISOString();
     const { directory } = this.settings;
@@ -65,9 +59,7 @@ export class Backups {
     // With its milliseconds: two of one second are in their order too.
     const name = `${created.replace(/[-:.]/g, '')}-${id.slice(0, 8)}${SUFFIX}`;
     const staged = join(directory, `.${name}.part`);
-    // The journal first: a record that changes in between is newer in the rows, never older than the journal's word.
-    const journal = await this.token.journalCopy();
-    const snapshot = await openSnapshot(this.settings.database);
+    const { custody, journal, snapshot } = await takenTogether(this.token, () => openSnapshot(this.settings.database));
     const file = await open(staged, 'wx', 0o600);
     try {
       const about = { journal: journal.toString('utf8'), configuration: this.settings.configuration() };
@@ -166,6 +158,43 @@ export class Backups {
     for (const name of readdirSync(this.settings.directory))
       if (name.endsWith(`${SUFFIX}.part`)) rmSync(join(this.settings.directory, name));
   }
+}
+
+/** Before it is said that keys change faster than a backup is begun. */
+const TRIES = 5;
+
+/**
+ * Package, journal and rows that fit one another: every key that journal and rows name is in the package, for that was the same before and after them. Rejects
+ * with `no-custodians`, `backup-overtaken`.
+ */
+export async function takenTogether(
+  token: Pick<Token, 'custody' | 'journalCopy'>,
+  openRows: () => Promise<Snapshot>,
+): Promise<{ custody: string; journal: Buffer; snapshot: Snapshot }> {
+  for (let n = 0; n < TRIES; n++) {
+    const custody = await packageOf(token);
+    // The journal before the rows: a record that changes in between is newer in the rows, never older than the journal's word.
+    const journal = await token.journalCopy();
+    const snapshot = await openRows();
+    const after = await token.custody().catch(async (error: unknown) => {
+      await snapshot.close();
+      throw error;
+    });
+    if (after === custody) return { custody, journal, snapshot };
+    await snapshot.close();
+  }
+  throw new Fault('unavailable', 'backup-overtaken', 'the appliance’s own keys were being changed: make the backup again', 10);
+}
+
+async function packageOf(token: Pick<Token, 'custody'>): Promise<string> {
+  const custody = await token.custody();
+  if (custody === null)
+    throw new Fault(
+      'conflict',
+      'no-custodians',
+      'this appliance was made without custodians, so nobody could open a backup: make one by "ekms ceremony" for what must last',
+    );
+  return custody;
 }
 
 export async function remember(

@@ -1,0 +1,45 @@
+import { expect, test } from '@jest/globals';
+import * as backups from '../../src/custody/backups.js';
+import type { Snapshot } from '../../src/storage/index.js';
+import { guardOff } from '../support/guard-off.js';
+
+/** A token whose key `n` comes into the package, then into the journal; the succession falls between the package that is read and the journal. */
+function changing(times: number) {
+  let n = 1;
+  let open = 0;
+  const token = {
+    custody: async () => `package of 1 to ${n}`,
+    journalCopy: async () => {
+      if (n <= times) n++;
+      return Buffer.from(`journal of ${n}`);
+    },
+  };
+  const rows = async (): Promise<Snapshot> => {
+    open++;
+    return {
+      migrations: [],
+      entries: 0,
+      async *rows() {},
+      close: async () => {
+        open--;
+      },
+    };
+  };
+  return { token, rows, left: () => open };
+}
+const named = ({ custody, journal }: { custody: string; journal: Buffer }) => [custody, journal.toString()];
+
+test('a key that succeeds while a backup is begun is in its package, as in its journal; without that guard it is not', async () => {
+  const { token, rows, left } = changing(2);
+  expect(named(await backups.takenTogether(token, rows))).toEqual(['package of 1 to 3', 'journal of 3']);
+  expect(left()).toBe(1);
+  const unguarded = guardOff<typeof backups>({ file: 'src/custody/backups.ts', guard: 'if (after === custody) return', instead: 'return' });
+  const other = changing(2);
+  expect(named(await unguarded.takenTogether(other.token, other.rows))).toEqual(['package of 1 to 1', 'journal of 2']);
+});
+
+test('keys that change without an end make no backup, and none is left open', async () => {
+  const { token, rows, left } = changing(Number.POSITIVE_INFINITY);
+  await expect(backups.takenTogether(token, rows)).rejects.toMatchObject({ code: 'backup-overtaken' });
+  expect(left()).toBe(0);
+});
