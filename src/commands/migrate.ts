@@ -5,7 +5,7 @@ import { type Configuration, configurationFile, loadConfiguration, parseConfigur
 import { formerToken, isInService, rememberSwitch, type Switch, settleMigration } from '../custody/index.js';
 import { base64url, Fault, type Storage, sha256 } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
-import { KeyStore } from '../keys/index.js';
+import { KeyStore, type PoolRow } from '../keys/index.js';
 import { openStorage } from '../storage/index.js';
 import { placeInService, tokenPlace } from '../token-place.js';
 import { Journal, type PoolRecord, parsePackage, SIGNING_KEYS, type Token, TokenProcess } from '../tokens/index.js';
@@ -202,15 +202,7 @@ async function openKeys(storage: Storage, token: Token, most = Number.POSITIVE_I
 async function openPairs(storage: Storage, token: Token): Promise<number> {
   let count = 0;
   for (let after = 0; ; ) {
-    const rows = await storage.all<{
-      n: number;
-      suite: 'rsa';
-      bits: number;
-      kek: string;
-      public_key: Buffer;
-      wrapped: Buffer;
-      mac: Buffer;
-    }>('SELECT * FROM pool WHERE n > ? ORDER BY n LIMIT ?', [after, PAGE]);
+    const rows = await storage.all<PoolRow>('SELECT * FROM pool WHERE n > ? ORDER BY n LIMIT ?', [after, PAGE]);
     await eachOf(rows, ({ n, suite, bits, kek, public_key: publicKey, wrapped, mac }) => {
       const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
       const record: PoolRecord = { type: 'pool', n, suite, bits, kek, ...digests };

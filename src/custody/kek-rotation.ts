@@ -1,5 +1,5 @@
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, isFault, type Storage, sha256 } from '../foundation/index.js';
-import { KeyStore, type SecondPlace, type StoredKey } from '../keys/index.js';
+import { KeyStore, type PoolRow, type SecondPlace, type StoredKey } from '../keys/index.js';
 import type { KeyRecord, PoolRecord, Sealed, Token } from '../tokens/index.js';
 import { openBackupFile } from './backup-file.js';
 import { type Backups, recall, remember } from './backups.js';
@@ -22,16 +22,6 @@ export interface RotationStatus {
   to?: string;
   /** Keys and pairs that are still under a former KEK. */
   left: number;
-}
-
-interface PoolRow {
-  n: number;
-  suite: 'rsa';
-  bits: number;
-  kek: string;
-  public_key: Buffer;
-  wrapped: Buffer;
-  mac: Buffer;
 }
 
 /**

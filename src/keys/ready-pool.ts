@@ -3,7 +3,8 @@ import type { HeldMode, KeyKind, PoolRecord, Sealed, Token } from '../tokens/ind
 import type { StoredKey } from './key-store.js';
 import { OnePlace, type SecondPlace } from './second-place.js';
 
-interface PoolRow {
+/** A row of `pool`. */
+export interface PoolRow {
   n: number;
   suite: 'rsa';
   bits: number;
