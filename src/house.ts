@@ -78,6 +78,7 @@ import {
   Backups,
   DocumentRecovery,
   EscrowJournal,
+  FormerKeys,
   KekRotation,
   KeyImports,
   KeyLives,
@@ -156,6 +157,7 @@ export interface House {
   transferKeys: TransferKeys;
   acceptedTransfers: AcceptedTransfers;
   rotation: KekRotation;
+  formerKeys: FormerKeys;
   tokenKeys: TokenKeyRotation;
   auditKeyRotation: AuditKeyRotation;
   /** Filled by whoever serves: gives every listener a new TLS key at once. */
@@ -481,6 +483,7 @@ async function joinRooms(
   const transfers = new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities });
   const lives = new KeyLives({ ...log, token, replacement, clock, seal, people });
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
+  const formerKeys = new FormerKeys({ storage, seal, token, kek: rotation, label: configuration.token.label });
   return {
     configuration,
     clock,
@@ -543,6 +546,7 @@ async function joinRooms(
     authorities,
     second,
     rotation,
+    formerKeys,
     tokenKeys: new TokenKeyRotation({ storage, audit, token, clock, urls: urls.infrastructure }),
     auditKeyRotation: new AuditKeyRotation({
       ...{ storage, audit, clock, tree, tiles: logBook.tiles, checkpoints, token, witnessName },
@@ -607,6 +611,7 @@ async function joinRooms(
       forwarder,
       witnesses,
       rotation,
+      formerKeys,
     ),
   };
 }

@@ -6,6 +6,7 @@ import {
   type Clock,
   Fault,
   isFault,
+  OneAtATime,
   type Storage,
   sha256 as sha256Of,
   type Unit,
@@ -47,7 +48,7 @@ export interface AuditKeyRotationParts {
  * head (docs/adr/0071). Cut off anywhere it is finished at the next start.
  */
 export class AuditKeyRotation {
-  #working: Promise<unknown> = Promise.resolve();
+  readonly #turns = new OneAtATime();
 
   constructor(private readonly parts: AuditKeyRotationParts) {}
 
@@ -73,9 +74,7 @@ export class AuditKeyRotation {
 
   /** One after the other: there is one row for what is begun. */
   #alone<T>(act: () => Promise<T>): Promise<T> {
-    const done = this.#working.then(act);
-    this.#working = done.catch(() => undefined);
-    return done;
+    return this.#turns.run('rotation', act);
   }
 
   async #resume(): Promise<void> {

@@ -7,6 +7,7 @@ import type { House } from '../house.js';
 import { pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { examineCustody } from './doctor-custody.js';
+import { examineFormer } from './doctor-former.js';
 import { examineWitnesses, examineWitnessing } from './doctor-witnesses.js';
 import { examinePeople } from './examine-people.js';
 import { type Finding, Findings } from './finding.js';
@@ -33,6 +34,7 @@ export async function examine(house: House, { data = false }: { data?: boolean }
     ...(data ? [] : await look('revocation lists', () => examineLists(house))),
     ...(data ? [] : await look('certificates of the appliance', () => examineOwnCertificates(house))),
     ...(data ? [] : await look('custody', () => examineCustody(house))),
+    ...(data ? [] : await look('former keys', () => examineFormer(house))),
     ...(data ? [] : await look('isolation', () => examineIsolation(house))),
     ...(data ? [] : await look('mail queue', () => examineMail(house))),
     ...(data ? [] : await look('forwarding', () => examineForwarding(house))),

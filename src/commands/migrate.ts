@@ -5,10 +5,10 @@ import { type Configuration, configurationFile, loadConfiguration, parseConfigur
 import { formerToken, isInService, rememberSwitch, type Switch, settleMigration } from '../custody/index.js';
 import { base64url, Fault, type Storage, sha256 } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
-import { KeyStore, type PoolRow } from '../keys/index.js';
+import { KeyStore, type PoolRow, pairOf } from '../keys/index.js';
 import { openStorage } from '../storage/index.js';
 import { placeInService, tokenPlace } from '../token-place.js';
-import { Journal, type PoolRecord, parsePackage, SIGNING_KEYS, type Token, TokenProcess } from '../tokens/index.js';
+import { Journal, parsePackage, SIGNING_KEYS, type Token, TokenProcess } from '../tokens/index.js';
 import { operator } from './act-desk.js';
 import { lockHome } from './lock.js';
 import { shareLine } from './restore.js';
@@ -203,10 +203,9 @@ async function openPairs(storage: Storage, token: Token): Promise<number> {
   let count = 0;
   for (let after = 0; ; ) {
     const rows = await storage.all<PoolRow>('SELECT * FROM pool WHERE n > ? ORDER BY n LIMIT ?', [after, PAGE]);
-    await eachOf(rows, ({ n, suite, bits, kek, public_key: publicKey, wrapped, mac }) => {
-      const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
-      const record: PoolRecord = { type: 'pool', n, suite, bits, kek, ...digests };
-      return token.renew({ record, mac }, { wrapped, publicKey });
+    await eachOf(rows, (row) => {
+      const { sealed, blob } = pairOf(row);
+      return token.renew(sealed, blob);
     });
     count += rows.length;
     const last = rows.at(-1);

@@ -6,6 +6,7 @@ export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.
 export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember } from './backups.js';
 export { DocumentRecovery } from './document-recovery.js';
 export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
+export { type Former, FormerKeys } from './former-keys.js';
 export {
   destroyFormer,
   forgetFormer,

@@ -1,5 +1,5 @@
-import { type AuditActor, type AuditLog, base64url, type Clock, Fault, isFault, type Storage, sha256 } from '../foundation/index.js';
-import { KeyStore, type PoolRow, type SecondPlace, type StoredKey } from '../keys/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Storage } from '../foundation/index.js';
+import { KeyStore, type PoolRow, pairOf, type SecondPlace, type StoredKey } from '../keys/index.js';
 import type { KeyRecord, PoolRecord, Sealed, Token } from '../tokens/index.js';
 import { openBackupFile } from './backup-file.js';
 import { type Backups, recall, remember } from './backups.js';
@@ -22,6 +22,8 @@ export interface RotationStatus {
   to?: string;
   /** Keys and pairs that are still under a former KEK. */
   left: number;
+  /** When this state began, in milliseconds since 1970; absent for `none`. */
+  since?: number;
 }
 
 /**
@@ -65,7 +67,8 @@ export class KekRotation {
   async status(): Promise<RotationStatus> {
     const known = await recall<Rotation>(this.parts.storage, SETTING);
     if (!known) return { state: 'none', left: 0 };
-    return { state: known.finished === undefined ? 'running' : 'finished', to: known.to, left: await this.#left(known.to) };
+    const { to, begun, finished } = known;
+    return { state: finished === undefined ? 'running' : 'finished', to, left: await this.#left(to), since: finished ?? begun };
   }
 
   /** Goes on with what was begun, if something was. */
@@ -182,26 +185,18 @@ export class KekRotation {
   async #renewPairs(to: string): Promise<number> {
     const { storage, token } = this.parts;
     const rows = await storage.all<PoolRow>('SELECT * FROM pool WHERE kek <> ? LIMIT ?', [to, BATCH]);
-    for (const { n, suite, bits, kek, public_key: publicKey, wrapped, mac } of rows) {
+    for (const row of rows) {
       if (this.#stopped) break;
-      const record: PoolRecord = {
-        type: 'pool',
-        n,
-        suite,
-        bits,
-        kek,
-        publicKey: base64url(sha256(publicKey)),
-        wrapped: base64url(sha256(wrapped)),
-      };
-      const next: { sealed: Sealed<PoolRecord>; wrapped: Buffer } = await token.renew({ record, mac }, { wrapped, publicKey });
+      const { sealed, blob } = pairOf(row);
+      const next: { sealed: Sealed<PoolRecord>; wrapped: Buffer } = await token.renew(sealed, blob);
       // Taken meanwhile, it is a key under the former KEK, which the next round finds.
       await storage.write((unit) =>
         unit.run('UPDATE pool SET kek = ?, wrapped = ?, mac = ? WHERE n = ? AND kek = ?', [
           next.sealed.record.kek,
           next.wrapped,
           next.sealed.mac,
-          n,
-          kek,
+          row.n,
+          row.kek,
         ]),
       );
     }

@@ -1,4 +1,4 @@
-import { type AuditActor, type AuditLog, base64url, type Clock, Fault, type Storage, sha256 } from '../foundation/index.js';
+import { type AuditActor, type AuditLog, base64url, type Clock, Fault, OneAtATime, type Storage, sha256 } from '../foundation/index.js';
 import type { AuthorityUrls, RetiredName, SuccessorName, Token, TokenKeyInfo } from '../tokens/index.js';
 import { recall, remember } from './backups.js';
 
@@ -16,7 +16,7 @@ interface Begun {
  * not done twice.
  */
 export class TokenKeyRotation {
-  #working: Promise<unknown> = Promise.resolve();
+  readonly #turns = new OneAtATime();
 
   constructor(
     private readonly parts: {
@@ -50,9 +50,7 @@ export class TokenKeyRotation {
 
   /** One after the other: there is one row for what is begun. */
   #alone<T>(act: () => Promise<T>): Promise<T> {
-    const done = this.#working.then(act);
-    this.#working = done.catch(() => undefined);
-    return done;
+    return this.#turns.run(BEGUN, act);
   }
 
   async #rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {

@@ -52,6 +52,18 @@ export const healthReport = z
         description:
           'Only between kek rotate and kek retire: the key-encryption key that takes over, and keys and pairs that are not under it yet.',
       }),
+    former: z
+      .array(
+        z.object({
+          kind: z.enum(['token', 'kek', 'token-key']),
+          name: z.string().meta({
+            description: 'Label of the token that was left; the key-encryption key that took over; which of the token’s signing keys.',
+          }),
+          since: z.iso.datetime().optional().meta({ description: 'When it was replaced, where that is known.' }),
+        }),
+      )
+      .optional()
+      .meta({ description: 'What was replaced and still stands: a rotation is complete when that is destroyed.' }),
     intents: z.int().min(0).meta({ description: 'Acts begun and not finished.' }),
   })
   .meta({ id: 'Health' });
@@ -91,6 +103,11 @@ export interface KekProgress {
   status(): Promise<{ state: 'none' | 'running' | 'finished'; to?: string; left: number }>;
 }
 
+/** What was replaced and not destroyed yet: custody's `FormerKeys`. */
+export interface FormerOnes {
+  list(): Promise<{ kind: 'token' | 'kek' | 'token-key'; name: string; since?: number }[]>;
+}
+
 /** Whether this node can hand keys out, and its figures for Prometheus. */
 export class Health {
   readonly #registry = new Registry();
@@ -124,6 +141,7 @@ export class Health {
     private readonly forwarding: Forwarding = { states: async () => [] },
     private readonly witnesses: { readonly states: readonly WitnessSaying[] } = { states: [] },
     private readonly kek: KekProgress = { status: async () => ({ state: 'none', left: 0 }) },
+    private readonly former: FormerOnes = { list: async () => [] },
   ) {
     collectDefaultMetrics({ register: this.#registry });
     const whole: Gauge = new Gauge({
@@ -152,6 +170,12 @@ export class Health {
       help: 'Keys and pairs that are not under the new key-encryption key yet',
       registers: [this.#registry],
       collect: async () => rewrapped.set((await this.kek.status()).left),
+    });
+    const standing: Gauge = new Gauge({
+      name: 'ekms_former_keys',
+      help: 'Keys and tokens that were replaced and are not destroyed yet',
+      registers: [this.#registry],
+      collect: async () => standing.set((await this.#former()).length),
     });
     const place: Gauge = new Gauge({
       name: 'ekms_second_place_down',
@@ -192,6 +216,7 @@ export class Health {
 
   async report(): Promise<HealthReport> {
     const [token, database] = await Promise.all([this.token.health(), this.#database()]);
+    const former = token.state === 'ready' && database.state === 'ready' ? await this.#former() : [];
     const { mode, findings, isBroken } = this.isolation;
     const up = token.state === 'ready' && database.state === 'ready' && !isBroken && !this.log.breach && !this.log.isWaiting;
     return {
@@ -206,6 +231,7 @@ export class Health {
       log: this.log.breach ? { state: 'broken', reason: this.log.breach.code } : { state: this.log.isWaiting ? 'unwitnessed' : 'whole' },
       witnesses: this.witnesses.states.map(({ name, state }) => ({ name, state })),
       ...(database.kekRotation ? { kekRotation: database.kekRotation } : {}),
+      ...(former.length > 0 ? { former } : {}),
       intents: database.intents,
     };
   }
@@ -228,6 +254,18 @@ export class Health {
 
   metrics(): Promise<string> {
     return this.#registry.metrics();
+  }
+
+  /** None while it cannot be looked at: what is away says so itself, and a forged row is for `ekms doctor`. */
+  async #former(): Promise<NonNullable<HealthReport['former']>> {
+    const found = await this.former.list().catch((error: unknown) => {
+      if (!isFault(error)) throw error;
+      return [];
+    });
+    return found.map(({ kind, name, since }) => ({
+      ...{ kind, name },
+      ...(since === undefined ? {} : { since: new Date(since).toISOString() }),
+    }));
   }
 
   async #database(): Promise<{

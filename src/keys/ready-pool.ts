@@ -24,6 +24,13 @@ export interface PoolSettings {
 
 const digest = (bytes: Buffer): string => base64url(sha256(bytes));
 
+/** What the token is asked about a pair with: the record that it sealed, and the blob. */
+export function pairOf(row: PoolRow): { sealed: Sealed<PoolRecord>; blob: { wrapped: Buffer; publicKey: Buffer } } {
+  const { n, suite, bits, kek, public_key: publicKey, wrapped, mac } = row;
+  const record: PoolRecord = { type: 'pool', n, suite, bits, kek, publicKey: digest(publicKey), wrapped: digest(wrapped) };
+  return { sealed: { record, mac }, blob: { wrapped, publicKey } };
+}
+
 /** Wait after a failed refill, in milliseconds: the token may be away. */
 const RETRY = 2_000;
 
@@ -66,7 +73,7 @@ export class ReadyPool {
       const row = await this.#reserve(kind);
       if (!row) return undefined;
       try {
-        const sealed = await this.token.assign(this.#sealed(row), to);
+        const sealed = await this.token.assign(pairOf(row).sealed, to);
         return { key: { sealed, wrapped: row.wrapped, publicKey: row.public_key }, n: row.n };
       } catch (error) {
         const isSpent = isFault(error, 'pair-spent');
@@ -190,11 +197,6 @@ export class ReadyPool {
       if (next) this.#reserved.add(next.n);
       if (next || rows.length < enough) return next;
     }
-  }
-
-  #sealed(row: PoolRow): Sealed<PoolRecord> {
-    const { n, suite, bits, kek, mac } = row;
-    return { record: { type: 'pool', n, suite, bits, kek, publicKey: digest(row.public_key), wrapped: digest(row.wrapped) }, mac };
   }
 
   /** Another node may be about to store the key that this pair has become: then its row goes with that. Until then it stays reserved here. */

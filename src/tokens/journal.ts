@@ -41,6 +41,8 @@ const entry = z.discriminatedUnion('t', [
     certificate: z.string().optional(),
     /** Of the log's key: what both signed when it took over (docs/formats/audit-log.md). */
     note: z.string().optional(),
+    /** When, in milliseconds since 1970; lines of before do not say it. */
+    time: z.int().optional(),
   }),
   z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
   z.strictObject({ t: z.literal('witnessed'), origin: z.string(), size: z.int(), root: z.string() }),
@@ -55,6 +57,8 @@ export interface Succession {
   certificate?: Buffer;
   /** Of the log's key: what both signed when it took over. */
   note?: string;
+  /** When, in milliseconds since 1970; of old ones nobody knows. */
+  time?: number;
 }
 
 /** What an answer needs before it may leave. */
@@ -175,7 +179,7 @@ export class Journal {
 
   /** From now on this key is in service. Its number is the next one of its name. */
   async succeed(succession: Succession): Promise<void> {
-    this.owe(lineOf(succession));
+    this.owe(lineOf({ ...succession, time: this.clock.now().getTime() }));
     await this.settle();
   }
 
@@ -508,8 +512,9 @@ const lineOf = ({ certificate, ...key }: Succession): Entry => ({
   ...(certificate ? { certificate: certificate.toString('base64') } : {}),
 });
 
-const successionOf = ({ t: _, certificate, note, ...key }: Extract<Entry, { t: 'key' }>): Succession => ({
+const successionOf = ({ t: _, certificate, note, time, ...key }: Extract<Entry, { t: 'key' }>): Succession => ({
   ...key,
+  ...(time === undefined ? {} : { time }),
   ...(note === undefined ? {} : { note }),
   ...(certificate === undefined ? {} : { certificate: Buffer.from(certificate, 'base64') }),
 });

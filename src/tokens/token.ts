@@ -107,6 +107,8 @@ export interface TokenKeyInfo {
   n: number;
   /** Of those that it took over from and that are not destroyed. */
   former: number[];
+  /** When the one in service took over, in milliseconds since 1970; absent for the first, and where a journal of before does not say it. */
+  since?: number;
 }
 
 /** What an appliance states of itself and signs. */

@@ -58,15 +58,17 @@ describe('a new key-encryption key', () => {
     await sleep(300);
     await ekms.start();
     await finished();
-    expect(await status()).toEqual({ state: 'finished', to: '2', left: 0 });
+    expect(await status()).toEqual({ state: 'finished', to: '2', left: 0, since: expect.any(Number) });
     expect(await all()).toEqual(before);
     expect((await ekms.db.all<{ kek: string }>('SELECT DISTINCT kek FROM keys')).map(({ kek }) => kek)).toEqual(['2']);
   });
 
   test('the former one goes only after a backup made since; then keys, doctor and a restore know the new one', async () => {
     await expect(ekms.act('kek.retire', {})).rejects.toMatchObject({ code: 'backup-older' });
+    expect(await ekms.act('health', {})).toMatchObject({ former: [{ kind: 'kek', name: '2', since: expect.any(String) }] });
     const { file } = (await ekms.act('backup.create', {})) as { file: string };
     expect(await ekms.act('kek.retire', {})).toEqual({ destroyed: ['1'] });
+    expect(await ekms.act('health', {})).not.toHaveProperty('former');
     expect(await all()).toEqual(before);
     await ekms.stop();
     await ekms.start();

@@ -58,10 +58,15 @@ describe('the keys of the appliance itself', () => {
     async (name) => {
       const former = await signer();
       expect(await ekms.act('token.rotate', { name })).toEqual({ name, n: 2 });
-      expect(await held(name)).toEqual({ name, n: 2, former: [1] });
+      expect(await held(name)).toEqual({ name, n: 2, former: [1], since: expect.any(Number) });
+      const { stdout } = await ekms.ekms('doctor');
+      expect(stdout).toContain(
+        `WARN  former keys: the former ${name} key (1) is still in the token, since less than a day: ekms token retire ${name}`,
+      );
+      expect(await ekms.act('health', {})).toMatchObject({ former: [{ kind: 'token-key', name }] });
       expect((await signer()) === former).toBe(name !== 'delivery');
       expect(await ekms.act('token.retire', { name })).toEqual({ destroyed: [1] });
-      expect(await held(name)).toEqual({ name, n: 2, former: [] });
+      expect(await held(name)).toEqual({ name, n: 2, former: [], since: expect.any(Number) });
       // The client verifies delivery's signature, and the mail with half of its token.
       expect(await ekms.enroll(`carol-${name}`, `carol-${name}`)).toMatchObject({ status: 0 });
       expect(await exportedKeys(ekms, 'alice-1')).toEqual(before);
@@ -122,6 +127,7 @@ describe('the keys of the appliance itself', () => {
     await ekms.start();
     expect(await signer()).toBe(now);
     const { stdout } = await ekms.ekms('doctor');
+    expect(stdout).toContain('good  former keys: nothing that was replaced still stands');
     expect(stdout).not.toMatch(/^BAD {3}(token|keys|pool|health|certificates)/m);
   });
 });

@@ -73,6 +73,13 @@ describe('from one token to another', () => {
     );
     for (const name of ['token', 'token-state', 'pin', 'softhsm2.conf']) renameSync(ekms.beside(`away-${name}`), ekms.file(name));
     await expect(ekms.act('token.destroy-former', {})).rejects.toMatchObject({ code: 'backup-older' });
+    expect(await ekms.act('health', {})).toMatchObject({
+      former: expect.arrayContaining([expect.objectContaining({ kind: 'token', name: 'ekms' })]),
+    });
+    const { stdout: doctor } = await ekms.ekms('doctor');
+    expect(doctor).toMatch(
+      /^WARN {2}former keys: the token ekms, which a migration left, still holds every key.*ekms token destroy-former$/m,
+    );
     const { file } = (await ekms.act('backup.create', {})) as { file: string };
     // The backup tells of the token that was left; whoever restores it has the new one at that very place.
     mkdirSync(ekms.beside('restored'));

@@ -10,9 +10,9 @@ import { reconcile } from '../../src/commands/reconcile.js';
 import { loadConfiguration } from '../../src/configuration.js';
 import { keysInEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
 import type { ImportedKey } from '../../src/custody/index.js';
-import { base64url, isFault, type Storage, sha256 } from '../../src/foundation/index.js';
+import { isFault, type Storage } from '../../src/foundation/index.js';
 import { type House, openHouse } from '../../src/house.js';
-import { KeyStore } from '../../src/keys/index.js';
+import { KeyStore, type PoolRow, pairOf } from '../../src/keys/index.js';
 import { openIntents, openStorage } from '../../src/storage/index.js';
 import { parsePackage } from '../../src/tokens/index.js';
 import type { Step } from '../support/fatal-steps.js';
@@ -272,26 +272,13 @@ export async function wholeness(house: House): Promise<string[]> {
     await token.renew(sealed, { wrapped, publicKey }).catch((error: unknown) => problems.push(`key ${id} does not open: ${error}`));
   }
   const pairs = await storage.all<PoolRow>('SELECT * FROM pool');
-  for (const { public_key: publicKey, wrapped, mac, n, suite, bits, kek } of pairs) {
-    const digest = (bytes: Buffer) => base64url(sha256(bytes));
-    const record = { type: 'pool', n, suite, bits, kek, publicKey: digest(publicKey), wrapped: digest(wrapped) } as const;
-    await token
-      .renew({ record, mac }, { wrapped, publicKey })
-      .catch((error: unknown) => problems.push(`pair ${n} does not open: ${error}`));
+  for (const row of pairs) {
+    const { sealed, blob } = pairOf(row);
+    await token.renew(sealed, blob).catch((error: unknown) => problems.push(`pair ${row.n} does not open: ${error}`));
   }
   for (const { file } of backups.list())
     await backups.verify(file).catch((error: unknown) => problems.push(`backup ${file}: ${String(error)}`));
   return problems;
-}
-
-interface PoolRow {
-  n: number;
-  suite: 'rsa';
-  bits: number;
-  kek: string;
-  public_key: Buffer;
-  wrapped: Buffer;
-  mac: Buffer;
 }
 
 /** How many who should have a key have none, or several. */

@@ -252,6 +252,14 @@ export interface Health {
     to: string;
     left: number;
   };
+  /** What was replaced and still stands: a rotation is complete when that is destroyed. */
+  former?: ({
+    kind: 'token' | 'kek' | 'token-key';
+    /** Label of the token that was left; the key-encryption key that took over; which of the token’s signing keys. */
+    name: string;
+    /** When it was replaced, where that is known. */
+    since?: string;
+  })[];
   /** Acts begun and not finished. */
   intents: number;
 }

@@ -1,5 +1,5 @@
 import { writeFileSync, writeSync } from 'node:fs';
-import { SystemClock } from '../../foundation/index.js';
+import { OneAtATime, SystemClock } from '../../foundation/index.js';
 import { SIGNING_KEYS, type SigningKeyName } from '../hsm.js';
 import { pinPlace } from '../pin-place.js';
 import { loadProfile } from '../pkcs11/profile.js';
@@ -10,7 +10,6 @@ import { encodeBody } from './frames.js';
 import { Keeper } from './keeper.js';
 import { Keks } from './keks.js';
 import { Lane, type LaneLimits } from './lane.js';
-import { oneAfterTheOther } from './one-after-the-other.js';
 import { settlePin } from './pin.js';
 import { Pkcs11Owner } from './pkcs11-owner.js';
 import { TokenServer } from './server.js';
@@ -81,7 +80,8 @@ async function openDesk(settings: TokenSettings, state: TokenState, workerEntry:
     signingKeys = publicParts(owner);
   };
   const keeper = new Keeper(owner, [retrieval, making], keys, look);
-  const alone = oneAfterTheOther();
+  const changes = new OneAtATime();
+  const alone = <T>(act: () => Promise<T>) => changes.run('keys', act);
   const keks = new Keks(settings, owner, pin, () => keeper.refresh(), alone);
   await keeper.start(() => {
     probe(owner);

@@ -51,7 +51,8 @@ export class SuccessorKeys {
     const { serving } = keysInForce(state);
     return SIGNING_KEYS.map((name) => {
       const n = serving[name] ?? 1;
-      return { name, n, former: owner.numbersOf(name).filter((each) => each < n) };
+      const since = state.journal.successions.findLast((each) => each.name === name)?.time;
+      return { name, n, former: owner.numbersOf(name).filter((each) => each < n), ...(since === undefined ? {} : { since }) };
     });
   }
 
