@@ -109,8 +109,16 @@ export function frames(bytes: Buffer): string[] {
   return all;
 }
 
-/** rsyslog's own daemon, on TLS by OpenSSL, writing what it took apart into a file. */
+/** The parts of RFC 5424 (§6) as rsyslogd found them: our name, its property. */
+const PARTS = {
+  ...{ version: 'protocol-version', facility: 'syslogfacility', severity: 'syslogseverity', host: 'hostname', app: 'app-name' },
+  ...{ procid: 'procid', msgid: 'msgid', structured: 'structured-data', msg: 'msg' },
+} as const;
+export type Parsed = Record<keyof typeof PARTS | 'time', string>;
+
+/** rsyslog's own daemon, on TLS by OpenSSL, writing what it took apart into a file, one JSON object a line. */
 export class Rsyslog {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'ekms-rsyslog-'));
   #child: ChildProcess | undefined;
   private constructor(
     private readonly who: Identity,
@@ -126,7 +134,7 @@ export class Rsyslog {
   }
 
   async start(): Promise<void> {
-    const { folder } = this.who;
+    const folder = this.#folder;
     rmSync(join(folder, 'rsyslog.pid'), { force: true });
     const child = spawn('/usr/sbin/rsyslogd', ['-n', '-f', join(folder, 'rsyslog.conf'), '-i', join(folder, 'rsyslog.pid')], {
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -140,30 +148,47 @@ export class Rsyslog {
       if (child.exitCode !== null || Date.now() > until) throw new Error(`rsyslogd does not listen (${child.exitCode}): ${said}`);
   }
 
-  /** As a power cut does. */
-  async kill(): Promise<void> {
+  /** SIGTERM: as systemd stops it. SIGKILL: as a power cut does. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
-    child.kill('SIGKILL');
+    child.kill(signal);
     await ended;
   }
 
-  /** Lines as the template below writes them. */
-  lines(): string[] {
-    const file = join(this.who.folder, 'out.log');
-    return existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean) : [];
+  async close(): Promise<void> {
+    await this.end('SIGKILL');
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  messages(): Parsed[] {
+    const file = join(this.#folder, 'out.log');
+    if (!existsSync(file)) return [];
+    const text = readFileSync(file, 'utf8');
+    return text
+      .slice(0, text.lastIndexOf('\n') + 1) // what is being written is no line yet
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as Parsed);
   }
 
   #write(): void {
-    const { folder, certificateFile, keyFile } = this.who;
+    const { certificateFile, keyFile } = this.who;
+    const folder = this.#folder;
+    const parts = Object.entries(PARTS).map(
+      ([name, property]) => `property(outname="${name}" name="${property}" format="jsonf") constant(value=",")`,
+    );
     writeFileSync(
       join(folder, 'rsyslog.conf'),
       `global(workDirectory="${folder}" DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="${certificateFile}"
   DefaultNetstreamDriverCertFile="${certificateFile}" DefaultNetstreamDriverKeyFile="${keyFile}" maxMessageSize="70k")
 module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")
 input(type="imtcp" port="${this.port}" address="127.0.0.1")
-template(name="parts" type="string" string="%timereported:::date-rfc3339%|%hostname%|%app-name%|%msgid%|%syslogfacility%|%syslogseverity%|%msg%\\n")
+template(name="parts" type="list") {
+  constant(value="{") ${parts.join('\n  ')}
+  property(outname="time" name="timereported" dateFormat="rfc3339" format="jsonf") constant(value="}\\n")
+}
 action(type="omfile" file="${join(folder, 'out.log')}" template="parts")
 `,
     );
