@@ -2,6 +2,7 @@
 // `none` leaves what cannot be taken away without another program: TLS, the network policy at accept, the route's class, a certificate read once.
 // The measure is CPU time of the appliance's process, not the clock's: slices of so many replies, short enough that what else the machine does
 // falls on neighbours alike, each kind beside each other in turn, one ratio per round, the median of all rounds and where it would lie by chance.
+// Then the same for a device that is seldom there: each reply on a connection of its own, no request charged ahead, in slices a quarter as long.
 // Usage: bench/access.mjs [--rounds N] [--replies N] [--people N] [--profile DIR: a CPU profile of the appliance with its checks on, instead]
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -38,34 +39,48 @@ console.log(
   `bench/access: kept deliveries, ${people} devices, ${clients} at a time, ${rounds} rounds of ${replies} replies for each kind\n${machine()}\n`,
 );
 
-const kinds = given.profile ? ['all'] : ['all', 'no-budgets', 'none'];
-const cpu = Object.fromEntries(kinds.map((kind) => [kind, []]));
-// The first deliveries come from the token; then each kind until it is warm.
-for (const kind of kinds) for (let n = 0; n < 10; n++) await measured(kind);
-for (let round = 0; round < rounds; round++) {
-  const turn = round % kinds.length;
-  const order = [...kinds.slice(turn), ...kinds.slice(0, turn)];
-  for (const kind of round % 2 ? order : order.toReversed()) cpu[kind].push(await measured(kind));
+if (given.profile) for (let round = 0; round < rounds; round++) await measured('all', replies, false);
+else {
+  compare('kept connections', await turnByTurn(['all', 'no-budgets', 'none'], rounds, replies, false), [
+    ['budgets / request without them', 'all', 'no-budgets'],
+    ['all checks / request without any', 'all', 'none'],
+  ]);
+  compare('connections of their own, each request charged', await turnByTurn(['charged', 'none'], rounds / 2, replies / 4, true), [
+    ['all checks / request without any', 'charged', 'none'],
+  ]);
 }
 await load.stop();
 server.send('end');
 await once(server, 'exit');
 
-for (const kind of kinds) console.log(`${kind.padEnd(10)}  CPU of the API process in µs per reply: ${spread(cpu[kind])}`);
-console.log('');
-for (const [what, off] of [
-  ['budgets / request without them', 'no-budgets'],
-  ['all checks / request without any', 'none'],
-].filter(([, kind]) => kinds.includes(kind))) {
-  const costs = ratios(cpu.all, cpu[off]).map((ratio) => ratio - 1);
-  const [low, high] = chance(costs);
-  verdict(`${what}, by chance ${low.toFixed(3)} to ${high.toFixed(3)}`, median(costs), 0.05, median(costs) <= 0.05, 3);
+/** By kind, the CPU of each of its slices: each kind beside each other in turn, once it is warm (the first deliveries come from the token). */
+async function turnByTurn(kinds, rounds, replies, isNew) {
+  const cpu = Object.fromEntries(kinds.map((kind) => [kind, []]));
+  for (const kind of kinds) for (let n = 0; n < 10; n++) await measured(kind, replies, isNew);
+  for (let round = 0; round < rounds; round++) {
+    const turn = round % kinds.length;
+    const order = [...kinds.slice(turn), ...kinds.slice(0, turn)];
+    for (const kind of round % 2 ? order : order.toReversed()) cpu[kind].push(await measured(kind, replies, isNew));
+  }
+  return cpu;
+}
+
+function compare(title, cpu, pairs) {
+  console.log(title);
+  for (const [kind, slices] of Object.entries(cpu))
+    console.log(`${kind.padEnd(10)}  CPU of the API process in µs per reply: ${spread(slices)}`);
+  for (const [what, on, off] of pairs) {
+    const costs = ratios(cpu[on], cpu[off]).map((ratio) => ratio - 1);
+    const [low, high] = chance(costs);
+    verdict(`${what}, by chance ${low.toFixed(3)} to ${high.toFixed(3)}`, median(costs), 0.05, median(costs) <= 0.05, 3);
+  }
+  console.log('');
 }
 
 /** Microseconds of CPU per reply. */
-async function measured(kind) {
+async function measured(kind, replies, isNew) {
   await ask(kind);
-  const { count, statuses } = await load.run(clients, undefined, replies);
+  const { count, statuses } = await load.run(clients, undefined, replies, isNew);
   if (statuses['200'] !== count) throw new Error(`the appliance answered ${JSON.stringify(statuses)}`);
   return ((await ask(kind)).cpu / count) * 1e6;
 }

@@ -1,5 +1,5 @@
 // The appliance in the composition of this bench: its checks can be taken away and put back while it runs, which no setting of the product can.
-// Orders over the channel of child_process.fork: 'all' (as delivered), 'no-budgets', 'none'. Each is answered when it holds.
+// Orders over the channel of child_process.fork: 'all' (as delivered), 'charged' (all, and no request is charged ahead), 'no-budgets', 'none'. Each is answered when it holds.
 import { startAppliance } from '../../dist/src/appliance.js';
 import { reconcile } from '../../dist/src/commands/reconcile.js';
 import { loadConfiguration } from '../../dist/src/configuration.js';
@@ -13,8 +13,12 @@ const checked = { within: budgets.within.bind(budgets), admit: deviceGuard.admit
 
 /** By certificate, the actor that the guard once made of it: from then on nobody looks whether device, person, app or freeze have changed. */
 const remembered = new WeakMap();
+let strangers = 0;
+/** As if this asker had asked for nothing before in this minute: nothing is in their hand. */
+const strange = (spending) => ({ ...spending, asker: String(strangers++) });
 const ORDERS = {
   all: () => Object.assign(budgets, { within: checked.within }) && Object.assign(deviceGuard, { admit: checked.admit }),
+  charged: () => ORDERS.all() && Object.assign(budgets, { within: (spending, act) => checked.within(strange(spending), act) }),
   'no-budgets': () => ORDERS.all() && Object.assign(budgets, { within: (_, act) => act(async () => {}) }),
   none: () =>
     ORDERS['no-budgets']() &&

@@ -20,30 +20,35 @@ async function connectAll({ port, path, ca, devices }) {
   connections = [];
   for (const { certificates, identity } of devices)
     connections.push(
-      await new Promise((resolve, reject) => {
-        const options = {
-          host: '127.0.0.1',
-          port,
-          servername: 'localhost',
-          ca,
-          cert: certificates.join(''),
-          key: identity,
-          minVersion: 'TLSv1.3',
-        };
-        const socket = connect(options, () => resolve(new Connection(socket)));
-        socket.once('error', reject);
+      await opened({
+        host: '127.0.0.1',
+        port,
+        servername: 'localhost',
+        ca,
+        cert: certificates.join(''),
+        key: identity,
+        minVersion: 'TLSv1.3',
       }),
     );
   return connections.length;
 }
+
+const opened = (options) =>
+  new Promise((resolve, reject) => {
+    const socket = connect(options, () => resolve(new Connection(socket, options)));
+    socket.once('error', reject);
+  });
 
 async function end() {
   for (const { socket } of connections) socket.destroy();
   connections = [];
 }
 
-/** `clients` requests at a time, each on the next connection: for `seconds`, or so many `replies`, or, without either, once per connection. */
-async function run({ clients, seconds, replies }) {
+/**
+ * `clients` requests at a time, each on the next connection: for `seconds`, or so many `replies`, or, without either, once per connection.
+ * `isNew`: each by the next device all the same, on a connection made for it.
+ */
+async function run({ clients, seconds, replies, isNew }) {
   const idle = [...connections];
   let begun = 0;
   const latencies = [];
@@ -58,7 +63,9 @@ async function run({ clients, seconds, replies }) {
       begun++;
       const connection = idle.shift();
       const sent = performance.now();
-      const reply = await connection.ask();
+      const asked = isNew ? await opened(connection.options) : connection;
+      const reply = await asked.ask();
+      if (isNew) asked.end();
       latencies.push(performance.now() - sent);
       statuses[reply.status] = (statuses[reply.status] ?? 0) + 1;
       bytes += reply.length;
@@ -87,8 +94,9 @@ class Connection {
   #resolve;
   #reject;
 
-  constructor(socket) {
+  constructor(socket, options) {
     this.socket = socket;
+    this.options = options;
     socket.setNoDelay();
     socket.on('data', (chunk) => this.#take(chunk));
     socket.on('error', (error) => this.#reject?.(error));
@@ -102,6 +110,11 @@ class Connection {
       this.#resolve = resolve;
       this.#reject = reject;
     });
+  }
+
+  end() {
+    this.#reject = undefined;
+    this.socket.destroy();
   }
 
   #take(chunk) {

@@ -55,7 +55,7 @@ export async function generator(options) {
   };
   await ask({ do: 'connect', ...options });
   return {
-    run: (clients, seconds, replies) => ask({ do: 'run', clients, seconds, replies }),
+    run: (clients, seconds, replies, isNew = false) => ask({ do: 'run', clients, seconds, replies, isNew }),
     async stop() {
       await ask({ do: 'end' });
       child.disconnect();

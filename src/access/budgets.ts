@@ -311,7 +311,7 @@ export class Budgets {
   /** As `#lease`, where nothing must be asked of the database: nearly always. */
   #leaseInHand(draw: Draw, now: number): Lease | undefined {
     const lease = this.#leases.get(draw.key);
-    if (!lease || lease.minute !== windows(draw, now).minute) return undefined;
+    if (!lease || lease.minute !== windowOf(draw, now, MINUTE)) return undefined;
     if (lease.over) return lease;
     if (lease.left === 0) return undefined;
     lease.left--;
@@ -450,8 +450,9 @@ function accountsOf(counter: Counter, own: readonly NamedDraw[], shared: readonl
 }
 
 /** A roll-out is one window from its beginning to its end. */
-const windows = ({ scope }: Pick<Draw, 'scope'>, now: number) =>
-  scope === 'rollout' ? { minute: 0, day: 0 } : { minute: Math.floor(now / MINUTE), day: Math.floor(now / DAY) };
+const windowOf = ({ scope }: Pick<Draw, 'scope'>, now: number, length: number): number =>
+  scope === 'rollout' ? 0 : Math.floor(now / length);
+const windows = (draw: Draw, now: number) => ({ minute: windowOf(draw, now, MINUTE), day: windowOf(draw, now, DAY) });
 
 async function charge(unit: Unit, counter: Counter, draws: readonly Draw[], count: number, now: number): Promise<Use[]> {
   const statement = CHARGE[draws.length - 1];

@@ -19,7 +19,7 @@ export class DeviceGuard {
   ) {}
 
   /** @param certificate DER, undefined where the client showed none. Rejects with `device-certificate-missing`, `device-untrusted`, `device-unknown`, `device-blocked`, `employee-blocked`, `client-too-old`, `device-over-budget`, `person-over-budget`. */
-  async admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
+  admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
     return orRefused(
       this.log,
       () => ({
@@ -37,8 +37,8 @@ export class DeviceGuard {
     if (!certificate)
       throw new Fault('unauthenticated', 'device-certificate-missing', 'this route wants the certificate of an enrolled device');
     const read = this.#verify(certificate);
-    const now = this.clock.now();
-    if (now < read.notBefore || now >= read.notAfter)
+    const now = this.clock.now().getTime();
+    if (now < read.notBefore.getTime() || now >= read.notAfter.getTime())
       throw new Fault('forbidden', 'device-untrusted', 'the device certificate is not valid now');
     const known = await this.trust.find(read.digest);
     if (!known || known.id !== read.device || known.employee !== read.employee)

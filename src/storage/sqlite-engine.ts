@@ -44,19 +44,40 @@ class Statements {
 
   constructor(private readonly connection: BetterSqlite3.Database) {}
 
+  /** Between BEGIN and its end, when whatever this connection reads is nobody else's to know yet. */
+  get inTransaction(): boolean {
+    return this.connection.inTransaction;
+  }
+
+  /** Reads, and throws where the statement would write. */
+  look(sql: string, parameters: readonly SqlValue[]): Row[] {
+    try {
+      const statement = this.#statement(sql);
+      if (!statement.readonly) throw new Error('whatever reads is read-only');
+      return statement.all(...parameters) as Row[]; // every column is a SqlValue: the tables are STRICT
+    } catch (error) {
+      throw sqlFault(error, sql);
+    }
+  }
+
   ask(sql: string, parameters: readonly SqlValue[]): Answer {
     try {
-      let statement = this.#prepared.get(sql);
-      if (!statement) {
-        statement = this.connection.prepare(sql);
-        this.#prepared.set(sql, statement);
-      }
+      const statement = this.#statement(sql);
       if (!statement.reader) return { rows: [], changed: statement.run(...parameters).changes };
-      const rows = statement.all(...parameters) as Row[]; // every column is a SqlValue: the tables are STRICT
+      const rows = statement.all(...parameters) as Row[]; // as above
       return { rows, changed: rows.length };
     } catch (error) {
       throw sqlFault(error, sql);
     }
+  }
+
+  #statement(sql: string): BetterSqlite3.Statement {
+    let statement = this.#prepared.get(sql);
+    if (!statement) {
+      statement = this.connection.prepare(sql);
+      this.#prepared.set(sql, statement);
+    }
+    return statement;
   }
 }
 
@@ -75,7 +96,7 @@ export class SqliteReading implements Pick<Engine, 'read' | 'close'> {
   }
 
   async read(sql: string, parameters: readonly SqlValue[]): Promise<Row[]> {
-    return this.#reader.ask(sql, parameters).rows;
+    return this.#reader.look(sql, parameters);
   }
 
   async close(): Promise<void> {
@@ -92,6 +113,14 @@ export class SqliteEngine extends SqliteReading implements Engine {
   ) {
     super(reading);
     this.#writer = statementsOf(writing);
+  }
+
+  /**
+   * Between two transactions the writer's connection reads too: its pages stay valid over its own commits, while the reader's cache is void after each
+   * of them. Within one the reader answers, from before it began.
+   */
+  override async read(sql: string, parameters: readonly SqlValue[]): Promise<Row[]> {
+    return this.#writer.inTransaction ? super.read(sql, parameters) : this.#writer.look(sql, parameters);
   }
 
   async query(sql: string, parameters: readonly SqlValue[] = []): Promise<Answer> {

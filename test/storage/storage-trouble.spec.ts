@@ -124,9 +124,14 @@ describe('storage in trouble', () => {
       expect(() => statSync(join(home, 'ekms.db-wal'))).toThrow(/ENOENT/);
     });
 
-    test('the reading connection cannot write', async () => {
+    test('whatever reads cannot write, while a unit is under way and between', async () => {
       const storage = keepOpen(await openStorage({ url, home: folder() }));
-      await expect(storage.all("INSERT INTO settings (name, value) VALUES ('a', '1') RETURNING name")).rejects.toThrow(/read-?only/);
+      const writing = () => storage.all("INSERT INTO settings (name, value) VALUES ('a', '1') RETURNING name");
+      await expect(writing()).rejects.toThrow(/read-?only/);
+      await storage.write(async () => {
+        await expect(writing()).rejects.toThrow(/read-?only/);
+      });
+      expect(await storage.all("SELECT name FROM settings WHERE name = 'a'")).toEqual([]);
     });
   });
 
