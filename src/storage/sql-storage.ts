@@ -111,10 +111,10 @@ export class SqlStorage extends Storage {
     const unit = new SqlUnit(this.engine);
     await this.engine.query('SAVEPOINT unit');
     try {
-      const late = new Promise<never>((_, reject) => {
+      const value = await new Promise((resolve, reject) => {
         job.stop = () => reject(tooLate());
+        job.work(unit).then(resolve, reject);
       });
-      const value = await Promise.race([job.work(unit), late]);
       unit.end();
       await this.engine.query('RELEASE SAVEPOINT unit');
       clearTimeout(job.timer); // from here on it may become durable: no answer before that is known

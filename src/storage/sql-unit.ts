@@ -1,6 +1,13 @@
 import type { Row, SqlValue, Unit } from '../foundation/index.js';
 import type { Answer, Engine } from './engine.js';
 
+/** An Error is made where one is thrown: its stack costs more than a statement. */
+const ENDED = {
+  get by() {
+    return new Error('this unit of work has ended');
+  },
+};
+
 /**
  * The unit of work as its author sees it. After one failed statement it is spoiled on both databases alike: PostgreSQL would refuse
  * the next statement, SQLite would go on and commit half. Whoever wants to go on says ON CONFLICT.
@@ -25,7 +32,7 @@ export class SqlUnit implements Unit {
   /** Nothing more may be asked through this unit; throws what spoiled it, also when its author caught that. */
   end(): void {
     if (this.#spoiled) throw this.#spoiled.by;
-    this.#spoiled = { by: new Error('this unit of work has ended') };
+    this.#spoiled = ENDED;
   }
 
   async #ask(sql: string, parameters: readonly SqlValue[]): Promise<Answer> {

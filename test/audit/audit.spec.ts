@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { AuditReader, checkLog, DurableAuditLog } from '../../src/audit/index.js';
 import { type AuditEvent, Clock, canonicalJson, type Json, type Storage } from '../../src/foundation/index.js';
 import { eachDatabase, liftKept } from '../support/database.js';
@@ -36,6 +37,42 @@ async function houseOf(storage: Storage, keys: string[] = []) {
   });
   return { clock, log, append: (event: AuditEvent) => storage.write((unit) => log.append(unit, event)) };
 }
+
+describe('canonical JSON', () => {
+  /** RFC 8785 §3.2.3 by the book: names sorted by UTF-16 code units at every depth. */
+  const byTheBook = (value: Json): string =>
+    value === null || typeof value !== 'object'
+      ? JSON.stringify(value)
+      : Array.isArray(value)
+        ? `[${value.map(byTheBook).join(',')}]`
+        : `{${Object.entries(value)
+            .sort(([a], [b]) => (a < b ? -1 : 1))
+            .map(([name, member]) => `${JSON.stringify(name)}:${byTheBook(member)}`)
+            .join(',')}}`;
+
+  test('is one text, in whatever order its members were set, also of names that JavaScript puts first', () => {
+    const { json } = fc.letrec<{ json: Json }>((tie) => ({
+      json: fc.oneof(
+        { maxDepth: 4 },
+        ...[fc.string({ unit: 'binary' }), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.boolean(), fc.constant(null)],
+        fc.array(tie('json'), { maxLength: 4 }),
+        fc.dictionary(fc.oneof(fc.constantFrom('10', '9', '1a', 'a', 'B', '\u20ac', '\ud83d\ude00', '\ufb33'), fc.string()), tie('json'), {
+          maxKeys: 6,
+        }),
+      ),
+    }));
+    fc.assert(
+      fc.property(json, (value) => {
+        const text = canonicalJson(value);
+        expect(text).toBe(byTheBook(value));
+        expect(canonicalJson(JSON.parse(text) as Json)).toBe(text);
+      }),
+      { numRuns: 2_000 },
+    );
+    expect(canonicalJson({ 9: 1, 10: 2, a: { b: 1, c: 2 } })).toBe('{"10":2,"9":1,"a":{"b":1,"c":2}}');
+    expect(() => canonicalJson({ a: Number.NaN })).toThrow('no such number');
+  });
+});
 
 describe('the audit log', () => {
   eachDatabase((open) => {
