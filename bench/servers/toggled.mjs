@@ -47,4 +47,5 @@ process.on('message', (order) => {
       .then(() => house.close())
       .then(() => process.disconnect());
 });
+process.once('disconnect', () => process.exit());
 process.send({ port: appliance.places.client.port });

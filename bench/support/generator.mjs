@@ -50,6 +50,8 @@ async function end() {
  */
 async function run({ clients, seconds, replies, isNew }) {
   const idle = [...connections];
+  // Kept ones would be told meanwhile that they idle.
+  if (isNew) for (const connection of connections) connection.end();
   let begun = 0;
   const latencies = [];
   const statuses = {};
