@@ -10,7 +10,7 @@ import {
   sign,
   X509Certificate,
 } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -50,6 +50,14 @@ export async function preparedHome({ people, bits = 3072, folder = join(tmpdir()
     writeFileSync(list, JSON.stringify(made), { mode: 0o600 });
   }
   return { home, ...JSON.parse(readFileSync(list, 'utf8')) };
+}
+
+/** A copy of a prepared home, to be spent. */
+export function copyHome(from, home, { bits }) {
+  cpSync(from, home, { recursive: true });
+  const softhsm = join(home, 'softhsm2.conf');
+  writeFileSync(softhsm, readFileSync(softhsm, 'utf8').replaceAll(from, home));
+  configure(home, { bits });
 }
 
 /** Ports of 0 would change at each start: an appliance under test says where it listens only in its configuration. */

@@ -9,7 +9,8 @@ const filed = z.strictObject({ id: z.string(), role: z.string(), needed: z.int()
 const reply = z.union([
   z.strictObject({ value: z.unknown() }),
   z.strictObject({ request: filed }),
-  z.strictObject({ code: z.string(), message: z.string() }),
+  /** `isAway`: another try may do. */
+  z.strictObject({ isAway: z.boolean(), code: z.string(), message: z.string() }),
 ]);
 export type ControlReply = z.output<typeof reply>;
 
@@ -45,6 +46,6 @@ export async function askAppliance(home: string, act: ActName, args: unknown): P
   if (text === undefined) return undefined;
   const answer = parsedJson(reply, Buffer.from(text));
   if ('request' in answer) throw new RequestFiled(answer.request);
-  if ('code' in answer) throw new Fault('conflict', answer.code, answer.message);
+  if ('code' in answer) throw new Fault(answer.isAway ? 'unavailable' : 'conflict', answer.code, answer.message);
   return answer;
 }

@@ -15,6 +15,11 @@ export const CAMPAIGNS = {
     words:
       'kills an appliance with custodians between two steps of birth, backup, rotation, import, ceremony or restore and looks for what was lost',
   },
+  rotation: {
+    script: 'test/custody/rotation-campaign.mjs',
+    words:
+      'wraps so many keys under a new key-encryption key while devices fetch theirs, killed five times in it, and opens every key afterwards',
+  },
   restore: {
     script: 'test/faults/restore-campaign.mjs',
     words: 'burns the home of an appliance with custodians and restores it, with the shares, backups and heads that must be refused',

@@ -28,11 +28,11 @@ export async function serveControl(house: House, home: string): Promise<() => Pr
         const { act, args } = parsedJson(call, Buffer.concat(chunks));
         outgoing.end(JSON.stringify(await answer(new ActDesk(house), act, args)));
       } catch (error) {
-        const { code, message } = isFault(error)
+        const { kind, code, message } = isFault(error)
           ? error
-          : { code: 'defect', message: 'something went wrong inside the appliance; its log says what' };
+          : { kind: 'conflict', code: 'defect', message: 'something went wrong inside the appliance; its log says what' };
         if (!isFault(error)) console.error(error);
-        outgoing.end(JSON.stringify({ code, message }));
+        outgoing.end(JSON.stringify({ isAway: kind === 'unavailable', code, message }));
       }
     });
   });

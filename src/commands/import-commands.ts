@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import type { ImportedKey } from '../custody/index.js';
 import { Fault, isFault } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
+import { isAway, patiently } from './patiently.js';
 
 interface ImportOptions {
   passphrases: string;
@@ -44,14 +45,14 @@ export function importCommands(ekms: Command, { print, act }: Pick<CommandParts,
       const one = async (file: string) => {
         const name = basename(file);
         try {
-          for (const key of await keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, act)) {
+          for (const key of await patiently(() => keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, act))) {
             const isTwice = key.outcome === 'importable' && seen.has(key.publicKey);
             if (dryRun) seen.add(key.publicKey);
             tell({ file: name, ...key, ...(isTwice ? { outcome: 'there', words: 'a file before it holds this key' } : {}) });
           }
         } catch (error) {
-          // About this file; an appliance that is away ends the run, which is then begun again.
-          if (!isFault(error) || error.kind === 'unavailable') throw error;
+          // About this file; an appliance that stays away ends the run, which is then begun again.
+          if (!isFault(error) || isAway(error)) throw error;
           tell({ file: name, outcome: 'refused', words: `${error.message} (${error.code})` });
         }
       };

@@ -6,6 +6,7 @@ import type { Acceptance, FiledTransfer, ImportedKey, TransferCard, TransferHead
 import { base64url, Fault, isFault, parsedJson, sha256 } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
 import { readOwners } from './import-commands.js';
+import { isAway, patiently } from './patiently.js';
 import { howToSign, signatureOf } from './recovery-commands.js';
 
 interface FileOptions {
@@ -181,10 +182,10 @@ async function preview(line: TransferLine, owners: ReadonlyMap<string, string>):
 async function takeOne(line: TransferLine, [name, args]: Asked, act: CommandParts['act']): Promise<Said> {
   if ('problem' in line) return { outcome: 'refused', code: line.problem, words: 'the sending token did not give it' };
   try {
-    return (await act(name, args)) as ImportedKey; // KeyImports.receive
+    return (await patiently(() => act(name, args))) as ImportedKey; // KeyImports.receive
   } catch (error) {
-    // About this key; an appliance that is away ends the run, which is then begun again.
-    if (!isFault(error) || error.kind === 'unavailable') throw error;
+    // About this key; an appliance that stays away ends the run, which is then begun again.
+    if (!isFault(error) || isAway(error)) throw error;
     return { outcome: 'refused', code: error.code, words: error.message };
   }
 }

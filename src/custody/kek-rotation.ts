@@ -1,6 +1,6 @@
-import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Storage } from '../foundation/index.js';
-import { KeyStore, type PoolRow, pairOf, type SecondPlace, type StoredKey } from '../keys/index.js';
-import type { KeyRecord, PoolRecord, Sealed, Token } from '../tokens/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Storage, type Unit } from '../foundation/index.js';
+import { KeyStore, type PoolRow, pairOf, type SecondPlace } from '../keys/index.js';
+import type { Token } from '../tokens/index.js';
 import { openBackupFile } from './backup-file.js';
 import { type Backups, recall, remember } from './backups.js';
 
@@ -161,45 +161,76 @@ export class KekRotation {
 
   async #renewKeys(to: string): Promise<number> {
     const { storage, token, second } = this.parts;
-    const ids = await storage.all<{ id: string }>('SELECT id FROM keys WHERE kek <> ? LIMIT ?', [to, BATCH]);
-    if (this.#stopped) return ids.length;
-    // All at once, so that the token process never waits for the next one; it has a lane of its own for them, beside the retrievals.
-    const tried = await Promise.allSettled(
-      ids.map(async ({ id }): Promise<{ before: KeyRecord; key: StoredKey } | undefined> => {
-        const key = await this.#keys.find(storage, id);
-        if (!key) return undefined;
+    return this.#renewAll({
+      next: (after: string | undefined) => this.#keys.underOther(storage, to, after ?? '', BATCH),
+      place: ({ sealed }) => sealed.record.id,
+      renew: async (key) => {
         const { sealed, wrapped } = await token.renew(key.sealed, { wrapped: key.wrapped, publicKey: key.publicKey });
-        await second.changed({ ...key, sealed, wrapped });
-        return { before: key.sealed.record, key: { ...key, sealed, wrapped } };
-      }),
-    );
-    const renewed = tried.flatMap((one) => (one.status === 'fulfilled' && one.value ? [one.value] : []));
-    await storage.write(async (unit) => {
-      for (const { before, key } of renewed) await this.#keys.renew(unit, before, key);
+        const renewed = { ...key, sealed, wrapped };
+        await second.changed(renewed);
+        return { before: key.sealed.record, renewed };
+      },
+      write: async (unit, { before, renewed }) => void (await this.#keys.renew(unit, before, renewed)),
     });
-    const failed = tried.find((one) => one.status === 'rejected');
-    if (failed) throw failed.reason;
-    return renewed.length;
   }
 
   async #renewPairs(to: string): Promise<number> {
     const { storage, token } = this.parts;
-    const rows = await storage.all<PoolRow>('SELECT * FROM pool WHERE kek <> ? LIMIT ?', [to, BATCH]);
-    for (const row of rows) {
-      if (this.#stopped) break;
-      const { sealed, blob } = pairOf(row);
-      const next: { sealed: Sealed<PoolRecord>; wrapped: Buffer } = await token.renew(sealed, blob);
+    return this.#renewAll({
+      next: (after: number | undefined) =>
+        storage.all<PoolRow>('SELECT * FROM pool WHERE n > ? AND kek <> ? ORDER BY n LIMIT ?', [after ?? 0, to, BATCH]),
+      place: ({ n }) => n,
+      renew: async (row) => {
+        const { sealed, blob } = pairOf(row);
+        return { n: row.n, former: row.kek, next: await token.renew(sealed, blob) };
+      },
       // Taken meanwhile, it is a key under the former KEK, which the next round finds.
-      await storage.write((unit) =>
-        unit.run('UPDATE pool SET kek = ?, wrapped = ?, mac = ? WHERE n = ? AND kek = ?', [
-          next.sealed.record.kek,
-          next.wrapped,
-          next.sealed.mac,
-          row.n,
-          row.kek,
-        ]),
-      );
+      write: async (unit, { n, former, next: { sealed, wrapped } }) =>
+        void (await unit.run('UPDATE pool SET kek = ?, wrapped = ?, mac = ? WHERE n = ? AND kek = ?', [
+          ...[sealed.record.kek, wrapped, sealed.mac],
+          ...[n, former],
+        ])),
+    });
+  }
+
+  /**
+   * Once through all rows, a batch at a time: the token has the next one in hand while one is being written. What the token refuses (a forged row) stays as it is and
+   * keeps nothing else waiting; then it rejects with the first refusal at the end, or at once when token or database are away.
+   */
+  async #renewAll<Row, Place, Renewed>(of: {
+    next: (after: Place | undefined) => Promise<Row[]>;
+    place: (row: Row) => Place;
+    renew: (row: Row) => Promise<Renewed>;
+    write: (unit: Unit, renewed: Renewed) => Promise<void>;
+  }): Promise<number> {
+    let count = 0;
+    let refusal: unknown;
+    const finish = async (tried: PromiseSettledResult<Renewed>[]) => {
+      const renewed = tried.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+      await this.parts.storage.write(async (unit) => {
+        for (const one of renewed) await of.write(unit, one);
+      });
+      count += renewed.length;
+      for (const one of tried)
+        if (one.status === 'rejected') {
+          if (!isFault(one.reason) || (one.reason.kind === 'unavailable' && one.reason.code !== 'token-defect')) throw one.reason;
+          refusal ??= one.reason;
+        }
+    };
+    let before = Promise.resolve();
+    for (let after: Place | undefined; !this.#stopped; ) {
+      const rows = await of.next(after);
+      const last = rows.at(-1);
+      if (last === undefined) break;
+      after = of.place(last);
+      // All at once, so that the token process never waits for the next one; it has a lane of its own for them, beside the retrievals.
+      const tried = Promise.allSettled(rows.map(of.renew));
+      await before;
+      before = tried.then(finish);
+      before.catch(() => undefined); // it is told where it is waited for
     }
-    return rows.length;
+    await before;
+    if (refusal !== undefined) throw refusal;
+    return count;
   }
 }

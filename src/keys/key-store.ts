@@ -58,6 +58,12 @@ export class KeyStore {
     return rows.map(stored);
   }
 
+  /** The same of keys that are wrapped under another KEK than this. */
+  async underOther(reader: Reader, kek: string, after: string, size: number): Promise<StoredKey[]> {
+    const rows = await reader.all<KeyRow>('SELECT * FROM keys WHERE id > ? AND kek <> ? ORDER BY id LIMIT ?', [after, kek, size]);
+    return rows.map(stored);
+  }
+
   /** The same of keys that are not destroyed. @param employees only theirs */
   async undestroyed(reader: Reader, after: string, size: number, employees?: readonly string[]): Promise<StoredKey[]> {
     const whose = employees ? ` AND employee IN (${employees.map(() => '?').join(', ')})` : '';

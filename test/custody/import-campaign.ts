@@ -81,7 +81,7 @@ export async function main(): Promise<void> {
     writeFileSync(home.beside('phrases.csv'), '*,phrase\n');
     const words = ['import', 'p12', folder, '--passphrases', home.beside('phrases.csv'), '--report', home.beside('report')];
     const run = (): ChildProcess =>
-      spawn(process.execPath, [EKMS, ...words], { env: { ...process.env, EKMS_HOME: home.path }, stdio: 'ignore' });
+      spawn(process.execPath, [EKMS, ...words], { env: { ...process.env, EKMS_HOME: home.path }, stdio: ['ignore', 'ignore', 'inherit'] });
     const first = run();
     const started = Date.now();
     // In the middle, whatever it is doing then.
@@ -106,6 +106,7 @@ export async function main(): Promise<void> {
     await storage.close();
     const outcome = { files: count, killedAt, status, ...row, entries: entries?.n, perSecond: Math.round(rate), commandMiB: peak };
     console.log(JSON.stringify(outcome));
+    for (const [words, times] of refusalsIn(home.beside('report'))) console.log(`${times} refused: ${words}`);
     if (status !== 0 || row?.keys !== count || row.owners !== 1 || entries?.n !== count) process.exitCode = 1;
   } finally {
     await home.stop();
@@ -114,6 +115,18 @@ export async function main(): Promise<void> {
 }
 
 const lines = (path: string): number => (existsSync(path) ? readFileSync(path, 'latin1').split('\n').length - 1 : 0);
+
+/** What the report says of files that were not taken, and how often. */
+function refusalsIn(report: string): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const text of readFileSync(report, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('"refused"'))) {
+    const { words } = JSON.parse(text) as { words: string };
+    found.set(words, (found.get(words) ?? 0) + 1);
+  }
+  return found;
+}
 
 function residentMiB(pid: number): number {
   try {
