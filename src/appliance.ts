@@ -58,7 +58,7 @@ export async function startAppliance(
   try {
     tls = await infrastructure.tlsServer(names);
     places = {
-      client: await listeners.openTls('client', configuration.listen.client, tls, [authorities.devices]),
+      client: await listeners.openTls('client', configuration.listen.client, tls, () => authorities.trusted('devices')),
       administration: await listeners.openTls('administration', configuration.listen.administration, tls),
       staff: await listeners.openTls('staff', configuration.listen.staff, tls),
       public: await listeners.openPlain('public', configuration.listen.public),
@@ -80,6 +80,7 @@ export async function startAppliance(
       () => undefined,
     );
   });
+  const unfollowAuthorities = authorities.follow(() => listeners.renew(tls));
   const unwatch = house.networks.watch((error) => defect(error, 'network policy'));
   const counting = setInterval(() => refusals.tick(), 1_000);
   const renewTls = async () => {
@@ -90,6 +91,7 @@ export async function startAppliance(
   // What cannot be finished now (the log is in breach, no witness answers) is asked again in an hour; it keeps nobody from their mail.
   const finishRotations = async () => {
     await house.tokenKeys.resume().catch((error: unknown) => defect(error, 'rotation of token keys'));
+    await house.authorityRetirement.resume().catch((error: unknown) => defect(error, 'end of an authority'));
     await house.auditKeyRotation.resume().catch((error: unknown) => defect(error, 'rotation of the key of the log'));
   };
   const upkeep = async () => {
@@ -118,6 +120,7 @@ export async function startAppliance(
     house.clockWatch.stop();
     unwatch();
     unfollow();
+    unfollowAuthorities();
     house.isolation.stop();
     await house.renewal.stop();
     await listeners.close(5_000);
@@ -133,10 +136,11 @@ export async function startAppliance(
     await house.sealedEntries.unsealDue().catch((error: unknown) => defect(error, 'sealed entries'));
     timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
     sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) => defect(error, 'directory sync'));
-    counted = setInterval(
-      () => void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals')),
-      HALF_MINUTE,
-    );
+    counted = setInterval(() => {
+      void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals'));
+      // A token that is away is told of elsewhere.
+      void authorities.refresh().catch(() => undefined);
+    }, HALF_MINUTE);
     await house.clockWatch.begin((error) => defect(error, 'clock'));
     await house.witnesses.begin();
     await house.checkpoints.begin();

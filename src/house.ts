@@ -74,6 +74,7 @@ import {
 import { type Configuration, configurationFile, policyOf } from './configuration.js';
 import {
   AcceptedTransfers,
+  AuthorityRetirement,
   type BackupSettings,
   Backups,
   DocumentRecovery,
@@ -108,7 +109,7 @@ import type { StaffDoors } from './staff/index.js';
 import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
 import { tokenFiles } from './token-place.js';
-import { type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
+import { Authorities, type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
 import { headMail, timeStampsOf, witnessesOf } from './witness-wiring.js';
 
 /** Where this installation's own files lie. */
@@ -143,7 +144,7 @@ export interface House {
   checkpoints: Checkpoints;
   token: Token;
   seal: RowSeal;
-  authorities: Record<AuthorityName, Buffer>;
+  authorities: Authorities;
   backups: Backups;
   second: SecondPlace;
   imports: KeyImports;
@@ -159,6 +160,7 @@ export interface House {
   rotation: KekRotation;
   formerKeys: FormerKeys;
   tokenKeys: TokenKeyRotation;
+  authorityRetirement: AuthorityRetirement;
   auditKeyRotation: AuditKeyRotation;
   /** Filled by whoever serves: gives every listener a new TLS key at once. */
   tls: { renew?: () => Promise<void> };
@@ -337,12 +339,11 @@ async function joinRooms(
   const auditSearch = new AuditSearch(storage, audit, searchIndex);
   const sealedEntries = new SealedEntries(storage, audit, clock, veil);
   const forwarder = new Forwarder(storage, audit, clock, sinks);
-  const certificates = await token.certificates();
-  const { root, people, devices, infrastructure } = certificates;
-  const authorities = { root, people, devices, infrastructure };
+  const authorities = await Authorities.open(token, clock);
+  const { root } = authorities;
   const urls = authorityUrls(configuration);
   const rootDigest = base64url(sha256(root));
-  const infrastructureCertificates = new InfrastructureCertificates(storage, audit, token, clock, infrastructure, urls.infrastructure);
+  const infrastructureCertificates = new InfrastructureCertificates(storage, audit, token, clock, authorities, urls.infrastructure);
   const mail = new MailQueue({
     storage,
     audit,
@@ -370,7 +371,7 @@ async function joinRooms(
   const administrators = new Administrators(storage, audit, seal, passkeys, sessions, clock, token);
   await administrators.bootstrap.recall();
   const invitations = new Invitations({ ...log, seal, clock, origins, passkeys, sessions, administrators });
-  const revocations = new RevocationLists(storage, audit, token, clock);
+  const revocations = new RevocationLists(storage, audit, token, clock, authorities);
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);
   const { escrow } = configuration;
   const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
@@ -400,7 +401,7 @@ async function joinRooms(
     pool,
     employees,
     clock,
-    people,
+    authorities,
     {
       mode: configuration.keys.mode,
       personDays: configuration.certificates.personDays,
@@ -414,10 +415,19 @@ async function joinRooms(
   const budgets = new Budgets(storage, audit, clock, configuration.budgets, sites);
   const vault = new KeyVault(storage, audit, token, issuance, budgets, clock, configuration.keys.mode, mailboxes, second);
   const replacement = new KeyReplacement(storage, audit, vault, issuance, revocations, employees);
-  const addressCertificates = new AddressCertificates(storage, audit, token, employees, issuance, clock, {
-    personDays: configuration.certificates.personDays,
-    urls: urls.people,
-  });
+  const addressCertificates = new AddressCertificates(
+    storage,
+    audit,
+    token,
+    employees,
+    issuance,
+    clock,
+    {
+      personDays: configuration.certificates.personDays,
+      urls: urls.people,
+    },
+    authorities,
+  );
   const renewal = new KeyRenewal(
     { storage, audit, clock, employees, vault, issuance, certificates: addressCertificates },
     configuration.certificates.renewal,
@@ -469,7 +479,7 @@ async function joinRooms(
       server: rootDigest,
       deviceDays: configuration.certificates.deviceDays,
       urls: urls.devices,
-      deviceAuthority: devices,
+      authorities,
     },
   );
   const networks = new NetworkPolicies(log, seal, clock, policyOf(configuration), async () => !(await administrators.bootstrap.isOver()));
@@ -481,7 +491,8 @@ async function joinRooms(
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   const recoveries = new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock, budgets });
   const transfers = new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities });
-  const lives = new KeyLives({ ...log, token, replacement, clock, seal, people });
+  const lives = new KeyLives({ ...log, token, replacement, clock, seal, authorities });
+  const tls: House['tls'] = {};
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   const formerKeys = new FormerKeys({ storage, seal, token, kek: rotation, label: configuration.token.label });
   return {
@@ -547,12 +558,20 @@ async function joinRooms(
     second,
     rotation,
     formerKeys,
-    tokenKeys: new TokenKeyRotation({ storage, audit, token, clock, urls: urls.infrastructure }),
+    tokenKeys: new TokenKeyRotation({
+      ...{ storage, audit, token, clock, urls },
+      ready: async (name) => {
+        await authorities.refresh();
+        await revocations.publish(name);
+        if (name === 'infrastructure') await tls.renew?.();
+      },
+    }),
+    authorityRetirement: new AuthorityRetirement({ storage, audit, token, clock, authorities, revocations, registry }),
     auditKeyRotation: new AuditKeyRotation({
       ...{ storage, audit, clock, tree, tiles: logBook.tiles, checkpoints, token, witnessName },
       files: { audit: join(configuration.home, 'audit.pub'), witness: join(configuration.home, 'witness.pub') },
     }),
-    tls: {},
+    tls,
     recoveries,
     recoveryAgents,
     transfers,
@@ -564,7 +583,7 @@ async function joinRooms(
     apps,
     employees,
     mailboxes,
-    deviceGuard: new DeviceGuard(registry, devices, log, clock, versions),
+    deviceGuard: new DeviceGuard(registry, authorities, log, clock, versions),
     networks,
     budgets,
     origins,

@@ -5,6 +5,13 @@ import type { ClientVersions } from './client-versions.js';
 import type { DeviceTrust } from './device-trust.js';
 import type { Request } from './request.js';
 
+/** Which authorities' devices count here, DER: the very same buffers until that changes. */
+export interface DeviceAuthorities {
+  trusted(name: 'devices'): readonly Uint8Array[];
+  /** Another node may have made one meanwhile. */
+  look(): Promise<void>;
+}
+
 /** Turns a TLS client certificate into a `DeviceActor`, or refuses and writes the refusal down. */
 export class DeviceGuard {
   /** Signatures of the certificates that open connections show; keyed by the certificate's bytes, which live as long as the connection. */
@@ -12,7 +19,7 @@ export class DeviceGuard {
 
   constructor(
     private readonly trust: DeviceTrust,
-    private readonly deviceAuthority: Buffer,
+    private readonly authorities: DeviceAuthorities,
     private readonly log: { storage: Storage; audit: AuditLog },
     private readonly clock: Clock,
     private readonly versions: ClientVersions,
@@ -36,7 +43,7 @@ export class DeviceGuard {
   async #admit(certificate: Buffer | undefined, request: Request): Promise<DeviceActor> {
     if (!certificate)
       throw new Fault('unauthenticated', 'device-certificate-missing', 'this route wants the certificate of an enrolled device');
-    const read = this.#verify(certificate);
+    const read = this.#known(certificate) ?? (await this.#verify(certificate));
     const now = this.clock.now().getTime();
     if (now < read.notBefore.getTime() || now >= read.notAfter.getTime())
       throw new Fault('forbidden', 'device-untrusted', 'the device certificate is not valid now');
@@ -56,12 +63,24 @@ export class DeviceGuard {
     return { kind: 'device', id: known.id, employee: known.employee, app: known.app, certificate, deliveryKey: known.deliveryKey, request };
   }
 
-  #verify(certificate: Buffer): TrustedDevice & { digest: Buffer } {
-    let read = this.#read.get(certificate);
-    if (!read) {
-      read = { ...readDeviceCertificate(certificate, this.deviceAuthority), digest: sha256(certificate) };
-      this.#read.set(certificate, read);
-    }
+  /** A connection may outlive the authority that let it in. */
+  #known(certificate: Buffer): (TrustedDevice & { digest: Buffer }) | undefined {
+    const known = this.#read.get(certificate);
+    return known && this.authorities.trusted('devices').includes(known.authority) ? known : undefined;
+  }
+
+  async #verify(certificate: Buffer): Promise<TrustedDevice & { digest: Buffer }> {
+    const read = { ...(await this.#judge(certificate)), digest: sha256(certificate) };
+    this.#read.set(certificate, read);
     return read;
+  }
+
+  async #judge(certificate: Buffer): Promise<TrustedDevice> {
+    try {
+      return readDeviceCertificate(certificate, this.authorities.trusted('devices'));
+    } catch {
+      await this.authorities.look();
+      return readDeviceCertificate(certificate, this.authorities.trusted('devices'));
+    }
   }
 }

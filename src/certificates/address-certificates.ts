@@ -2,7 +2,7 @@ import type { Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { Token } from '../tokens/index.js';
+import { type Authorities, authorityId, type Token } from '../tokens/index.js';
 import { insertCertificate } from './certificate-store.js';
 import { certificateTimes } from './certificate-times.js';
 import type { KeyIssuance, KeyIssuanceSettings } from './key-issuance.js';
@@ -20,6 +20,7 @@ export class AddressCertificates {
     private readonly issuance: KeyIssuance,
     private readonly clock: Clock,
     private readonly settings: Pick<KeyIssuanceSettings, 'personDays' | 'urls'>,
+    private readonly authorities: Pick<Authorities, 'refresh' | 'serving'>,
   ) {}
 
   /** Issues what is missing for the addresses that the directory gave to active people. Resolves with how many. */
@@ -36,15 +37,17 @@ export class AddressCertificates {
     return missing.length;
   }
 
-  /** Issues, on the same key, what follows a certificate that ends before `threshold` (ms since 1970). */
+  /** Issues, on the same key, what follows a certificate that ends before `threshold` (ms since 1970), or that a former authority signed. */
   async renewDue(threshold: number, by: AuditActor, isStopped: () => boolean): Promise<void> {
+    // Taken for one that serves still, a former authority would have everybody renewed at each round.
+    await this.authorities.refresh();
     const due = await this.storage.all<{ address: string; key: string }>(
       `SELECT b.address AS "address", k.id AS "key" FROM bindings b JOIN keys k ON k.employee = b.employee AND k.state = 'active'
        WHERE b.to_time IS NULL AND EXISTS (SELECT 1 FROM employees e WHERE e.id = b.employee AND e.state = 'active')
        AND EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person')
-       AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ?)
+       AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ? AND c.authority = ?)
        ORDER BY b.address`,
-      [threshold],
+      [threshold, authorityId(this.authorities.serving('people'))],
     );
     const each = new OneByOne();
     for (const { address, key } of due) {

@@ -1,12 +1,12 @@
 import { type Clock, Fault, type Storage } from '../foundation/index.js';
-import type { AuthorityName } from '../tokens/index.js';
+import type { Authorities } from '../tokens/index.js';
 import { endedCertificateOf, everyCertificateOfEmployee, validCertificatesOf, validCertificatesOfEmployee } from './certificate-store.js';
 
 /** Public certificates: of people by address, of authorities by name. */
 export class CertificateDirectory {
   constructor(
     private readonly storage: Storage,
-    private readonly authorities: Readonly<Record<AuthorityName, Buffer>>,
+    private readonly authorities: Authorities,
     private readonly clock: Clock,
   ) {}
 
@@ -30,9 +30,15 @@ export class CertificateDirectory {
     return { valid, ended: valid.length > 0 ? undefined : await endedCertificateOf(this.storage, address, this.clock.now().getTime()) };
   }
 
-  /** DER. Throws `authority-unknown`. */
-  authority(name: string): Buffer {
-    if (!Object.hasOwn(this.authorities, name)) throw new Fault('not-found', 'authority-unknown', 'there is no such authority');
-    return this.authorities[name as AuthorityName];
+  /** DER, by what the authority is called in addresses. Rejects with `authority-unknown`. */
+  async authority(id: string): Promise<Buffer> {
+    const found = await this.authorities.find(id);
+    if (!found) throw new Fault('not-found', 'authority-unknown', 'there is no such authority');
+    return found.certificate;
+  }
+
+  /** DER of the authority that signed this certificate; without one, of what would sign a person's now. */
+  async issuerOf(der: Buffer | undefined): Promise<Buffer> {
+    return ((der && (await this.authorities.issuerOf(der))) ?? this.authorities.serving('people')).certificate;
   }
 }

@@ -1,11 +1,12 @@
 import type { Reader, Unit } from '../foundation/index.js';
-import type { AuthorityName } from '../tokens/index.js';
+import { type AuthorityName, authorityId, generationOf } from '../tokens/index.js';
 
 export interface StoredCertificate {
   serial: string;
+  /** Which of its generations signed it is seen by the certificate. */
   authority: AuthorityName;
   /** `imported`: of a key that came from outside, by whatever authority made it; kept so that mail which names it finds its key. */
-  profile: 'person' | 'device' | 'tls-server' | 'mail-signing' | 'imported';
+  profile: 'person' | 'device' | 'tls-server' | 'mail-signing' | 'imported' | 'authority';
   /** DER; empty for a serial that was signed but whose owner never got it. */
   der: Buffer;
   notBefore: number;
@@ -20,6 +21,7 @@ export interface StoredCertificate {
 export const REASON = {
   unspecified: 0,
   keyCompromise: 1,
+  cACompromise: 2,
   affiliationChanged: 3,
   superseded: 4,
   cessationOfOperation: 5,
@@ -29,9 +31,10 @@ export type RevocationReason = keyof typeof REASON;
 
 export async function insertCertificate(unit: Unit, certificate: StoredCertificate): Promise<void> {
   const { serial, authority, profile, der, notBefore, notAfter, key = null, device = null, employee = null, address = null } = certificate;
+  const signed = profile === 'imported' || der.length === 0 ? authority : authorityId({ name: authority, n: generationOf(der) });
   await unit.run(
     'INSERT INTO certificates (serial, authority, profile, subject_key, device, employee, address, der, not_before, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-    [serial, authority, profile, key, device, employee, address, der, notBefore, notAfter],
+    [serial, signed, profile, key, device, employee, address, der, notBefore, notAfter],
   );
 }
 

@@ -5,7 +5,7 @@ import { Contract, ForDevices, On, REFUSALS } from '../access/index.js';
 import { Fault, parseAddress, parsed } from '../foundation/index.js';
 import { CertificateDirectory } from './certificate-directory.js';
 import { pem } from './certificate-times.js';
-import { AUTHORITIES, RevocationLists } from './revocation-lists.js';
+import { RevocationLists } from './revocation-lists.js';
 
 const address = z.string().max(320);
 const ADDRESS_REFUSALS = ['body-malformed', 'address-malformed', 'address-not-ascii'] as const;
@@ -15,7 +15,18 @@ const certificateOf = z
     chain: z.array(z.string()).meta({ description: 'PEM: the authorities above it, without the root' }),
   })
   .meta({ id: 'CertificateOfAddress' });
-const fileOf = (extension: string) => z.enum(AUTHORITIES.map((name) => `${name}.${extension}`));
+/** The first generation of an authority has no number: `people.crl`, then `people-2.crl`. */
+const fileOf = (extension: string) =>
+  z
+    .string()
+    .regex(new RegExp(`^(root|people|devices|infrastructure)(-[1-9][0-9]{0,5})?\\.${extension}$`))
+    .meta({
+      description: 'The authority’s name, from its second generation on with a number',
+      examples: [`people.${extension}`, `people-2.${extension}`],
+    });
+/** What stands before the extension: nothing that names an authority where the form is another. */
+const idOf = (file: string, extension: string): string =>
+  fileOf(extension).safeParse(file).success ? file.slice(0, -extension.length - 1) : '';
 
 @Controller()
 export class CertificatesController {
@@ -36,7 +47,7 @@ export class CertificatesController {
   })
   async byEmail(@Query('email') email: unknown): Promise<z.input<typeof certificateOf>[]> {
     const found = await this.directory.of(parseAddress(parsed(address, email, 'email')).key);
-    return found.map((der) => ({ certificate: pem(der), chain: [pem(this.directory.authority('people'))] }));
+    return Promise.all(found.map(async (der) => ({ certificate: pem(der), chain: [pem(await this.directory.issuerOf(der))] })));
   }
 
   @On('public')
@@ -49,7 +60,7 @@ export class CertificatesController {
     problems: { ...REFUSALS.storage, 404: ['crl-unknown'] },
   })
   async crl(@Param('file') file: string, @Res() reply: FastifyReply) {
-    const der = await this.revocations.find(/^([a-z]+)\.crl$/.exec(file)?.[1] ?? '');
+    const der = await this.revocations.find(idOf(file, 'crl'));
     return reply.type('application/pkix-crl').header('cache-control', 'max-age=3600').send(der);
   }
 
@@ -63,7 +74,7 @@ export class CertificatesController {
     problems: { 404: ['authority-unknown'] },
   })
   async issuer(@Param('file') file: string, @Res() reply: FastifyReply) {
-    const der = this.directory.authority(/^([a-z]+)\.cer$/.exec(file)?.[1] ?? '');
+    const der = await this.directory.authority(idOf(file, 'cer'));
     return reply.type('application/pkix-cert').send(der);
   }
 

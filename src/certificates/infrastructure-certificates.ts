@@ -1,6 +1,6 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { type AuditLog, type Clock, newSerial, type Storage } from '../foundation/index.js';
-import type { AuthorityUrls, InfrastructureProfile, Token } from '../tokens/index.js';
+import { type Authorities, type AuthorityUrls, generationOf, type InfrastructureProfile, type Token } from '../tokens/index.js';
 import { insertCertificate } from './certificate-store.js';
 import { certificateTimes } from './certificate-times.js';
 
@@ -22,7 +22,7 @@ export class InfrastructureCertificates {
     private readonly audit: AuditLog,
     private readonly token: Token,
     private readonly clock: Clock,
-    private readonly authority: Buffer,
+    private readonly authorities: Authorities,
     private readonly urls: AuthorityUrls,
   ) {}
 
@@ -33,7 +33,7 @@ export class InfrastructureCertificates {
   async tlsServer(names: string[]): Promise<TlsCredentials> {
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const certificate = await this.#issue('tls-server', publicKey.export({ type: 'spki', format: 'der' }), names, TLS_DAYS);
-    return { key: privateKey, certificate, authority: this.authority, notAfter: certificateTimes(certificate).notAfter };
+    return { key: privateKey, certificate, authority: await this.#issuerOf(certificate), notAfter: certificateTimes(certificate).notAfter };
   }
 
   /** The certificate of the token's mail key for this address: the one at hand while it has a month left, else a new one. */
@@ -43,8 +43,14 @@ export class InfrastructureCertificates {
       "SELECT der FROM certificates WHERE profile = 'mail-signing' AND address = ? AND revoked_at IS NULL AND not_after > ? ORDER BY not_after DESC LIMIT 1",
       [address, this.clock.now().getTime() + 30 * 86_400_000],
     );
-    const certificate = row && isFor(row.der, publicKey) ? row.der : await this.#issue('mail-signing', publicKey, [address], MAIL_DAYS);
-    return { certificate, authority: this.authority };
+    const isGood = row && isFor(row.der, publicKey) && generationOf(row.der) >= this.authorities.serving('infrastructure').n;
+    const certificate = isGood ? row.der : await this.#issue('mail-signing', publicKey, [address], MAIL_DAYS);
+    return { certificate, authority: await this.#issuerOf(certificate) };
+  }
+
+  /** The token decides which generation signs, so it is looked for by what was signed. */
+  async #issuerOf(certificate: Buffer): Promise<Buffer> {
+    return ((await this.authorities.issuerOf(certificate)) ?? this.authorities.serving('infrastructure')).certificate;
   }
 
   async #issue(profile: InfrastructureProfile, spki: Buffer, names: string[], days: number): Promise<Buffer> {

@@ -2,7 +2,7 @@ import type { Binding, DocumentReader, Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
 import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { AuthorityUrls, HeldMode, KeyKind, KeyMode, Token } from '../tokens/index.js';
+import type { Authorities, AuthorityUrls, HeldMode, KeyKind, KeyMode, Token } from '../tokens/index.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
 import { certificateTimes, pem } from './certificate-times.js';
 import { isOnesOwn } from './one-by-one.js';
@@ -39,7 +39,7 @@ const KEPT_PEMS = 20_000;
 export class KeyIssuance extends KeyCertificates {
   readonly #keys = new KeyStore();
   readonly #pems = new Map<string, string>();
-  readonly #authorityPem: string;
+  readonly #authorityPems = new WeakMap<Buffer, string>();
   #round: Promise<void> = Promise.resolve();
   /** When, by intent, in milliseconds since 1970. */
   readonly #refused = new Map<string, number>();
@@ -51,13 +51,12 @@ export class KeyIssuance extends KeyCertificates {
     private readonly pool: ReadyPool,
     private readonly employees: Employees,
     private readonly clock: Clock,
-    peopleAuthority: Buffer,
+    private readonly authorities: Authorities,
     private readonly settings: KeyIssuanceSettings,
     private readonly reader: Pick<DocumentReader, 'is'>,
     private readonly second: SecondPlace = new OnePlace(),
   ) {
     super();
-    this.#authorityPem = pem(peopleAuthority);
   }
 
   async hasActiveKey(employee: string): Promise<boolean> {
@@ -260,15 +259,30 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   override async ofEmployee(employee: string): Promise<Map<string, string[]>> {
-    const rows = await this.storage.all<{ serial: string; subject_key: string; not_before: number }>(
-      'SELECT serial, subject_key, not_before FROM certificates WHERE employee = ? AND subject_key IS NOT NULL',
+    const rows = await this.storage.all<{ serial: string; subject_key: string; not_before: number; authority: string }>(
+      'SELECT serial, subject_key, not_before, authority FROM certificates WHERE employee = ? AND subject_key IS NOT NULL',
       [employee],
     );
     rows.sort((a, b) => b.not_before - a.not_before || (a.serial < b.serial ? -1 : 1));
     const chains = new Map<string, string[]>();
-    for (const { serial, subject_key: key } of rows) chains.set(key, [...(chains.get(key) ?? []), await this.#pemOf(serial)]);
-    for (const chain of chains.values()) chain.push(this.#authorityPem);
+    const issuers = new Map<string, Set<string>>();
+    for (const { serial, subject_key: key, authority } of rows) {
+      chains.set(key, [...(chains.get(key) ?? []), await this.#pemOf(serial)]);
+      issuers.set(key, (issuers.get(key) ?? new Set()).add(authority));
+    }
+    for (const [key, chain] of chains) for (const id of issuers.get(key) ?? []) chain.push(...(await this.#authorityPem(id)));
     return chains;
+  }
+
+  async #authorityPem(id: string): Promise<string[]> {
+    const authority = await this.authorities.find(id);
+    if (!authority) return [];
+    let text = this.#authorityPems.get(authority.certificate);
+    if (text === undefined) {
+      text = pem(authority.certificate);
+      this.#authorityPems.set(authority.certificate, text);
+    }
+    return [text];
   }
 
   /** A certificate never changes under its serial, so its PEM is kept; whose it is, and whether it is listed, is asked each time. */

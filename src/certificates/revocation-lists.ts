@@ -1,5 +1,6 @@
+import { X509Certificate } from 'node:crypto';
 import { type AuditActor, type AuditLog, type Clock, Fault, type Storage, type Unit } from '../foundation/index.js';
-import type { AuthorityName, Token } from '../tokens/index.js';
+import { type Authorities, type Authority, type AuthorityName, authorityId, type Token } from '../tokens/index.js';
 import { markRevoked, type RevocationReason } from './certificate-store.js';
 
 /** Life of a CRL, and how old one may get before the next is made, in days. */
@@ -8,15 +9,22 @@ const DAY = 86_400_000;
 /** Tries at a list while others publish too. */
 const ATTEMPTS = 5;
 const RENEW = 1;
-export const AUTHORITIES: readonly AuthorityName[] = ['root', 'people', 'devices', 'infrastructure'];
 
-/** Certificate revocation lists (RFC 5280 §5): signed ahead and stored, so that the public listener never waits for the token. */
+/** A serial that was signed and whose certificate nobody has: which generation signed it is not known, so each of the name lists it. */
+const LISTED = `FROM certificates WHERE authority IN (?, ?) AND (authority = ? OR length(der) = 0)`;
+const listedBy = (authority: Authority) => [authorityId(authority), authority.name, authorityId(authority)];
+
+/**
+ * Certificate revocation lists (RFC 5280 §5): signed ahead and stored, so that the public listener never waits for the token. Each generation of an authority has its
+ * own, with its own numbers; that of a retired one is its last.
+ */
 export class RevocationLists {
   constructor(
     private readonly storage: Storage,
     private readonly audit: AuditLog,
     private readonly token: Token,
     private readonly clock: Clock,
+    private readonly authorities: Authorities,
   ) {}
 
   /** Marks a certificate revoked within the caller's unit; `publish` makes it public. */
@@ -25,37 +33,47 @@ export class RevocationLists {
       await this.audit.append(unit, { action: 'certificate.revoke', outcome: 'done', reason, actor: by, subject: serial });
   }
 
-  /** Signs and stores the next CRL of an authority; when another was stored meanwhile, once more: that one may not name what this one does. */
-  async publish(authority: AuthorityName): Promise<void> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await this.#publish(authority)) return;
+  /** Makes public what was revoked of an authority: by every generation of it that signs lists. */
+  async publish(name: AuthorityName): Promise<void> {
+    for (const authority of this.authorities.of(name)) if (authority.state !== 'retired') await this.#next(authority);
   }
 
-  async #publish(authority: AuthorityName): Promise<boolean> {
+  /** The last list of a generation that is about to be retired: it is in force for as long as anything that this generation signed could be. */
+  async publishLast(authority: Authority): Promise<void> {
+    const end = new X509Certificate(authority.certificate).validToDate.getTime();
+    await this.#next(authority, Math.max(LIFE, Math.ceil((end - this.clock.now().getTime()) / DAY)));
+  }
+
+  /** Signs and stores the next list; when another was stored meanwhile, once more: that one may not name what this one does. */
+  async #next(authority: Authority, days = LIFE): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await this.#publish(authority, days)) return;
+  }
+
+  async #publish(of: Authority, days: number): Promise<boolean> {
     const now = this.clock.now().getTime();
+    const authority = authorityId(of);
     const entries = await this.storage.all<{ serial: string; revoked_at: number; reason: number }>(
-      'SELECT serial, revoked_at, reason FROM certificates WHERE authority = ? AND revoked_at IS NOT NULL ORDER BY revoked_at, serial',
-      [authority],
+      `SELECT serial, revoked_at, reason ${LISTED} AND revoked_at IS NOT NULL ORDER BY revoked_at, serial`,
+      listedBy(of),
     );
     const last = await this.storage.one<{ number: number }>('SELECT number FROM crls WHERE authority = ?', [authority]);
     const number = (last?.number ?? 0) + 1;
     const der = await this.token.issueCrl({
-      authority,
-      number,
+      ...{ authority: of.name, n: of.n, number, days },
       entries: entries.map(({ serial, revoked_at, reason }) => ({ serial, revokedAt: revoked_at, reason })),
-      days: LIFE,
     });
     return this.storage.write(async (unit) => {
       const stored = await unit.run(
         `INSERT INTO crls (authority, number, der, next_update) VALUES (?, ?, ?, ?)
          ON CONFLICT (authority) DO UPDATE SET number = excluded.number, der = excluded.der, next_update = excluded.next_update WHERE crls.number < excluded.number`,
-        [authority, number, der, now + LIFE * DAY],
+        [authority, number, der, now + days * DAY],
       );
       if (stored > 0)
         await this.audit.append(unit, {
           action: 'crl.issue',
           outcome: 'done',
           actor: { kind: 'system' },
-          facts: { authority, number, entries: entries.length },
+          facts: { authority: of.name, ...(of.n > 1 ? { n: of.n } : {}), number, entries: entries.length },
         });
       return stored > 0;
     });
@@ -64,11 +82,14 @@ export class RevocationLists {
   /** Publishes every list that is missing or a day old. */
   async publishDue(): Promise<void> {
     const now = this.clock.now().getTime();
-    for (const authority of AUTHORITIES) {
-      const last = await this.storage.one<{ next_update: number }>('SELECT next_update FROM crls WHERE authority = ?', [authority]);
+    for (const authority of this.authorities.all) {
+      if (authority.state === 'retired') continue;
+      const last = await this.storage.one<{ next_update: number }>('SELECT next_update FROM crls WHERE authority = ?', [
+        authorityId(authority),
+      ]);
       const made = (last?.next_update ?? 0) - LIFE * DAY;
-      const newer = await this.storage.one('SELECT serial FROM certificates WHERE authority = ? AND revoked_at >= ?', [authority, made]);
-      if (newer || made < now - RENEW * DAY) await this.publish(authority);
+      const newer = await this.storage.one(`SELECT serial ${LISTED} AND revoked_at >= ?`, [...listedBy(authority), made]);
+      if (newer || made < now - RENEW * DAY) await this.#next(authority);
     }
   }
 

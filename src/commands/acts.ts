@@ -3,6 +3,7 @@ import { Fault, parseAddress } from '../foundation/index.js';
 import { act, type RequestActName } from './act.js';
 import { ADMIN_ACTS } from './admin-acts.js';
 import { AUDIT_ACTS } from './audit-acts.js';
+import { AUTHORITY_ACTS } from './authority-acts.js';
 import { BREAK_GLASS_ACTS } from './break-glass-acts.js';
 import { BUDGET_ACTS } from './budget-acts.js';
 import { CUSTODIAN_ACTS } from './custodian-acts.js';
@@ -145,6 +146,7 @@ export const ACTS = {
   ...IMPORT_ACTS,
   ...KEY_ACTS,
   ...TOKEN_ACTS,
+  ...AUTHORITY_ACTS,
   ...DOCUMENT_ACTS,
   ...MAILBOX_ACTS,
   'custody.drilled': act({

@@ -13,9 +13,9 @@ const TABLES = {
   binding: { sql: 'SELECT id FROM bindings WHERE id > ? ORDER BY id LIMIT ?', kept: true },
   device: { sql: 'SELECT id FROM devices WHERE id > ? ORDER BY id LIMIT ?', kept: true },
   key: { sql: 'SELECT id FROM keys WHERE id > ? ORDER BY id LIMIT ?', kept: true },
-  // What came with an imported key is told with it.
+  // What came with an imported key is told with it; an authority’s own certificate stands here once it is revoked.
   certificate: {
-    sql: 'SELECT serial AS "id" FROM certificates WHERE profile <> \'imported\' AND serial > ? ORDER BY serial LIMIT ?',
+    sql: "SELECT serial AS \"id\" FROM certificates WHERE profile NOT IN ('imported', 'authority') AND serial > ? ORDER BY serial LIMIT ?",
     kept: true,
   },
   'app credential': { sql: 'SELECT id FROM apps WHERE id > ? ORDER BY id LIMIT ?', kept: true },

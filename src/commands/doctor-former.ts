@@ -1,5 +1,6 @@
 import type { Former } from '../custody/index.js';
 import type { House } from '../house.js';
+import { authorityId, SUCCEEDING_AUTHORITIES } from '../tokens/index.js';
 import { type Finding, Findings } from './finding.js';
 
 /** Whether what rotations replaced is gone too. */
@@ -35,8 +36,16 @@ function remedyOf(former: Former): string {
     case 'kek':
       return 'ekms backup create, then ekms kek retire';
     case 'token-key':
-      return `ekms token retire ${former.name}`;
+      return remedyOfKey(former.name, former.numbers);
   }
+}
+
+/** A former authority signs its revocation list still, and goes when nothing that it signed counts any more. */
+function remedyOfKey(name: string, numbers: readonly number[]): string {
+  const authority = SUCCEEDING_AUTHORITIES.find((each) => each === name);
+  if (!authority) return `ekms token retire ${name}`;
+  const ends = numbers.map((n) => `ekms ca retire ${authorityId({ name: authority, n })}`);
+  return `${ends.join(', ')}, when ekms ca list counts no certificate of it`;
 }
 
 function lastingOf(since: number | undefined, now: number): string {

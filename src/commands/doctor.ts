@@ -1,10 +1,11 @@
 import { X509Certificate } from 'node:crypto';
 import { checkLog } from '../audit/index.js';
 import type { Configuration } from '../configuration.js';
+import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
 import { readLastSync } from '../directory/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { pinPlace } from '../tokens/index.js';
+import { authorityId, pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { examineCustody } from './doctor-custody.js';
 import { examineFormer } from './doctor-former.js';
@@ -134,10 +135,11 @@ async function examineLists({ storage, clock, authorities }: House): Promise<Fin
       row.next_update,
     ]),
   );
-  for (const name of Object.keys(authorities)) {
+  for (const authority of authorities.all) {
+    const name = authorityId(authority);
     const until = lists.get(name);
     if (until === undefined) findings.say('bad', `the authority “${name}” has none`);
-    else if (until <= clock.now().getTime())
+    else if (authority.state !== 'retired' && until <= clock.now().getTime())
       findings.say('bad', `that of the authority “${name}” ended ${new Date(until).toISOString()}; a running appliance renews it`);
   }
   return findings.end('each authority has one that is in force');
@@ -145,12 +147,20 @@ async function examineLists({ storage, clock, authorities }: House): Promise<Fin
 
 /** Days before its end at which an authority's certificate is worth a word: what it issues must end before it. */
 const AUTHORITY_DAYS = 800;
+/** Certificates begin so many milliseconds before they are made (RFC 5280 §4.1.2.5.2, codec/x509). */
+const LEAD_MS = 300_000;
 
 async function examineOwnCertificates({ authorities, configuration, storage, clock }: House): Promise<Finding[]> {
   const findings = new Findings('certificates of the appliance');
   const now = clock.now().getTime();
-  for (const [name, der] of Object.entries(authorities)) {
-    const left = (new X509Certificate(der).validToDate.getTime() - now) / 86_400_000;
+  const backup = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.backup);
+  for (const authority of authorities.all) {
+    const name = authorityId(authority);
+    if (authority.state === 'retired') continue;
+    const left = (new X509Certificate(authority.certificate).validToDate.getTime() - now) / 86_400_000;
+    // A restore of an older backup would not know it.
+    if (authority.n > 1 && backup && backup.time < new X509Certificate(authority.certificate).validFromDate.getTime() + LEAD_MS)
+      findings.say('warn', `the authority “${name}” is newer than the last backup: ekms backup create`);
     if (left <= 0) findings.say('bad', `the authority “${name}” has ended`);
     else if (left < AUTHORITY_DAYS) findings.say('warn', `the authority “${name}” ends in ${Math.floor(left)} days`);
   }

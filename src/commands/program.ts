@@ -7,6 +7,7 @@ import { adminCommands } from './admin-commands.js';
 import { askAppliance, RequestFiled } from './ask-appliance.js';
 import { auditCommands } from './audit-commands.js';
 import { auditSearchCommands } from './audit-search-commands.js';
+import { authorityCommands } from './authority-commands.js';
 import { budgetCommands } from './budget-commands.js';
 import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
 import { custodyCommands } from './custody-commands.js';
@@ -56,6 +57,7 @@ export function program(installation: Installation, version: string): Command {
       await serve(home(), installation, print);
     });
   databaseCommands(ekms, home, print);
+  authorityCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
   tokenCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
 
   custodyCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });

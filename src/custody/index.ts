@@ -1,6 +1,7 @@
 /** Custody: keys are never lost. Backups for the custodians, restore, escrow, rotation of the KEK, recovery by several people. */
 export { type Acceptance, AcceptedTransfers, acceptanceId, ownerOf } from './accepted-transfers.js';
 export { type Restored, settleRestored } from './after-restore.js';
+export { AuthorityRetirement, type AuthorityStanding, rootFixed } from './authority-retirement.js';
 export { decodeContent, type Manifest } from './backup-content.js';
 export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.js';
 export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember } from './backups.js';

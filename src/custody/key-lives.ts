@@ -16,7 +16,7 @@ import {
 } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { KeyState, Token } from '../tokens/index.js';
+import type { Authorities, KeyState, Token } from '../tokens/index.js';
 import { recall, remember } from './backups.js';
 
 /** Why a key's state changes; enumerated, so that the log can hold it. */
@@ -54,8 +54,7 @@ interface Parts {
   replacement: KeyReplacement;
   clock: Clock;
   seal: RowSeal;
-  /** Authority of people's certificates, DER. */
-  people: Buffer;
+  authorities: Pick<Authorities, 'of'>;
 }
 
 /** Years after its end for which a key is kept, as two persons adopted it. */
@@ -231,16 +230,17 @@ export class KeyLives {
    * Of a key that came from outside, by whatever names it. Never, where nothing says it.
    */
   async #vouchedEnd(id: string): Promise<number> {
-    const { storage, people } = this.parts;
+    const { storage, authorities } = this.parts;
     const key = await this.#keys.find(storage, id);
     const rows = await storage.all<{ der: Buffer }>('SELECT der FROM certificates WHERE subject_key = ?', [id]);
-    const authority = new X509Certificate(people).publicKey;
+    // One that is retired is believed in this: keys are kept for longer by what it signed.
+    const signers = authorities.of('people').map(({ certificate }) => new X509Certificate(certificate).publicKey);
     const ends = rows.map(({ der }) => {
       const certificate = readable(der);
       if (!key || !certificate) return Number.POSITIVE_INFINITY;
       const { publicKey, origin } = key.sealed.record;
       const isItsOwn = base64url(sha256(certificate.publicKey.export({ type: 'spki', format: 'der' }))) === publicKey;
-      const isVouched = isItsOwn && (origin === 'imported' || certificate.verify(authority));
+      const isVouched = isItsOwn && (origin === 'imported' || signers.some((signer) => certificate.verify(signer)));
       return isVouched ? certificate.validToDate.getTime() : Number.POSITIVE_INFINITY;
     });
     return ends.length > 0 ? Math.max(...ends) : Number.POSITIVE_INFINITY;

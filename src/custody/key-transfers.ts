@@ -17,6 +17,7 @@ import { KeyStore, type StoredKey } from '../keys/index.js';
 import type { Mailer, PreparedMail } from '../mail/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import {
+  type Authorities,
   applianceName,
   isApproval,
   type RecoveryApproval,
@@ -82,7 +83,7 @@ interface Parts {
   mail: Mailer;
   clock: Clock;
   /** DER. */
-  authorities: { people: Buffer; root: Buffer };
+  authorities: Pick<Authorities, 'of' | 'root'>;
 }
 
 /**
@@ -194,9 +195,17 @@ export class KeyTransfers {
 
   /** The first line of its file. */
   async head(id: string): Promise<TransferHead> {
-    const { people, root } = this.parts.authorities;
+    const { authorities } = this.parts;
+    // The newest, where there are very many: the head of a file has its size.
+    const above = [
+      ...authorities
+        .of('people')
+        .slice(-9)
+        .map(({ certificate }) => certificate),
+      authorities.root,
+    ];
     const { request } = await this.#transfer(this.parts.storage, id);
-    return { type: 'ekms-transfer', v: 1, request, authorities: [people, root].map((der) => der.toString('base64')) };
+    return { type: 'ekms-transfer', v: 1, request, authorities: above.map((der) => der.toString('base64')) };
   }
 
   /**

@@ -1,12 +1,23 @@
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, OneAtATime, type Storage, sha256 } from '../foundation/index.js';
-import type { AuthorityUrls, RetiredName, SuccessorName, Token, TokenKeyInfo } from '../tokens/index.js';
+import {
+  type AuthorityName,
+  type AuthorityUrls,
+  type RetiredName,
+  SUCCEEDING_AUTHORITIES,
+  type SucceedingAuthority,
+  type SuccessorName,
+  type Token,
+  type TokenKeyInfo,
+} from '../tokens/index.js';
 import { recall, remember } from './backups.js';
 
 /** In `settings`, from the decision until the entry that it was done. */
 const BEGUN = 'custody.key-rotation';
 
+type RotatedName = SuccessorName | SucceedingAuthority;
+
 interface Begun {
-  name: SuccessorName;
+  name: RotatedName;
   n: number;
   by: AuditActor;
 }
@@ -24,8 +35,10 @@ export class TokenKeyRotation {
       audit: AuditLog;
       token: Pick<Token, 'tokenKeys' | 'succeedKey' | 'retireKey'>;
       clock: Clock;
-      /** Of the authority that certifies the delivery key. */
-      urls: AuthorityUrls;
+      /** Of the authorities, as certificates carry them. */
+      urls: Record<AuthorityName, AuthorityUrls>;
+      /** What else must be there for a new authority before it is said to be: its revocation list. */
+      ready: (name: SucceedingAuthority) => Promise<void>;
     },
   ) {}
 
@@ -34,7 +47,7 @@ export class TokenKeyRotation {
   }
 
   /** A new key of this name takes over at once; what the former one signed stays valid. Rejects with `rotation-under-way` while another node does one. */
-  rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {
+  rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     return this.#alone(() => this.#rotate(name, by));
   }
 
@@ -53,7 +66,7 @@ export class TokenKeyRotation {
     return this.#turns.run(BEGUN, act);
   }
 
-  async #rotate(name: SuccessorName, by: AuditActor): Promise<{ name: SuccessorName; n: number }> {
+  async #rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     const { storage } = this.parts;
     await this.#resume();
     const now = (await this.list()).find((key) => key.name === name)?.n ?? 1;
@@ -84,8 +97,10 @@ export class TokenKeyRotation {
   }
 
   async #finish({ name, n, by }: Begun): Promise<void> {
-    const { storage, audit, token, urls } = this.parts;
-    const { publicKey } = await token.succeedKey(name, n, urls);
+    const { storage, audit, token, urls, ready } = this.parts;
+    const authority = SUCCEEDING_AUTHORITIES.find((each) => each === name);
+    const { publicKey } = await token.succeedKey(name, n, authority ? urls.root : urls.infrastructure);
+    if (authority) await ready(authority);
     await storage.write(async (unit) => {
       const begun = await recall<Begun>(unit, BEGUN);
       if (begun?.name !== name || begun.n !== n) return; // another node finished it

@@ -199,8 +199,18 @@ export class DeviceRegistry extends DeviceTrust {
    */
   async endAllOf(app: string, by: AuditActor): Promise<number> {
     const all = await this.storage.all<{ id: string }>("SELECT id FROM devices WHERE app = ? AND state <> 'revoked' ORDER BY id", [app]);
-    for (let at = 0; at < all.length; at += AT_ONCE) {
-      const some = all.slice(at, at + AT_ONCE).map(({ id }) => id);
+    const ended = await this.endThese(
+      all.map(({ id }) => id),
+      by,
+    );
+    await this.storage.write((unit) => fulfil(unit, app));
+    return ended;
+  }
+
+  /** Ends these for good, in units that others can come between. Resolves with how many there were. */
+  async endThese(ids: readonly string[], by: AuditActor): Promise<number> {
+    for (let at = 0; at < ids.length; at += AT_ONCE) {
+      const some = ids.slice(at, at + AT_ONCE);
       await this.storage.write(async (unit) => {
         // Its owner may have been quicker.
         for (const id of some)
@@ -208,12 +218,11 @@ export class DeviceRegistry extends DeviceTrust {
       });
       for (const id of some) await this.token.block(id);
     }
-    if (all.length > 0) await this.revocations.publish('devices');
+    if (ids.length > 0) await this.revocations.publish('devices');
     await this.storage.write(async (unit) => {
-      for (const { id } of all) await fulfil(unit, id);
-      await fulfil(unit, app);
+      for (const id of ids) await fulfil(unit, id);
     });
-    return all.length;
+    return ids.length;
   }
 
   /** Blocks the device in the token process and publishes its revocation; also run at start for intents that a crash left open. */

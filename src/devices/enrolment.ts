@@ -38,7 +38,7 @@ import {
   type Unit,
 } from '../foundation/index.js';
 import { fulfil, intend } from '../storage/index.js';
-import type { AuthorityUrls, EnrolmentRecord, Token } from '../tokens/index.js';
+import type { Authorities, AuthorityUrls, EnrolmentRecord, Token } from '../tokens/index.js';
 import type { AddressOwners } from './address-owners.js';
 import type { Announcement, Announcements } from './announcements.js';
 import { requireDeliveryKey, sealNonce } from './delivery-key.js';
@@ -89,7 +89,7 @@ export interface EnrolmentSettings {
   server: string;
   deviceDays: number;
   urls: AuthorityUrls;
-  deviceAuthority: Buffer;
+  authorities: Pick<Authorities, 'issuerOf' | 'serving'>;
 }
 
 /** Wrong answers by the rightful identity key before an enrolment is closed. */
@@ -457,7 +457,9 @@ export class EnrolmentDesk {
       const announcement = fulfilled(told);
       fulfilled(key);
       await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared });
-      return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(this.settings.deviceAuthority)] };
+      const { authorities } = this.settings;
+      const issuer = (await authorities.issuerOf(certificate)) ?? authorities.serving('devices');
+      return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(issuer.certificate)] };
     } catch (error) {
       await this.undo(begun);
       throw error;

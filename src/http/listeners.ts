@@ -64,7 +64,7 @@ interface Open {
 interface Door {
   kind: RouteClass;
   server: HttpServer | HttpsServer;
-  clientAuthorities: readonly Buffer[];
+  clientAuthorities: (() => readonly Buffer[]) | undefined;
   /** Open connections by source. */
   sources: Map<string, number>;
 }
@@ -98,12 +98,12 @@ export class Listeners {
    * TLS. With `clientAuthorities` a client certificate is asked for, and each route that needs one demands it; without, none is: a browser would ask
    * its person for one.
    */
-  async openTls(kind: RouteClass, place: Place, credentials: TlsCredentials, clientAuthorities: readonly Buffer[] = []): Promise<Place> {
+  async openTls(kind: RouteClass, place: Place, credentials: TlsCredentials, clientAuthorities?: () => readonly Buffer[]): Promise<Place> {
     const server = createHttpsServer(
       {
         ...options,
         ...this.#secureContext(credentials, clientAuthorities),
-        requestCert: clientAuthorities.length > 0,
+        requestCert: clientAuthorities !== undefined,
         rejectUnauthorized: false,
         handshakeTimeout: LIMITS.header,
       },
@@ -117,10 +117,10 @@ export class Listeners {
   async openPlain(kind: RouteClass, place: Place): Promise<Place> {
     const server = createHttpServer(options, (request, response) => this.#serve(request, response));
     server.prependListener('connection', (socket) => this.#register(socket));
-    return this.#listen({ kind, server, clientAuthorities: [], sources: new Map() }, place);
+    return this.#listen({ kind, server, clientAuthorities: undefined, sources: new Map() }, place);
   }
 
-  /** New credentials, or another TLS version by policy, for connections from now on. */
+  /** New credentials, another TLS version by policy or other authorities of clients, for connections from now on. */
   renew(credentials: TlsCredentials): void {
     for (const { server, clientAuthorities } of this.#doors)
       if ('setSecureContext' in server) server.setSecureContext(this.#secureContext(credentials, clientAuthorities));
@@ -237,12 +237,12 @@ export class Listeners {
     return true;
   }
 
-  #secureContext({ key, certificate, authority }: TlsCredentials, clientAuthorities: readonly Buffer[]) {
+  #secureContext({ key, certificate, authority }: TlsCredentials, clientAuthorities: Door['clientAuthorities']) {
     const { minimum } = this.gate.policy().document.tls;
     return {
       key: key.export({ type: 'pkcs8', format: 'pem' }),
       cert: pem(certificate) + pem(authority),
-      ...(clientAuthorities.length > 0 ? { ca: clientAuthorities.map(pem) } : {}),
+      ...(clientAuthorities ? { ca: clientAuthorities().map(pem) } : {}),
       minVersion: `TLSv${minimum}` as const,
       maxVersion: 'TLSv1.3' as const,
       ciphers: minimum === '1.2' ? `${TLS_1_3}:${TLS_1_2}` : TLS_1_3,

@@ -173,11 +173,8 @@ export class PdfDesk {
 
   /** What a device encrypts to besides, and by what it knows the organisation among a document's readers. */
   async recovery(): Promise<{ current: Buffer | undefined; every: Buffer[]; authority: Buffer }> {
-    return {
-      current: await this.organisation.certificate(),
-      every: await this.#recoveryCertificates(),
-      authority: this.directory.authority('people'),
-    };
+    const current = await this.organisation.certificate();
+    return { current, every: await this.#recoveryCertificates(), authority: await this.directory.issuerOf(current) };
   }
 
   async #recoveryCertificates(): Promise<Buffer[]> {

@@ -77,11 +77,14 @@ export interface Hsm {
   seal(plaintext: Uint8Array, context: string): Buffer;
   /** Throws HsmError `seal-broken` when tag or context do not fit. */
   open(sealed: Uint8Array, context: string): Buffer;
-  /** ECDSA as r ‖ s (IEEE P1363), Ed25519 and RSA as they are. `data` is the message; hashing happens here. */
-  sign(key: SigningKeyName, data: Uint8Array): Buffer;
-  algorithm(key: SigningKeyName): SigningAlgorithm;
+  /**
+   * ECDSA as r ‖ s (IEEE P1363), Ed25519 and RSA as they are. `data` is the message; hashing happens here. By the key in service, or by the n-th of its name; throws
+   * HsmError `token-missing` where that is not there.
+   */
+  sign(key: SigningKeyName, data: Uint8Array, n?: number): Buffer;
+  algorithm(key: SigningKeyName, n?: number): SigningAlgorithm;
   /** SubjectPublicKeyInfo, DER. */
-  publicKey(key: SigningKeyName): Buffer;
+  publicKey(key: SigningKeyName, n?: number): Buffer;
   /** Unwraps the canary blob. Throws HsmError `token-down` when the token does not answer as it should. */
   checkCanary(): void;
   close(): void;

@@ -1,6 +1,7 @@
 /** Tokens: the only way to keys. `Token` is what rooms above see; behind it stands a process of its own that decides releases by itself. */
 export { ACCEPTANCE_LIFE, acceptanceBytes, BREACHES, type LogAcceptance, logAcceptance } from './acceptance.js';
-export type { AuthoritySettings } from './authorities.js';
+export { type AuthoritySettings, authorityId, generationOf, issuerAmong, urlsOf } from './authorities.js';
+export { Authorities } from './authority-list.js';
 export { type CustodyPackage, encodePackage, parsePackage, type SealedPackage } from './custody/package.js';
 export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/seal-share.js';
 export { parseShare } from './custody/shares.js';
@@ -57,7 +58,9 @@ export {
 export {
   type AdoptedKey,
   type AdoptTo,
+  AUTHORITY_NAMES,
   type AuditHead,
+  type Authority,
   type AuthorityName,
   type AuthorityUrls,
   type CrlEntry,
@@ -69,7 +72,9 @@ export {
   type RetiredName,
   type SigningKeyInfo,
   type StatementKind,
+  SUCCEEDING_AUTHORITIES,
   SUCCESSORS,
+  type SucceedingAuthority,
   type SuccessorName,
   Token,
   type TokenFinding,

@@ -18,7 +18,7 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { type Clock, Fault } from '../foundation/index.js';
 import { SIGNING_KEYS, type SigningKeyName } from './hsm.js';
-import type { AuditHead } from './token.js';
+import { type AuditHead, SUCCEEDING_AUTHORITIES, type SucceedingAuthority } from './token.js';
 import type { Claim } from './warden.js';
 
 /** docs/formats/token-journal.md. Each is one line of the file. */
@@ -44,6 +44,7 @@ const entry = z.discriminatedUnion('t', [
     /** When, in milliseconds since 1970; lines of before do not say it. */
     time: z.int().optional(),
   }),
+  z.strictObject({ t: z.literal('retired'), name: z.enum(SUCCEEDING_AUTHORITIES), n: z.int().positive() }),
   z.strictObject({ t: z.literal('head'), origin: z.string(), size: z.int(), root: z.string() }),
   z.strictObject({ t: z.literal('witnessed'), origin: z.string(), size: z.int(), root: z.string() }),
 ]);
@@ -59,6 +60,12 @@ export interface Succession {
   note?: string;
   /** When, in milliseconds since 1970; of old ones nobody knows. */
   time?: number;
+}
+
+/** An authority whose certificates count for nothing here any more. */
+export interface RetiredAuthority {
+  name: SucceedingAuthority;
+  n: number;
 }
 
 /** What an answer needs before it may leave. */
@@ -93,6 +100,7 @@ export class Journal {
   private readonly given = new Map<string, number>();
   private readonly spent = new Map<string, number>();
   private readonly taken: Succession[] = [];
+  private readonly retired = new Map<string, RetiredAuthority>();
   private head: AuditHead | undefined;
   private readonly witnessed = new Map<string, AuditHead>();
   private isBootstrapOver = false;
@@ -190,6 +198,16 @@ export class Journal {
   async succeedHead(head: AuditHead, by: number, succession: Succession): Promise<void> {
     this.require({ kind: 'head', from: head, to: head, by });
     await this.succeed(succession);
+  }
+
+  get retiredAuthorities(): readonly RetiredAuthority[] {
+    return [...this.retired.values()];
+  }
+
+  /** From now on nothing that this authority signed is trusted here, and it signs nothing. */
+  async retire({ name, n }: RetiredAuthority): Promise<void> {
+    if (!this.retired.has(`${name} ${n}`)) this.owe({ t: 'retired', name, n });
+    await this.settle();
   }
 
   /** Resolves when all that this memory says is on disk. */
@@ -350,6 +368,9 @@ export class Journal {
       case 'key':
         this.taken.push(successionOf(what));
         break;
+      case 'retired':
+        this.retired.set(`${what.name} ${what.n}`, { name: what.name, n: what.n });
+        break;
       case 'head':
         this.head = { origin: what.origin, size: what.size, root: what.root };
         break;
@@ -501,6 +522,7 @@ export class Journal {
     for (const [id, until] of this.spent) yield { t: 'spent', id, until };
     if (this.isBootstrapOver) yield { t: 'bootstrap-over' };
     for (const succession of this.taken) yield lineOf(succession);
+    for (const authority of this.retired.values()) yield { t: 'retired', ...authority };
     if (this.head) yield { t: 'head', ...this.head };
     for (const head of this.witnessed.values()) yield { t: 'witnessed', ...head };
   }

@@ -27,11 +27,17 @@ import {
   type WrappedPair,
 } from './hsm.js';
 import { kwp } from './key-wrap.js';
+import { LABEL, type Serving, signingLabel } from './pkcs11/token-keys.js';
 import { type AuthorityKind, signingAlgorithms } from './signing-keys.js';
 
 const NONCE = 12;
 const TAG = 16;
 const RELEASE_HASH: OaepHash = 'sha1';
+
+interface MemorySigningKey {
+  algorithm: SigningAlgorithm;
+  key: KeyObject;
+}
 
 /** A token made of node:crypto, for tests: it keeps every promise of `Hsm` except that keys stay out of this process. */
 export class MemoryHsm implements Hsm {
@@ -41,12 +47,45 @@ export class MemoryHsm implements Hsm {
   readonly #keks = new Map([['1', randomBytes(32)]]);
   readonly #macKey = randomBytes(32);
   readonly #sealKey = randomBytes(32);
-  readonly #signing = new Map<SigningKeyName, { algorithm: SigningAlgorithm; key: KeyObject }>();
+  readonly #signing = new Map<string, MemorySigningKey>();
   readonly #canary = kwp.wrap(this.#kek('1'), randomBytes(40));
+  /** As somebody says it who knows; the first of each name without. */
+  serving: () => Serving = () => ({});
 
   constructor(options: { authorities?: AuthorityKind } = {}) {
     const algorithms = signingAlgorithms(options.authorities ?? 'p384');
-    for (const name of SIGNING_KEYS) this.#signing.set(name, { algorithm: algorithms[name], key: makeSigningKey(algorithms[name]) });
+    for (const name of SIGNING_KEYS) this.makeKey({ name, n: 1, algorithm: algorithms[name] });
+  }
+
+  /** Makes a signing key beside those that are there, or in the place of the one of this number. */
+  makeKey({ name, n, algorithm }: { name: SigningKeyName; n: number; algorithm: SigningAlgorithm }): undefined {
+    this.#answer();
+    this.#signing.set(LABEL.signing(name, n), { algorithm, key: makeSigningKey(algorithm) });
+  }
+
+  destroyKey(name: SigningKeyName, n: number): void {
+    this.#answer();
+    this.#signing.delete(LABEL.signing(name, n));
+  }
+
+  /** Which keys of this name it holds, oldest first. */
+  numbersOf(name: SigningKeyName): number[] {
+    const held = [...this.#signing.keys()].map(signingLabel);
+    return held.flatMap((key) => (key?.name === name ? [key.n] : [])).sort((a, b) => a - b);
+  }
+
+  /** The same token with other keys in service; closing it ends nothing. */
+  session(serving: Serving = this.serving()): Hsm {
+    const of = (name: SigningKeyName, n?: number) => n ?? serving[name] ?? 1;
+    return new Proxy<Hsm>(this, {
+      get: (token, verb: keyof Hsm) => {
+        if (verb === 'close') return () => undefined;
+        if (verb === 'sign') return (name: SigningKeyName, data: Uint8Array, n?: number) => token.sign(name, data, of(name, n));
+        if (verb === 'algorithm' || verb === 'publicKey') return (name: SigningKeyName, n?: number) => token[verb](name, of(name, n));
+        const value: unknown = token[verb];
+        return typeof value === 'function' ? value.bind(token) : value;
+      },
+    });
   }
 
   generatePair(kind: KeyKind): WrappedPair {
@@ -145,19 +184,19 @@ export class MemoryHsm implements Hsm {
     }
   }
 
-  sign(name: SigningKeyName, data: Uint8Array): Buffer {
+  sign(name: SigningKeyName, data: Uint8Array, n?: number): Buffer {
     this.#answer();
-    const { algorithm, key } = this.#signingKey(name);
+    const { algorithm, key } = this.#signingKey(name, n);
     const digest = { 'ecdsa-p384-sha384': 'sha384', 'ecdsa-p256-sha256': 'sha256', ed25519: null, 'rsa-pkcs1-sha384': 'sha384' }[algorithm];
     return sign(digest, data, { key, dsaEncoding: 'ieee-p1363' });
   }
 
-  algorithm(name: SigningKeyName): SigningAlgorithm {
-    return this.#signingKey(name).algorithm;
+  algorithm(name: SigningKeyName, n?: number): SigningAlgorithm {
+    return this.#signingKey(name, n).algorithm;
   }
 
-  publicKey(name: SigningKeyName): Buffer {
-    return spki(this.#signingKey(name).key);
+  publicKey(name: SigningKeyName, n?: number): Buffer {
+    return spki(this.#signingKey(name, n).key);
   }
 
   checkCanary(): void {
@@ -179,9 +218,10 @@ export class MemoryHsm implements Hsm {
     return kek;
   }
 
-  #signingKey(name: SigningKeyName): { algorithm: SigningAlgorithm; key: KeyObject } {
-    const found = this.#signing.get(name);
-    if (!found) throw new HsmError('token-missing', `the token holds no signing key ${name}`);
+  #signingKey(name: SigningKeyName, n = this.serving()[name] ?? 1): MemorySigningKey {
+    const label = LABEL.signing(name, n);
+    const found = this.#signing.get(label);
+    if (!found) throw new HsmError('token-missing', `the token holds no signing key ${label}`);
     return found;
   }
 

@@ -93,12 +93,25 @@ export interface SigningKeyInfo {
   publicKey: Buffer;
 }
 
+/** Authorities that another generation can take over from. The root is none of them: every device and client trusts that very one. */
+export const SUCCEEDING_AUTHORITIES = ['people', 'devices', 'infrastructure'] as const;
+export type SucceedingAuthority = (typeof SUCCEEDING_AUTHORITIES)[number];
 /** Signing keys that another of their name can take over from while all else stays. */
 export const SUCCESSORS = ['delivery', 'mail'] as const;
 /** Those, and the log's, which takes more. */
 export const RETIRED = [...SUCCESSORS, 'audit'] as const;
 export type RetiredName = (typeof RETIRED)[number];
 export type SuccessorName = (typeof SUCCESSORS)[number];
+
+/** One generation of an authority: an authority of its own, with its own key, name, certificate and list (docs/adr/0096). */
+export interface Authority {
+  name: AuthorityName;
+  n: number;
+  /** DER. */
+  certificate: Buffer;
+  /** `serving`: it signs what is new. `former`: it signs its revocation list only. `retired`: it signs nothing, and what it signed is not trusted here. */
+  state: 'serving' | 'former' | 'retired';
+}
 
 /** Which of a name's keys the token has. */
 export interface TokenKeyInfo {
@@ -123,7 +136,8 @@ export interface AuditHead {
 }
 
 export type InfrastructureProfile = 'tls-server' | 'mail-signing';
-export type AuthorityName = 'root' | 'people' | 'devices' | 'infrastructure';
+export const AUTHORITY_NAMES = ['root', 'people', 'devices', 'infrastructure'] as const;
+export type AuthorityName = (typeof AUTHORITY_NAMES)[number];
 
 export interface CrlEntry {
   serial: string;
@@ -141,8 +155,11 @@ export abstract class Token {
   /** Tries on throw-away objects what this token enforces, in the low-priority lane. */
   abstract inspect(): Promise<TokenFinding[]>;
   abstract signingKey(name: SigningKeyName): Promise<SigningKeyInfo>;
-  /** Certificates (DER) of the authorities and of the delivery key, as the token process keeps them beside its journal. */
+  /** Certificates (DER) of the authorities that serve and of the delivery key, as the token process keeps them beside its journal. */
   abstract certificates(): Promise<Record<AuthorityName | 'delivery', Buffer>>;
+
+  /** Every generation of the authorities that there ever was; of one name the oldest first. */
+  abstract authorities(): Promise<Authority[]>;
 
   /** Makes one pair for the pool, in the low-priority lane. */
   abstract makePair(kind: KeyKind): Promise<{ pair: Sealed<PoolRecord>; publicKey: Buffer; wrapped: Buffer }>;
@@ -221,7 +238,8 @@ export abstract class Token {
     urls: AuthorityUrls;
     days: number;
   }): Promise<Buffer>;
-  abstract issueCrl(ask: { authority: AuthorityName; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
+  /** The list of one generation, signed by its key. Codes `authority-unknown`, `authority-retired`. */
+  abstract issueCrl(ask: { authority: AuthorityName; n: number; number: number; entries: CrlEntry[]; days: number }): Promise<Buffer>;
 
   /** A key or pool record and its blob under the KEK in service, in the low-priority lane. Its version stays. */
   abstract renew<R extends KeyRecord | PoolRecord>(
@@ -236,10 +254,15 @@ export abstract class Token {
   abstract tokenKeys(): Promise<TokenKeyInfo[]>;
   /**
    * Makes the n-th key of a name, one more than the one in service, and puts it into service; wrapped for the custodians before, where there are some. Told again it
-   * only answers. Code `key-number` for any other number.
+   * only answers. Code `key-number` for any other number. An authority is limited as the one before it, to the same names and uses.
    * @param urls of the authority that certifies it
    */
-  abstract succeedKey(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+  abstract succeedKey(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+  /**
+   * From now on nothing is trusted that this former authority signed; its key, and the custodians' copy, are destroyed. Told again it is the same. Codes
+   * `authority-unknown`, `authority-in-use`: it serves, or the delivery key is certified by it.
+   */
+  abstract retireAuthority(name: SucceedingAuthority, n: number): Promise<void>;
   /** Makes the n-th key of the log, one more than the one in service, without putting it into service. Told again it is the same. Code `key-number`. */
   abstract prepareAuditKey(n: number): Promise<{ algorithm: SigningAlgorithm; publicKey: Buffer }>;
   /**
@@ -356,7 +379,7 @@ export abstract class Token {
   abstract openBytes(sealed: Uint8Array, context: string): Promise<Buffer>;
 }
 
-/** Addresses that go into a certificate (RFC 5280 §4.2.1.13, §4.2.2.1). */
+/** Addresses that go into a certificate (RFC 5280 §4.2.1.13, §4.2.2.1): of an authority's first generation; those of the n-th are made of them. */
 export interface AuthorityUrls {
   crl: string;
   issuer: string;

@@ -3,7 +3,7 @@ import { Fault, isId } from '../foundation/index.js';
 import { auditHeadShape, logAcceptance } from './acceptance.js';
 import { AGENTS_ID } from './records.js';
 import { agentList, appointment, recoveryApproval, recoveryRequest } from './recovery.js';
-import { STATEMENTS } from './token.js';
+import { AUTHORITY_NAMES, STATEMENTS } from './token.js';
 import { transferRequest } from './transfer.js';
 
 /** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
@@ -132,7 +132,8 @@ const SHAPES = {
     days,
   }),
   issueCrl: z.strictObject({
-    authority: z.enum(['root', 'people', 'devices', 'infrastructure']),
+    authority: z.enum(AUTHORITY_NAMES),
+    n: z.int().positive(),
     number: z.int().positive(),
     entries: z.array(z.strictObject({ serial: z.string().regex(/^[0-9a-f]{1,40}$/), revokedAt: time, reason: z.int().min(0).max(10) })),
     days,

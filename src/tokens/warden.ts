@@ -25,7 +25,7 @@ import {
   sha256,
 } from '../foundation/index.js';
 import { requireAccepted } from './acceptance.js';
-import { type AuthorityCertificates, signerOf } from './authorities.js';
+import { type AuthorityCertificates, authorityId, firstAuthorities, issuerAmong, signerOf, urlsOf } from './authorities.js';
 import { foreignKeys } from './foreign-keys.js';
 import type { Hsm, StoredPair, WrappedPair } from './hsm.js';
 import { hashOf, logKey, signedCheckpoint, treeHead } from './log-signatures.js';
@@ -45,6 +45,7 @@ import type {
   AdoptedKey,
   AdoptTo,
   AuditHead,
+  Authority,
   AuthorityName,
   AuthorityUrls,
   DeviceEvidence,
@@ -105,8 +106,13 @@ export class Warden {
     private readonly ceremonyAgents?: RecoveryAgents | undefined,
     /** Which of the log's keys is in service. */
     private readonly auditKey = 1,
+    /** Of the authorities, those that went before and are trusted still among them. */
+    private readonly generations: readonly Authority[] = firstAuthorities(authorities),
   ) {
-    this.#chain = [authorities.delivery, authorities.infrastructure].map((der) => der.toString('base64'));
+    const { certificate } = issuerAmong(this.#trustedOf('infrastructure'), authorities.delivery) ?? {
+      certificate: authorities.infrastructure,
+    };
+    this.#chain = [authorities.delivery, certificate].map((der) => der.toString('base64'));
     this.#deliveryHeader = base64url(Buffer.from(canonicalJson({ alg: 'ES256', typ: 'ekms-delivery+jws', x5c: this.#chain })));
   }
 
@@ -338,11 +344,18 @@ export class Warden {
     ];
   }
 
+  #trustedOf(name: AuthorityName): Authority[] {
+    return this.generations.filter((each) => each.name === name && each.state !== 'retired');
+  }
+
   #trusted(evidence: DeviceEvidence): TrustedDevice {
     const digest = base64url(sha256(evidence.certificate));
     let device = this.#devices.get(digest);
     if (!device) {
-      device = readDeviceCertificate(evidence.certificate, this.authorities.devices);
+      device = readDeviceCertificate(
+        evidence.certificate,
+        this.#trustedOf('devices').map((each) => each.certificate),
+      );
       if (this.#devices.size >= KEPT_DEVICES) this.#devices.clear();
       this.#devices.set(digest, device);
     }
@@ -457,8 +470,10 @@ export class Warden {
     return { claims, value: this.hsm.transport(pair, ask.ask.scheme, ask.ask.encryptedKey, ask.ask.length, ask.device.deliveryKey) };
   }
 
-  #issuer(name: AuthorityName, urls?: AuthorityUrls): Issuer {
-    return { certificate: this.authorities[name], signer: signerOf(this.hsm, name), ...(urls ? { urls } : {}) };
+  /** Which generation signs what is new is decided here, and with it the addresses in what it signs: nobody who asks has to know. */
+  #issuer(name: AuthorityName, urls: AuthorityUrls): Issuer {
+    const n = this.generations.find((each) => each.name === name && each.state === 'serving')?.n ?? 1;
+    return { certificate: this.authorities[name], signer: signerOf(this.hsm, name), urls: urlsOf(urls, n) };
   }
 
   async #issueDevice(ask: Asks['issueDevice']): Promise<Verdict> {
@@ -561,14 +576,24 @@ export class Warden {
     return this.#statement('audit-key', { key: encodeNoteKey(hashOf, logKey(this.hsm, origin)) });
   }
 
-  #issueCrl(ask: Asks['issueCrl']): Promise<Buffer> {
+  /** By the key that signed the certificates that it lists, whichever serves now. */
+  async #issueCrl(ask: Asks['issueCrl']): Promise<Buffer> {
+    const authority = this.generations.find(({ name, n }) => name === ask.authority && n === ask.n);
+    if (!authority)
+      throw new Fault('not-found', 'authority-unknown', `there is no authority ${authorityId({ name: ask.authority, n: ask.n })}`);
+    if (authority.state === 'retired') throw new Fault('gone', 'authority-retired', `${authorityId(authority)} signs nothing any more`);
     const { notAfter: nextUpdate } = validity(this.clock.now(), ask.days);
-    return certificateRevocationList(this.#issuer(ask.authority), {
-      number: ask.number,
-      thisUpdate: this.clock.now(),
-      nextUpdate,
-      entries: ask.entries.map((entry) => ({ ...entry, revokedAt: new Date(entry.revokedAt) })),
-    });
+    const { certificate, name, n, state } = authority;
+    const signer = state === 'serving' ? signerOf(this.hsm, name) : signerOf(this.hsm, name, n);
+    return certificateRevocationList(
+      { certificate, signer },
+      {
+        number: ask.number,
+        thisUpdate: this.clock.now(),
+        nextUpdate,
+        entries: ask.entries.map((entry) => ({ ...entry, revokedAt: new Date(entry.revokedAt) })),
+      },
+    );
   }
 }
 

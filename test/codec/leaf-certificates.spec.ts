@@ -174,7 +174,7 @@ describe('certificates of people and devices are what @peculiar/x509 makes of th
         };
         const binding = { device: webcrypto.randomUUID(), employee: webcrypto.randomUUID(), delivery: randomBytes(32) };
         const device = await deviceCertificate(issuer, binding, subject);
-        expect(readDeviceCertificate(device, issuer.certificate)).toMatchObject(binding);
+        expect(readDeviceCertificate(device, [issuer.certificate])).toMatchObject(binding);
         const person = await personCertificate(issuer, 'anna@corp.example', { ...subject, publicKey: KEYS[0] as Buffer });
         const path = (name: string, der: Uint8Array) => {
           writeFileSync(join(folder, name), der);

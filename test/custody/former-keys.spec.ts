@@ -24,11 +24,13 @@ describe('what was replaced and still stands', () => {
         { kind: 'token', name: 'old', since: days(40) },
         { kind: 'kek', name: '3', since: days(1) },
         { kind: 'token-key', name: 'mail', numbers: [1, 2] },
+        { kind: 'token-key', name: 'people', numbers: [1, 2], since: days(3) },
       ]),
     ).toEqual([
       'warn: the token old, which a migration left, still holds every key, for 40 days: ekms backup create, then ekms token destroy-former',
       'warn: the key-encryption keys before 3 still stand, with nothing under them, for a day: ekms backup create, then ekms kek retire',
       'warn: the former mail key (1, 2) is still in the token, nobody knows since when: ekms token retire mail',
+      'warn: the former people key (1, 2) is still in the token, for 3 days: ekms ca retire people, ekms ca retire people-2, when ekms ca list counts no certificate of it',
     ]);
     expect(await said([], { state: 'running', to: '2', left: 7, since: days(2) })).toEqual([
       'warn: 7 keys and pairs are not under the key-encryption key 2 yet, for 2 days: a running appliance goes on with them (ekms kek status)',

@@ -32,9 +32,7 @@ const forgedLift = (employee: string, hold: string) =>
   });
 const livesOf = (Lives: typeof keyLives.KeyLives, token: Token = house.house.token) => {
   const { storage, audit, replacement, clock, authorities } = house.house;
-  return RowSeal.open(storage, token).then(
-    (seal) => new Lives({ storage, audit, token, replacement, clock, seal, people: authorities.people }),
-  );
+  return RowSeal.open(storage, token).then((seal) => new Lives({ storage, audit, token, replacement, clock, seal, authorities }));
 };
 /** Whether the token process would let a key of this person be destroyed. */
 const isFree = async (employee: string) => {

@@ -23,7 +23,7 @@ describe('two rotations of token keys at once', () => {
           return { publicKey: Buffer.from(`${name} ${n}`) };
         },
       } as unknown as Token;
-      const node = () => new TokenKeyRotation({ storage, audit, token, clock, urls: {} as never });
+      const node = () => new TokenKeyRotation({ storage, audit, token, clock, urls: {} as never, ready: async () => {} });
       const [one, other] = [node(), node()];
       const entries = async () => {
         const rows = await storage.all<{ body: string }>("SELECT body FROM audit_entries WHERE action = 'token-key.rotate' ORDER BY idx");

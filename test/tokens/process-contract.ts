@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { readRevocationList } from '../../src/codec/x509/index.js';
 import { newId, newSerial } from '../../src/foundation/index.js';
 import type { Token } from '../../src/tokens/index.js';
 import { enrol, giveKey, type Held, type Person, URLS } from './process-house.js';
@@ -84,6 +85,47 @@ export function tokenContract(name: string, open: () => Promise<{ token: Token; 
       await expect(blocked).rejects.toMatchObject({ kind: 'forbidden', code: 'device-blocked' });
       await token.unblock(alice.device);
       await token.release(held.key, held.blob, alice.evidence);
+    });
+
+    test('an authority is followed by another, each signs its own list; of a retired one nothing counts', async () => {
+      const first = await token.authorities();
+      expect(first.map(({ name, n, state }) => `${name} ${n} ${state}`)).toEqual([
+        'root 1 serving',
+        'people 1 serving',
+        'devices 1 serving',
+        'infrastructure 1 serving',
+      ]);
+      await expect(token.succeedKey('devices', 3, URLS)).rejects.toMatchObject({ code: 'key-number' });
+      await expect(token.retireAuthority('devices', 1)).rejects.toMatchObject({ code: 'authority-in-use' });
+      // Told again, it is the same one.
+      const made = await token.succeedKey('devices', 2, URLS);
+      expect(await token.succeedKey('devices', 2, URLS)).toEqual(made);
+      const issuers = (await token.authorities()).filter((each) => each.name === 'devices');
+      expect(issuers.map(({ n, state }) => `${n} ${state}`)).toEqual(['1 former', '2 serving']);
+      const [former, serving] = issuers.map(({ certificate }) => new X509Certificate(certificate));
+      const root = new X509Certificate((await token.certificates()).root);
+      expect(serving?.verify(root.publicKey)).toBe(true);
+      expect(serving?.publicKey.export({ format: 'der', type: 'spki' })).toEqual(made.publicKey);
+
+      const bob = await enrol(token, 'bob@corp.example');
+      expect(new X509Certificate(bob.evidence.certificate).verify(serving?.publicKey as KeyObject)).toBe(true);
+      const theirs = await giveKey(token, bob);
+      await token.release(theirs.key, theirs.blob, bob.evidence);
+      await token.release(held.key, held.blob, alice.evidence);
+      const list = (n: number) => token.issueCrl({ authority: 'devices', n, number: 1, entries: [], days: 7 });
+      const isBy = async (n: number, issuer: X509Certificate | undefined) =>
+        (await readRevocationList(await list(n), [issuer?.raw ?? Buffer.alloc(0)])) !== undefined;
+      expect([await isBy(1, former), await isBy(2, serving), await isBy(1, serving)]).toEqual([true, true, false]);
+      await expect(list(3)).rejects.toMatchObject({ code: 'authority-unknown' });
+
+      await token.retireAuthority('devices', 1);
+      await token.retireAuthority('devices', 1);
+      expect((await token.tokenKeys()).find((each) => each.name === 'devices')).toMatchObject({ n: 2, former: [] });
+      await expect(list(1)).rejects.toMatchObject({ code: 'authority-retired' });
+      await expect(token.release(held.key, held.blob, alice.evidence)).rejects.toMatchObject({ code: 'device-untrusted' });
+      await token.release(theirs.key, theirs.blob, bob.evidence);
+      // Whoever comes after is let in by the one that serves.
+      [alice, held] = [bob, theirs];
     });
 
     test('remembers that bootstrap is over', async () => {

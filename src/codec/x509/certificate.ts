@@ -147,6 +147,23 @@ export function authorityCertificate(
   ]);
 }
 
+/** The extensions that limit what an authority may sign (RFC 5280 §4.2.1.3, .9, .10, .12); its successor has them byte for byte. */
+const LIMITING = ['2.5.29.19', '2.5.29.15', '2.5.29.37', id_ce_nameConstraints];
+
+/** The next generation of an authority: as limited as `before`, whoever asks for it, and under a name of its own. */
+export function succeedingAuthority(issuer: Issuer, name: string, subject: Subject, before: Uint8Array): Promise<Buffer> {
+  const { extensions } = new X509Certificate(before);
+  return issue(
+    issuer,
+    name,
+    subject,
+    extensions.filter(({ type }) => LIMITING.includes(type)),
+  );
+}
+
+/** A distinguished name as RFC 4514 text, which the verbs here take back. */
+export const subjectText = (certificate: Uint8Array): string => new X509Certificate(certificate).subject;
+
 function leaf(profile: Profile, keyUsage: KeyUsageFlags, usages: string[], names?: JsonGeneralNames): Extension[] {
   return [
     new BasicConstraintsExtension(false, undefined, true),

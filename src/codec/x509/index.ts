@@ -11,6 +11,8 @@ export {
   mailSigningCertificate,
   personCertificate,
   type Subject,
+  subjectText,
+  succeedingAuthority,
   tlsServerCertificate,
   validity,
 } from './certificate.js';

@@ -17,7 +17,15 @@ import { openOrInvent } from './content-key.js';
 import { type Handle, KEY, type Mechanism, type Pkcs11Module, type Template, type TokenSession } from './module.js';
 import type { TokenProfile } from './profile.js';
 import { readRsaSpki, rsaRecipient } from './public-keys.js';
-import { findTokenKeys, LABEL, type Serving, signingMechanism, type TokenKeys, type TokenSigningKey } from './token-keys.js';
+import {
+  findSigningKey,
+  findTokenKeys,
+  LABEL,
+  type Serving,
+  signingMechanism,
+  type TokenKeys,
+  type TokenSigningKey,
+} from './token-keys.js';
 
 const NONCE = 12;
 /** 65537. */
@@ -189,18 +197,18 @@ export class Pkcs11Hsm implements Hsm {
     }
   }
 
-  sign(name: SigningKeyName, data: Uint8Array): Buffer {
-    const { handle, algorithm } = this.#signingKey(name);
+  sign(name: SigningKeyName, data: Uint8Array, n?: number): Buffer {
+    const { handle, algorithm } = this.#signingKey(name, n);
     const { mechanism, hostDigest } = signingMechanism(algorithm, this.#token.profile);
     return this.#session.sign(mechanism, handle, hostDigest ? createHash(hostDigest).update(data).digest() : data);
   }
 
-  algorithm(name: SigningKeyName): SigningAlgorithm {
-    return this.#signingKey(name).algorithm;
+  algorithm(name: SigningKeyName, n?: number): SigningAlgorithm {
+    return this.#signingKey(name, n).algorithm;
   }
 
-  publicKey(name: SigningKeyName): Buffer {
-    return this.#signingKey(name).publicKey;
+  publicKey(name: SigningKeyName, n?: number): Buffer {
+    return this.#signingKey(name, n).publicKey;
   }
 
   /** After a KEK rotation the canary may still be the former one's: it passes if any KEK opens it. */
@@ -256,7 +264,9 @@ export class Pkcs11Hsm implements Hsm {
     return kek;
   }
 
-  #signingKey(name: SigningKeyName): TokenSigningKey {
+  /** Those that serve are at hand; another of a name is looked for, which is seldom wanted. */
+  #signingKey(name: SigningKeyName, n?: number): TokenSigningKey {
+    if (n !== undefined) return findSigningKey(this.#session, name, n);
     const key = this.#keys.signing.get(name);
     if (!key) throw new HsmError('token-missing', `the token holds no signing key ${name}`);
     return key;

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { Fault, isId } from '../../foundation/index.js';
 import { auditHeadShape } from '../acceptance.js';
-import type { AuthorityCertificates } from '../authorities.js';
 import { SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
 import type { Journal, JournalClaim } from '../journal.js';
 import {
@@ -10,13 +9,16 @@ import {
   RETIRED,
   type RetiredName,
   type SigningKeyInfo,
+  SUCCEEDING_AUTHORITIES,
   SUCCESSORS,
+  type SucceedingAuthority,
   type SuccessorName,
   type TokenFinding,
   type TokenHealth,
   type TokenKeyInfo,
 } from '../token.js';
 import { decodeBody, encodeBody } from './frames.js';
+import type { KeysInForce } from './token-state.js';
 
 /** What is asked of a warden. Bodies stay text until they are with it: whoever is between only passes them on. */
 export interface Errand {
@@ -33,7 +35,7 @@ export interface Done {
 
 export interface DeskParts {
   journal: Journal;
-  authorities: () => AuthorityCertificates;
+  keys: () => KeysInForce;
   signingKeys: () => ReadonlyMap<SigningKeyName, SigningKeyInfo>;
   health: () => TokenHealth;
   judge: (errand: Errand) => Promise<Done>;
@@ -42,7 +44,8 @@ export interface DeskParts {
   /** Absent where signing keys cannot be changed: in a memory token. */
   successors?: {
     list(): TokenKeyInfo[];
-    succeed(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+    succeed(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+    retireAuthority(name: SucceedingAuthority, n: number): Promise<void>;
     prepareAudit(n: number): Promise<{ algorithm: SigningAlgorithm; publicKey: Buffer }>;
     succeedAudit(n: number, head: AuditHead, announcement: { index: number; entry: string; proof: Buffer[] }): Promise<string>;
     retire(name: RetiredName): Promise<{ destroyed: number[] }>;
@@ -64,7 +67,11 @@ const announcing = numbering.extend({
   announcement: z.strictObject({ index: z.int().min(0), entry: z.string().max(65_535), proof: z.array(hash).max(64) }),
 });
 const address = z.string().max(300);
-const succeeding = numbering.extend({ name: z.enum(SUCCESSORS), urls: z.strictObject({ crl: address, issuer: address }) });
+const retiringAuthority = z.strictObject({ name: z.enum(SUCCEEDING_AUTHORITIES), n: z.int().min(1).max(100_000) });
+const succeeding = numbering.extend({
+  name: z.enum([...SUCCESSORS, ...SUCCEEDING_AUTHORITIES]),
+  urls: z.strictObject({ crl: address, issuer: address }),
+});
 const logNaming = z.strictObject({ origin: auditHeadShape.shape.origin });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
@@ -102,12 +109,15 @@ export class Desk {
 
   /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
   async answer(op: string, body: string): Promise<string> {
-    const { journal, authorities, signingKeys, health, judge, own = [] } = this.parts;
+    const { journal, keys, signingKeys, health, judge, own = [] } = this.parts;
     switch (op) {
       case 'health':
         return encodeBody(health());
       case 'certificates':
-        return encodeBody(authorities());
+        return encodeBody(keys().authorities);
+      case 'authorities':
+        await journal.settled();
+        return encodeBody(keys().generations);
       case 'journalCopy':
         return encodeBody(this.#journalPart(read(paging, body)));
       case 'signingKey':
@@ -151,6 +161,10 @@ export class Desk {
         return encodeBody(journal.successions.flatMap(({ note }) => (note === undefined ? [] : [note])));
       case 'retireKey':
         return encodeBody(await this.#successors().retire(read(retiring, body).name));
+      case 'retireAuthority': {
+        const { name, n } = read(retiringAuthority, body);
+        return encodeBody(await this.#successors().retireAuthority(name, n));
+      }
       case 'inspect': {
         const done = await judge({ op, body });
         return own.length === 0 ? done.body : encodeBody([...(decodeBody(done.body) as TokenFinding[]), ...own]); // what worker.ts makes of inspectToken

@@ -1,4 +1,4 @@
-import { type Clock, Fault } from '../../foundation/index.js';
+import { type Clock, Fault, OneAtATime } from '../../foundation/index.js';
 import { type AuthorityCertificates, type AuthoritySettings, makeAuthorities } from '../authorities.js';
 import { HsmError, SIGNING_KEYS } from '../hsm.js';
 import { Journal } from '../journal.js';
@@ -9,8 +9,10 @@ import { Warden } from '../warden.js';
 import { Desk, type Done, type Errand, readArguments } from './desk.js';
 import { decodeBody, encodeBody } from './frames.js';
 import { judge } from './judge.js';
+import { SuccessorKeys } from './successor-keys.js';
 import { TokenCalls } from './token-calls.js';
 import { hsmFault } from './token-faults.js';
+import { keysInForce } from './token-state.js';
 
 const FINDING: TokenFinding = { check: 'software', verdict: 'warn', words: 'this token is a part of a test' };
 
@@ -34,10 +36,24 @@ export class MemoryToken extends TokenCalls {
     const authorities: AuthorityCertificates = await makeAuthorities(hsm, settings, clock.now());
     Journal.create(journalPath);
     const journal = await Journal.open(journalPath, clock);
-    const warden = new Warden(hsm, authorities, clock, agents);
-    const signingKeys = new Map(
-      SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]),
-    );
+    const state = { canary: Buffer.alloc(0), authorities, journal };
+    const keys = () => keysInForce(state);
+    hsm.serving = () => keys().serving;
+    const begun = () => {
+      const { serving, authorities: inForce, generations } = keys();
+      return new Warden(hsm, inForce, clock, agents, serving.audit, generations);
+    };
+    let warden = begun();
+    const changes = new OneAtATime();
+    const successors = new SuccessorKeys({
+      settings: { state: `${journalPath}.state` },
+      ...{ owner: hsm, state, clock, alone: (act) => changes.run('keys', act) },
+      refresh: async () => {
+        warden = begun();
+      },
+    });
+    const signingKeys = () =>
+      new Map(SIGNING_KEYS.map((name) => [name, { name, algorithm: hsm.algorithm(name), publicKey: hsm.publicKey(name) }]));
     const health = () => ({ state: hsm.down ? 'down' : 'ready', queued: 0, recoveries: 0 }) as const;
     const run = async (errand: Errand): Promise<Done> => {
       if (errand.op === 'inspect') return { claims: [], body: encodeBody([FINDING]) };
@@ -45,11 +61,7 @@ export class MemoryToken extends TokenCalls {
       const { claims, value } = await judge(warden, errand.op, readArguments(errand));
       return { claims, body: encodeBody(value) };
     };
-    return new MemoryToken(
-      hsm,
-      journal,
-      new Desk({ journal, authorities: () => authorities, signingKeys: () => signingKeys, health, judge: run }),
-    );
+    return new MemoryToken(hsm, journal, new Desk({ journal, keys, signingKeys, health, judge: run, successors }));
   }
 
   async close(): Promise<void> {

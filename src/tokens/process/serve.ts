@@ -95,7 +95,7 @@ async function openDesk(settings: TokenSettings, state: TokenState, workerEntry:
     keeper,
     desk: new Desk({
       journal,
-      ...{ authorities: () => keys().authorities, signingKeys: () => signingKeys },
+      ...{ keys, signingKeys: () => signingKeys },
       ...{ health: () => keeper.health, judge, own, keks, successors },
     }),
   };

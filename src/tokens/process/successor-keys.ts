@@ -1,20 +1,23 @@
 import { z } from 'zod';
 import { hashLeaf, noteKeyDigest, verifyInclusion } from '../../codec/merkle/index.js';
 import { type Clock, Fault } from '../../foundation/index.js';
-import { certifyDelivery } from '../authorities.js';
+import { authorityId, certifyAuthority, certifyDelivery, issuerAmong, urlsOf } from '../authorities.js';
 import { type CustodyPackage, encodePackage, packageMacInput, parsePackage } from '../custody/package.js';
-import { type Hsm, SIGNING_KEYS, type SigningAlgorithm } from '../hsm.js';
+import { type Hsm, SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
 import { hashOf, logKey, signedCheckpoint, signedSuccession, treeHead } from '../log-signatures.js';
 import { LABEL, type Serving } from '../pkcs11/token-keys.js';
-import type { AuditHead, AuthorityUrls, RetiredName, SuccessorName, TokenKeyInfo } from '../token.js';
+import type { AuditHead, AuthorityUrls, RetiredName, SucceedingAuthority, SuccessorName, TokenKeyInfo } from '../token.js';
 import { sealedPackage } from './custody-file.js';
 import type { Pkcs11Owner } from './pkcs11-owner.js';
 import type { TokenSettings } from './settings.js';
 import { CUSTODY_FILE, keysInForce, replaceState, type TokenState } from './token-state.js';
 
+/** Whoever makes and destroys signing keys, and opens sessions with others in service. */
+export type KeyOwner = Pick<Pkcs11Owner, 'makeKey' | 'destroyKey' | 'numbersOf'> & { session(serving?: Serving): Hsm };
+
 export interface SuccessorParts {
-  settings: TokenSettings;
-  owner: Pkcs11Owner;
+  settings: Pick<TokenSettings, 'state'>;
+  owner: KeyOwner;
   state: TokenState;
   clock: Clock;
   /** Nobody else changes keys or package meanwhile. */
@@ -57,25 +60,52 @@ export class SuccessorKeys {
   }
 
   /** Told again with the same number it has been done. Codes `key-number`, and `custody-package-forged`. */
-  succeed(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }> {
+  succeed(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }> {
     return this.parts.alone(() => this.#succeed(name, n, urls));
   }
 
-  async #succeed(name: SuccessorName, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }> {
-    const { state, clock } = this.parts;
-    const { serving, authorities } = keysInForce(state);
+  async #succeed(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }> {
+    const { state } = this.parts;
+    const { serving } = keysInForce(state);
     const now = serving[name] ?? 1;
     if (now !== n) {
       if (n !== now + 1) throw new Fault('conflict', 'key-number', `the ${name} key in service is number ${now}`);
       this.#make(name, n);
-      const certificate =
-        name === 'delivery'
-          ? await this.#during({ ...serving, [name]: n }, (hsm) => certifyDelivery(hsm, authorities.infrastructure, urls, clock.now()))
-          : undefined;
+      const certificate = name === 'mail' ? undefined : await this.#certify(name, n, urls);
       await state.journal.succeed({ name, n, ...(certificate ? { certificate } : {}) });
     }
     await this.#inForce();
     return this.#with(keysInForce(state).serving, (hsm) => ({ publicKey: hsm.publicKey(name) }));
+  }
+
+  /** The n-th key of this name, by the authority above it that serves. */
+  #certify(name: 'delivery' | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<Buffer> {
+    const { state, clock } = this.parts;
+    const { serving, authorities } = keysInForce(state);
+    return this.#during({ ...serving, [name]: n }, (hsm) =>
+      name === 'delivery'
+        ? certifyDelivery(hsm, authorities.infrastructure, urlsOf(urls, serving.infrastructure ?? 1), clock.now())
+        : certifyAuthority(hsm, { name, n, before: authorities[name], root: authorities.root }, urls, clock.now()),
+    );
+  }
+
+  /**
+   * First it is written down that nothing of it is trusted: whatever is cut after that, it stays so. Then every session hears of it, and its key goes.
+   */
+  retireAuthority(name: SucceedingAuthority, n: number): Promise<void> {
+    return this.parts.alone(async () => {
+      const { state } = this.parts;
+      const { generations, authorities } = keysInForce(state);
+      const authority = generations.find((each) => each.name === name && each.n === n);
+      if (!authority) throw new Fault('not-found', 'authority-unknown', `there is no authority ${authorityId({ name, n })}`);
+      if (authority.state === 'serving')
+        throw new Fault('conflict', 'authority-in-use', `${authorityId(authority)} serves: rotate it first`);
+      if (issuerAmong([authority], authorities.delivery))
+        throw new Fault('conflict', 'authority-in-use', `${authorityId(authority)} certifies the delivery key: rotate that first`);
+      await state.journal.retire({ name, n });
+      await this.#inForce();
+      this.#destroy(name, [n]);
+    });
   }
 
   /** Also for who asks again: the time before, the disk was full or the token away. */
@@ -125,14 +155,18 @@ export class SuccessorKeys {
       const { owner, state } = this.parts;
       const n = keysInForce(state).serving[name] ?? 1;
       const former = owner.numbersOf(name).filter((each) => each < n);
-      this.#changePackage((keys) => keys.filter(({ label }) => !former.some((each) => LABEL.signing(name, each) === label)));
-      for (const each of former) owner.destroyKey(name, each);
+      this.#destroy(name, former);
       return { destroyed: former };
     });
   }
 
+  #destroy(name: SigningKeyName, numbers: readonly number[]): void {
+    this.#changePackage((keys) => keys.filter(({ label }) => !numbers.some((each) => LABEL.signing(name, each) === label)));
+    for (const each of numbers) this.parts.owner.destroyKey(name, each);
+  }
+
   /** In the token, and wrapped for the custodians in their package. */
-  #make(name: RetiredName, n: number): void {
+  #make(name: SigningKeyName, n: number): void {
     const { owner } = this.parts;
     const { algorithm, custodyKey } = this.#with(undefined, (hsm) => ({
       algorithm: hsm.algorithm(name),
@@ -143,7 +177,7 @@ export class SuccessorKeys {
   }
 
   /** The pair is in the token, and the custodians, where there are some, hold it. */
-  #isWhole(name: RetiredName, n: number): boolean {
+  #isWhole(name: SigningKeyName, n: number): boolean {
     const { owner, state } = this.parts;
     if (!owner.numbersOf(name).includes(n)) return false;
     return this.#with({ ...keysInForce(state).serving, [name]: n }, (hsm) => {

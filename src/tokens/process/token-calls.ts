@@ -25,6 +25,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'certificates'>('certificates', {});
   }
 
+  override authorities() {
+    return this.answer<'authorities'>('authorities', {});
+  }
+
   override makePair(kind: KeyKind) {
     return this.answer<'makePair'>('makePair', { kind }, MAKE_PAIR_MS);
   }
@@ -113,6 +117,10 @@ export abstract class TokenCalls extends Token {
 
   override succeedKey(...[name, n, urls]: Parameters<Token['succeedKey']>) {
     return this.answer<'succeedKey'>('succeedKey', { name, n, urls }, MAKE_PAIR_MS);
+  }
+
+  override retireAuthority(...[name, n]: Parameters<Token['retireAuthority']>) {
+    return this.answer<'retireAuthority'>('retireAuthority', { name, n }, MAKE_PAIR_MS);
   }
 
   override prepareAuditKey(n: number) {

@@ -2,10 +2,11 @@ import { spawnSync } from 'node:child_process';
 import { openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, Fault } from '../../foundation/index.js';
-import type { AuthorityCertificates } from '../authorities.js';
+import { type AuthorityCertificates, firstAuthorities } from '../authorities.js';
 import type { SigningKeyName } from '../hsm.js';
 import { Journal } from '../journal.js';
 import type { Serving } from '../pkcs11/token-keys.js';
+import { AUTHORITY_NAMES, type Authority } from '../token.js';
 import { syncFolders, writeDurably } from './install-token.js';
 
 export const AUTHORITY_FILES = {
@@ -31,17 +32,25 @@ export interface TokenState {
 export interface KeysInForce {
   serving: Serving;
   authorities: AuthorityCertificates;
+  /** Every generation of the authorities; of one name the oldest first. */
+  generations: Authority[];
 }
 
 /** The keys of the beginning, and those that took over from them since. */
 export function keysInForce({ authorities, journal }: Pick<TokenState, 'authorities' | 'journal'>): KeysInForce {
   const certificates = { ...authorities };
   const serving: Partial<Record<SigningKeyName, number>> = {};
+  const generations = firstAuthorities(authorities);
   for (const { name, n, certificate } of journal.successions) {
     serving[name] = n;
     if (certificate && name in certificates) certificates[name as keyof AuthorityCertificates] = certificate; // one of them, by the line above
+    const authority = AUTHORITY_NAMES.find((each) => each === name);
+    if (certificate && authority) generations.push({ name: authority, n, certificate, state: 'serving' });
   }
-  return { serving, authorities: certificates };
+  const isRetired = (name: string, n: number) => journal.retiredAuthorities.some((each) => each.name === name && each.n === n);
+  for (const each of generations)
+    if ((serving[each.name] ?? 1) !== each.n) each.state = isRetired(each.name, each.n) ? 'retired' : 'former';
+  return { serving, authorities: certificates, generations };
 }
 
 /** What a new token's folder begins with, besides its journal. */

@@ -85,9 +85,14 @@ function openSession(said: KeysInForce | undefined) {
   const authorities = Object.fromEntries(
     Object.entries(said.authorities).map(([name, der]) => [name, Buffer.from(der)]),
   ) as AuthorityCertificates; // one per name
+  const generations = said.generations.map((each) => ({ ...each, certificate: Buffer.from(each.certificate) }));
   const hsm = new Pkcs11Hsm(module, token);
   hsm.serveUnder(keksOfCustodians(hsm, task.state));
-  session = { hsm, token, warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state), said.serving.audit) };
+  session = {
+    hsm,
+    token,
+    warden: new Warden(hsm, authorities, new SystemClock(), recoveryAgents(hsm, task.state), said.serving.audit, generations),
+  };
   return session;
 }
 
