@@ -13,7 +13,11 @@ export const CAMPAIGNS = {
   custody: {
     script: 'test/faults/custody-campaign.mjs',
     words:
-      'kills an appliance with custodians between two steps of birth, backup, rotation, import, ceremony or restore and looks for what was lost',
+      'kills an appliance with custodians between two steps of birth, backup, rotation, import, ceremony, new keys, a move to another token or restore and looks for what was lost',
+  },
+  'custody-guards': {
+    script: 'test/faults/custody-guards-campaign.mjs',
+    words: 'takes guards of reissue and token migration away, one at a time (there are 10), and looks whether what each is for comes about',
   },
   rotation: {
     script: 'test/custody/rotation-campaign.mjs',

@@ -12,6 +12,16 @@ interface Where {
   settings: string;
 }
 
+/** No other takes over from these: docs/adr/0099. */
+const OF_THE_CEREMONY = ['records', 'seal'] as const;
+const notRotatable = (name: string) =>
+  new Fault(
+    'conflict',
+    'key-not-rotatable',
+    `the key “${name}” is as old as the ceremony and no other takes over from it: whoever had it could have made what a new one would seal. A move to another token takes it along. ` +
+      'Where it is suspected, a new appliance takes over people and former keys: docs/operations/rotation.md, “The record key and the sealing key”',
+  );
+
 /** The token process as a unit and user of its own: everything here but `request` is for that user. */
 export function tokenCommands(ekms: Command, { home, installation, print, does }: CommandParts): void {
   const { root } = installation;
@@ -67,8 +77,11 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
   token
     .command('rotate')
     .description('make the next key of this name and put it into service at once')
-    .addArgument(names())
-    .action((name: string) => does('token.rotate')({ name }));
+    .addArgument(names(...OF_THE_CEREMONY))
+    .action((name: string) => {
+      if (OF_THE_CEREMONY.some((each) => each === name)) throw notRotatable(name);
+      return does('token.rotate')({ name });
+    });
   token
     .command('retire')
     .description('destroy the keys of this name that were replaced')

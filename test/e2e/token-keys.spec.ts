@@ -76,6 +76,13 @@ describe('the keys of the appliance itself', () => {
     },
   );
 
+  test('the record and the sealing key are refused by name, with what to do instead', async () => {
+    for (const name of ['records', 'seal']) {
+      const refused = await ekms.ekms('token', 'rotate', name);
+      expect(refused).toMatchObject({ status: 1, stderr: expect.stringMatching(/docs\/operations\/rotation\.md.*\(key-not-rotatable\)/) });
+    }
+  });
+
   test('the log’s key: announced in the log, signed by both; whoever trusts either accepts the log, and no other key', async () => {
     expect(await ekms.mesign('alice-1', 'log')).toMatchObject({ status: 0 });
     copyFileSync(ekms.file('audit.pub'), ekms.beside('former.pub'));

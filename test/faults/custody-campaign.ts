@@ -1,7 +1,11 @@
 import 'reflect-metadata';
+import { withoutGuards } from './custody-guards.js';
 import { ACT_NAMES, type ActName, CustodyLab } from './custody-lab.js';
 import { dice } from './dice.js';
 import { RestoreLab } from './restore-lab.js';
+
+/** Not in a short campaign. */
+const LONG: readonly ActName[] = ['ceremony', 'reissue', 'pin'];
 
 export interface CampaignOptions {
   seed: number;
@@ -10,8 +14,10 @@ export interface CampaignOptions {
   /** Only this act is killed, or only before this step. */
   only?: string | undefined;
   at?: number | undefined;
-  /** The acts are not lived through first to count their steps, and neither ceremony nor reissue is killed. */
+  /** The acts are not lived through first to count their steps, and neither ceremony, reissue nor PIN change is killed. */
   short?: boolean;
+  /** So many guards of reissue and migration are taken away, one at a time; in a long campaign each is left on once, too. */
+  guards?: number;
   /** Takes the guard away: what was cut in half is not told again. */
   withoutSecondTelling?: boolean;
   /** Takes the guard away: a folder is put back by hand instead of restored, which must be found. */
@@ -35,27 +41,29 @@ const AT_LEAST: Record<ActName, number> = {
 /** Kills and restores copies of one appliance. Ends with one line of JSON; exit status 0 only if every promise was kept. */
 export async function campaign(options: CampaignOptions): Promise<void> {
   const began = Date.now();
-  const { seed, kills = 0, restores = 0, byCopy = false } = options;
+  const { seed, kills = 0, restores = 0, guards = 0, byCopy = false, short = false } = options;
   const roll = dice(seed);
   const lab = await CustodyLab.open();
   const outcome: Record<string, unknown> = { seed };
   try {
     console.log(`seed ${seed}; the appliance is made in ${Math.round((Date.now() - began) / 1000)} s`);
     if (kills > 0) Object.assign(outcome, await kill(lab, roll, { ...options, kills }));
-    const restoring = new RestoreLab(lab, roll, options.short ? 2 : undefined);
+    if (guards > 0) Object.assign(outcome, await withoutGuards(lab, { count: guards, both: !short }));
+    const restoring = new RestoreLab(lab, roll, short ? 2 : undefined);
     if (restores > 0) Object.assign(outcome, await restore(restoring, restores));
     if (byCopy) outcome['doublesByCopy'] = (await restoring.byCopy()).length;
   } finally {
     await lab.close();
   }
-  const failed = Number(outcome['failed'] ?? 0) + Number(outcome['failedRestores'] ?? 0);
+  const told = (name: string) => (outcome[name] as string[] | undefined)?.length ?? 0;
+  const failed = Number(outcome['failed'] ?? 0) + Number(outcome['failedRestores'] ?? 0) + told('unseen') + told('guarded');
   console.log(JSON.stringify({ ...outcome, seconds: Math.round((Date.now() - began) / 1000) }));
   process.exitCode = failed === 0 && Number(outcome['fired'] ?? 0) === kills ? 0 : 1;
 }
 
 async function kill(lab: CustodyLab, roll: (sides: number) => number, options: CampaignOptions & { kills: number }) {
   const { kills, only, at, short = false, withoutSecondTelling = false } = options;
-  const acts = ACT_NAMES.filter((name) => (only === undefined ? !short || (name !== 'ceremony' && name !== 'reissue') : name === only));
+  const acts = ACT_NAMES.filter((name) => (only === undefined ? !short || !LONG.includes(name) : name === only));
   lab.again = !withoutSecondTelling;
   const perAct: Record<string, number> = {};
   let [fired, redrawn, failed] = [0, 0, 0];

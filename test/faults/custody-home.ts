@@ -12,7 +12,7 @@ import { FatalSteps } from '../support/fatal-steps.js';
 import { LIFTED } from '../support/lifted-budgets.js';
 import type { Door } from '../support/wire-device.js';
 
-const EKMS = resolve(import.meta.dirname, '../../dist/src/main.js');
+const EKMS = resolve(import.meta.dirname, '../../dist/programs/main.js');
 const CUSTODIANS = ['Ada', 'Ben', 'Cleo'];
 
 export interface Ended {
@@ -27,6 +27,8 @@ export interface Ended {
 export class CustodyHome {
   readonly folder: string;
   readonly steps: FatalSteps;
+  /** The built `ekms`, or a changed one. */
+  program = EKMS;
   ports = { client: 0, administration: 0, staff: 0, public: 0, operation: 0 };
   /** Whom the directory names now. */
   named: readonly string[] = ['p1', 'p2'];
@@ -200,7 +202,7 @@ export class CustodyHome {
 
   #spawn(args: readonly string[]): ChildProcess {
     const env = { ...process.env, ...this.steps.environment, EKMS_HOME: this.path };
-    return spawn(process.execPath, [EKMS, ...args], { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    return spawn(process.execPath, [this.program, ...args], { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   }
 }
 
