@@ -45,22 +45,37 @@ try {
 const cluster = process.env.EKMS_TEST_POSTGRES;
 if (cluster) {
   const name = `ekms_bench_${randomBytes(4).toString('hex')}`;
-  const ask = async (sql) => {
-    const client = new pg.Client(cluster);
+  const ask = async (sql, url = cluster) => {
+    const client = new pg.Client(url);
     await client.connect();
-    await client.query(sql).finally(() => client.end());
+    return await client.query(sql).finally(() => client.end());
   };
   await ask(`CREATE DATABASE ${name}`);
   try {
     const url = new URL(cluster);
     url.pathname = `/${name}`;
-    await measure('PostgreSQL', { url: url.href, home: tmpdir() });
+    await measure('PostgreSQL', { url: url.href, home: tmpdir() }, () => settle((sql) => ask(sql, url.href)));
   } finally {
     await ask(`DROP DATABASE ${name} WITH (FORCE)`);
   }
 } else console.log('PostgreSQL: not measured, EKMS_TEST_POSTGRES is not set');
 
-async function measure(kind, settings) {
+/**
+ * A log grows to this over years; here it was written within minutes, and the server is still at work behind it: checkpoints, and autovacuum's first
+ * look at the tables. That is the loading's cost, not a search's, so it is done to its end before anything is measured.
+ */
+async function settle(ask) {
+  const began = performance.now();
+  await ask('VACUUM (ANALYZE)');
+  await ask('CHECKPOINT');
+  const busy = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'";
+  while ((await ask(busy)).rowCount > 0) await new Promise((resolve) => setTimeout(resolve, 200));
+  console.log(
+    `PostgreSQL: vacuum, analyze and checkpoint of what was loaded: ${((performance.now() - began) / 1000).toFixed(1)} s, before the searches`,
+  );
+}
+
+async function measure(kind, settings, settled = async () => undefined) {
   const storage = await openStorage(settings);
   try {
     let began = performance.now();
@@ -82,6 +97,7 @@ async function measure(kind, settings) {
       `${kind}: postings of them in ${(spent / 1000).toFixed(1)} s, ${each(spent)} µs each, of which ${each(here)} µs of CPU in the thread that answers devices`,
     );
     await fill(storage, count - young, count);
+    await settled();
     const search = new AuditSearch(storage, new DurableAuditLog(new SystemClock()), index);
     const questions = {
       nothing: () => ({}),
@@ -109,22 +125,23 @@ async function measure(kind, settings) {
       },
       'two that never meet': () => ({ action: 'binding.begin', outcome: 'refused' }),
     };
-    let slowest = 0;
-    for (const [name, question] of Object.entries(questions)) {
-      const spans = [];
-      const cpu = [];
-      let found = 0;
-      for (let n = 0; n < rounds; n += 1) {
+    // In turns, so that what else the machine does meanwhile falls on every kind alike.
+    const seen = Object.fromEntries(Object.keys(questions).map((name) => [name, { spans: [], cpu: [], found: 0 }]));
+    for (let n = 0; n < rounds; n += 1)
+      for (const [name, question] of Object.entries(questions)) {
         const { filter } = searchQuestion.parse(question());
         const [from, used] = [performance.now(), process.threadCpuUsage()];
-        found += (await search.look(filter, { count: 50 })).entries.length;
-        spans.push(performance.now() - from);
+        seen[name].found += (await search.look(filter, { count: 50 })).entries.length;
+        seen[name].spans.push(performance.now() - from);
         const { user, system } = process.threadCpuUsage(used);
-        cpu.push((user + system) / 1000);
+        seen[name].cpu.push((user + system) / 1000);
       }
-      slowest = Math.max(slowest, quantile(spans, 0.99));
+    let slowest = 0;
+    for (const [name, { spans, cpu, found }] of Object.entries(seen)) {
+      const p99 = quantile(spans, 0.99);
+      slowest = Math.max(slowest, p99);
       console.log(
-        `  ${name.padEnd(20)} p50 ${quantile(spans, 0.5).toFixed(1).padStart(6)} ms, p99 ${quantile(spans, 0.99).toFixed(1).padStart(6)} ms (of CPU here ${quantile(cpu, 0.99).toFixed(1).padStart(5)}), ${(found / rounds).toFixed(1)} entries a page`,
+        `  ${name.padEnd(20)} p50 ${quantile(spans, 0.5).toFixed(1).padStart(6)} ms, p99 ${p99.toFixed(1).padStart(6)} ms (of CPU here p50 ${quantile(cpu, 0.5).toFixed(1).padStart(4)}, p99 ${quantile(cpu, 0.99).toFixed(1).padStart(5)}), ${(found / rounds).toFixed(1)} entries a page`,
       );
     }
     verdict(`${kind}: p99 of a first page of the slowest kind, in ms`, slowest, `at most ${WANTED}`, slowest <= WANTED, 1);

@@ -13,6 +13,7 @@ import { openStorage } from '../../src/storage/index.js';
 import { TokenProcess } from '../../src/tokens/token-client.js';
 import type { dice } from '../faults/dice.js';
 import { ENTRY, initialisedHome, type TokenHome } from '../tokens/process-house.js';
+import type { Place, Task } from './log-writer.js';
 
 export interface KillOutcome {
   /** Acts that the killed node, and its neighbour, were told are durable. */
@@ -23,9 +24,11 @@ export interface KillOutcome {
   problems: string[];
 }
 
-/** Acts that are acknowledged, and then milliseconds, before the signal: three group commits, and what lies between them. */
-const MOST = 200;
-const LONGEST = 12;
+/**
+ * Acts that are acknowledged, and then milliseconds, before the signal: some group commits, and what lies between them. On PostgreSQL, where two nodes take
+ * turns, a turn is as long as some dozen milliseconds.
+ */
+const BEFORE = { SQLite: { acts: 200, milliseconds: 12 }, PostgreSQL: { acts: 64, milliseconds: 100 } };
 
 /**
  * One log in one database under one real token process, on SoftHSM, which outlive the nodes that are killed. Each run goes on where the last one was cut off, and
@@ -72,15 +75,14 @@ export class KillLab {
     this.#runs += 1;
     const writers = await Promise.all(this.#next);
     this.#prepare();
-    await Promise.all(
-      writers.map((writer, n) =>
-        writer.write({ url: this.#url, home: this.#home.home, socket: this.#home.settings.socket, node: `${this.#runs}.${n}`, torn }),
-      ),
-    );
+    const before = BEFORE[this.#database];
+    // On SQLite opening mends what the last one left: it is part of what is shown.
+    if (this.#database === 'SQLite') await Promise.all(writers.map((writer) => writer.open(this.#place)));
+    await Promise.all(writers.map((writer, n) => writer.write({ node: `${this.#runs}.${n}`, torn })));
     // One after the other: whoever is left goes on alone.
     for (const writer of writers) {
-      await writer.did(writer.acts.length + 1 + roll(MOST));
-      await sleep(roll(LONGEST));
+      await writer.did(writer.acts.length + 1 + roll(before.acts));
+      await sleep(roll(before.milliseconds));
       await writer.kill();
     }
     const said = writers.flatMap(({ lines }) => lines);
@@ -142,7 +144,19 @@ export class KillLab {
 
   /** Node takes long to start; the next run's processes do that while this one is looked at. */
   #prepare(): void {
-    this.#next = Array.from({ length: this.#nodes }, () => Writer.load());
+    this.#next = Array.from({ length: this.#nodes }, async () => {
+      const writer = await Writer.load();
+      if (this.#database === 'PostgreSQL') await writer.open(this.#place);
+      return writer;
+    });
+  }
+
+  get #database(): 'SQLite' | 'PostgreSQL' {
+    return this.#url.startsWith('sqlite:') ? 'SQLite' : 'PostgreSQL';
+  }
+
+  get #place(): Place {
+    return { url: this.#url, home: this.#home.home, socket: this.#home.settings.socket };
   }
 }
 
@@ -201,7 +215,13 @@ class Writer {
     return writer;
   }
 
-  async write(task: object): Promise<void> {
+  /** Database and token process. */
+  async open(place: Place): Promise<void> {
+    this.#child.stdin?.write(`${JSON.stringify(place)}\n`);
+    await this.#said('open');
+  }
+
+  async write(task: Task): Promise<void> {
     this.#child.stdin?.write(`${JSON.stringify(task)}\n`);
     await this.#said('writes');
   }

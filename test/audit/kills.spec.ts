@@ -40,6 +40,6 @@ async function campaign(count: number, url?: string, nodes: 1 | 2 = 1): Promise<
 
   (process.env['EKMS_TEST_POSTGRES'] ? test : test.skip)(
     'two nodes on PostgreSQL, one is killed: the same, and the other goes on until it is killed too',
-    () => onNewPostgres((url) => campaign(10, url, 2)),
+    () => onNewPostgres((url) => campaign(50, url, 2)),
   );
 });

@@ -1,7 +1,7 @@
 // A node that writes to the log with 64 writers until it is killed: the real writer, log and checkpoints over a real database and a real token process.
-// It loads everything first and then waits for one line of JSON on stdin, `{url, home, socket, node}`. Each act that it was told is durable is a line on stdout.
+// It loads everything first and then waits for two lines of JSON on stdin: what to open, `{url, home, socket}`, and then to write, `{node, torn}`. Each act that
+// it was told is durable is a line on stdout.
 import 'reflect-metadata';
-import { once } from 'node:events';
 import { writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -13,6 +13,18 @@ import { TileReader } from '../../src/audit/tile-reader.js';
 import { isFault, SystemClock, type Unit } from '../../src/foundation/index.js';
 import { openStorage } from '../../src/storage/index.js';
 import { TokenProcess } from '../../src/tokens/token-client.js';
+
+export interface Place {
+  url: string;
+  home: string;
+  socket: string;
+}
+export interface Task {
+  /** Begins the names of its acts. */
+  node: string;
+  /** Act and entry are written in two units of work. */
+  torn: boolean;
+}
 
 const WRITERS = 64;
 /** The pipe is full while the one who reads it is busy. */
@@ -27,8 +39,9 @@ function say(line: string): void {
 }
 
 say('loaded');
-const [line] = (await once(createInterface({ input: process.stdin }), 'line')) as [string];
-const { url, home, socket, node, torn } = JSON.parse(line) as { url: string; home: string; socket: string; node: string; torn: boolean }; // kill-lab.ts wrote it
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const next = async () => JSON.parse(String((await lines.next()).value)) as unknown; // kill-lab.ts wrote it
+const { url, home, socket } = (await next()) as Place;
 
 const clock = new SystemClock();
 const storage = await openStorage({ url, home });
@@ -38,6 +51,9 @@ const standing = new LogStanding();
 const log = new DurableAuditLog(clock, standing);
 const tree = new LogTree(storage);
 const checkpoints = new Checkpoints({ tree, tiles: new TileReader(storage), token, standing, clock, origin: 'kills.example/v1/audit' });
+
+say('open');
+const { node, torn } = (await next()) as Task;
 
 /** An act and its entry, in one unit of work (unless that guard is off): the row of the act is there exactly when the entry is. */
 async function write(writer: number): Promise<never> {

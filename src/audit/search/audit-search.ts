@@ -84,8 +84,9 @@ export class AuditSearch {
     const bottom = Math.max(head?.first ?? 0, filter.from === undefined ? 0 : await this.#reader.indexAt(filter.from));
     const end = filter.to === undefined ? (head?.last ?? -1) + 1 : await this.#reader.indexAt(filter.to);
     const top = Math.min(before ?? end, end);
-    const conditions = await this.#conditions(filter);
-    const indexed = Math.min(await this.index.next(), top);
+    const next = await this.index.next();
+    const conditions = await this.#conditions(filter, { from: next, size: head?.size ?? 0 });
+    const indexed = Math.min(next, top);
     const entries: LogEntry[] = [];
     /** Everything from here to `top` was looked at. */
     let floor = top;
@@ -127,11 +128,12 @@ export class AuditSearch {
     return answer();
   }
 
-  async #conditions({ person, key, device, subject, action, outcome, network }: SearchFilter): Promise<Condition[]> {
+  async #conditions(filter: SearchFilter, young: { from: number; size: number }): Promise<Condition[]> {
+    const { person, key, device, subject, action, outcome, network } = filter;
     const conditions: Condition[] = [];
     if (person !== undefined) {
       const address = person.toLowerCase();
-      conditions.push(isId(person) ? [['employee', person]] : [['address', address], ...(await this.#employeesOf(address))]);
+      conditions.push(isId(person) ? [['employee', person]] : [['address', address], ...(await this.#employeesOf(address, young))]);
     }
     // What few entries say comes first: the others are then looked for in less.
     for (const [kind, value] of Object.entries({ key, device, subject, network, action, outcome } as const))
@@ -139,18 +141,15 @@ export class AuditSearch {
     return conditions;
   }
 
-  /** Employees whom the log knows to have had an address, as far as it may still know. Rejects with `search-behind`. */
-  async #employeesOf(address: string): Promise<Condition> {
-    const from = await this.index.next();
-    const behind = (await this.#reader.size()) - from;
+  /**
+   * Employees whom the log knows to have had an address, as far as it may still know. Rejects with `search-behind`.
+   * @param young what the index has not: entries from `from` on, of a log of `size`
+   */
+  async #employeesOf(address: string, { from, size }: { from: number; size: number }): Promise<Condition> {
+    const behind = size - from;
     if (behind > BEHIND)
       throw new Fault('unavailable', 'search-behind', `the search index is being made: ${behind} entries are not in it yet`, 10);
-    const known: number[] = [];
-    for await (const { indices } of this.#postings.walk([[termOf('address', address)], [termOf('action', 'binding.begin')]], {
-      bottom: 0,
-      top: from,
-    }))
-      known.push(...indices);
+    const known = await this.#postings.all([[termOf('address', address)], [termOf('action', 'binding.begin')]], { bottom: 0, top: from });
     const young = await this.storage.all<{ idx: number }>(`SELECT idx FROM audit_entries WHERE idx >= ? AND action = 'binding.begin'`, [
       from,
     ]);

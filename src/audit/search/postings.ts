@@ -13,7 +13,8 @@ export interface Stretch {
 const TOGETHER = 128;
 /** Of the first one, for what is sought is mostly found soon; then so many times as many. */
 const FIRST = 8;
-const PLACES = Array.from({ length: TOGETHER }, () => '?').join(', ');
+/** A statement for each number of segments that a walk asks for at once, prepared once. */
+const SIZES = [FIRST, FIRST * FIRST, TOGETHER];
 
 /** Which entries say what: one row for each segment of the log and bucket of terms. Written by `SearchIndex`, behind the log. */
 export class Postings {
@@ -23,14 +24,30 @@ export class Postings {
    * Entries in [bottom, top) that say at least one term of each condition, some segments at a time, the first ones few: whoever has found enough
    * leaves off. A term is a digest, so each entry is to be looked at.
    */
-  async *walk(
+  walk(
+    conditions: readonly (readonly number[])[],
+    range: { bottom: number; top: number },
+    order: 'newest first' | 'oldest first' = 'newest first',
+  ): AsyncGenerator<Stretch> {
+    return this.#walk(conditions, range, order, FIRST);
+  }
+
+  /** All that a walk would come by, newest first, in as few statements as there can be. */
+  async all(conditions: readonly (readonly number[])[], range: { bottom: number; top: number }): Promise<number[]> {
+    const found: number[] = [];
+    for await (const { indices } of this.#walk(conditions, range, 'newest first', TOGETHER)) found.push(...indices);
+    return found;
+  }
+
+  async *#walk(
     conditions: readonly (readonly number[])[],
     { bottom, top }: { bottom: number; top: number },
-    order: 'newest first' | 'oldest first' = 'newest first',
+    order: 'newest first' | 'oldest first',
+    atFirst: number,
   ): AsyncGenerator<Stretch> {
     const isNewest = order === 'newest first';
     const [first, last] = [segmentOf(bottom), segmentOf(top - 1)];
-    let many = FIRST;
+    let many = atFirst;
     for (let done = 0; done <= last - first && top > bottom; ) {
       const count = Math.min(many, last - first + 1 - done);
       const low = isNewest ? last - done - count + 1 : first + done;
@@ -60,10 +77,10 @@ export class Postings {
   }
 
   async #saying(term: number, segments: readonly number[]): Promise<number[]> {
-    // Always as many places, so that the statement is prepared once; -1 is no segment.
-    const some = Array.from({ length: TOGETHER }, (_, n) => segments[n] ?? -1);
+    const places = SIZES.find((size) => size >= segments.length) ?? TOGETHER;
+    const some = Array.from({ length: places }, (_, n) => segments[n] ?? -1); // -1 is no segment
     const rows = await this.reader.all<{ segment: number; found: Buffer }>(
-      `SELECT segment, found FROM audit_postings WHERE bucket = ? AND segment IN (${PLACES})`,
+      `SELECT segment, found FROM audit_postings WHERE bucket = ? AND segment IN (${some.map(() => '?').join(', ')})`,
       [bucketOf(term), ...some],
     );
     return rows.flatMap(({ segment, found }) => offsetsOf(found, term).map((offset) => segment * SEGMENT + offset));
