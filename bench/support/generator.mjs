@@ -63,7 +63,8 @@ async function run({ clients, seconds, replies, isNew }) {
   const client = async () => {
     while (performance.now() < until && begun < most) {
       begun++;
-      const connection = idle.shift();
+      let connection = idle.shift();
+      if (!isNew && connection.socket.destroyed) connection = await anew(connection);
       const sent = performance.now();
       const asked = isNew ? await opened(connection.options) : connection;
       const reply = await asked.ask();
@@ -86,6 +87,13 @@ async function run({ clients, seconds, replies, isNew }) {
     bytes: bytes / latencies.length,
     cpu: (user + system) / 1e6,
   };
+}
+
+/** For one that the server has ended, since nobody used it for long. */
+async function anew(ended) {
+  const connection = await opened(ended.options);
+  connections[connections.indexOf(ended)] = connection;
+  return connection;
 }
 
 class Connection {
@@ -120,6 +128,8 @@ class Connection {
   }
 
   #take(chunk) {
+    // Nobody asked: the server says that it ends this connection.
+    if (!this.#resolve) return void this.socket.destroy();
     this.#chunks.push(chunk);
     this.#held += chunk.length;
     if (this.#whole === 0) {
@@ -132,6 +142,8 @@ class Connection {
     if (this.#held < this.#whole) return;
     const reply = { status: Number(this.#head.slice(9, 12)), length: this.#whole };
     [this.#chunks, this.#held, this.#whole] = [[], 0, 0];
-    this.#resolve(reply);
+    const resolve = this.#resolve;
+    this.#resolve = this.#reject = undefined;
+    resolve(reply);
   }
 }

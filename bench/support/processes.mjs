@@ -49,7 +49,10 @@ export async function generator(options) {
   const child = fork(join(root, 'bench/support/generator.mjs'));
   const ask = async (order) => {
     child.send(order);
-    const [{ value, error }] = await once(child, 'message');
+    const ended = new AbortController();
+    const gone = once(child, 'exit', { signal: ended.signal }).then(() => [{ error: 'the generator ended' }]);
+    const [{ value, error }] = await Promise.race([once(child, 'message', { signal: ended.signal }), gone]);
+    ended.abort();
     if (error) throw new Error(error);
     return value;
   };

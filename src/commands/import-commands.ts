@@ -1,6 +1,7 @@
-import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs';
+import { appendFileSync, createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import type { ImportedKey } from '../custody/index.js';
 import { Fault, isFault } from '../foundation/index.js';
@@ -34,7 +35,7 @@ export function importCommands(ekms: Command, { print, act }: Pick<CommandParts,
     .action(async (path: string, { passphrases, dryRun, report }: ImportOptions) => {
       const phrases = readPhrases(passphrases);
       const counts = new Map<string, number>();
-      const taken = report === undefined ? new Set<string>() : takenBefore(report);
+      const taken = report === undefined ? new Set<string>() : await takenBefore(report);
       // Within a dry run nothing is here yet that an earlier file would bring.
       const seen = new Set<string>();
       const tell = (line: Line) => {
@@ -102,11 +103,11 @@ async function eachOf(
 }
 
 /** Names of files whose every key the report of an earlier run says is here. A line that was cut off counts for nothing. */
-function takenBefore(report: string): Set<string> {
+async function takenBefore(report: string): Promise<Set<string>> {
   const taken = new Set<string>();
   if (!existsSync(report)) return taken;
   const unsure = new Set<string>();
-  for (const text of readFileSync(report, 'utf8').split('\n')) {
+  for await (const text of createInterface({ input: createReadStream(report) })) {
     try {
       const { file, outcome } = JSON.parse(text) as Line; // whoever may write it may leave files out anyway
       if (outcome === 'imported' || outcome === 'there') taken.add(file);

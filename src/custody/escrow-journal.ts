@@ -18,6 +18,15 @@ export type EscrowLine =
   | ({ t: 'import' } & TakenKey)
   | { t: 'change'; key: StoredKey };
 
+/** Lines written at once: some hundred KiB, which one call writes. */
+const TOGETHER = 64;
+
+interface Waiting {
+  text: string;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
 const away = (why: string): Fault =>
   new Fault(
     'unavailable',
@@ -31,7 +40,8 @@ const away = (why: string): Fault =>
  * away, and what is written would land on the first disk.
  */
 export class EscrowJournal extends SecondPlace {
-  #last: Promise<void> = Promise.resolve();
+  #waiting: Waiting[] = [];
+  #draining: Promise<void> | undefined;
   #trouble: string | undefined;
 
   constructor(
@@ -64,9 +74,24 @@ export class EscrowJournal extends SecondPlace {
 
   async #append(line: EscrowLine): Promise<void> {
     const sealed = await this.token.sealBytes(Buffer.from(JSON.stringify(line, encodeBytes)), CONTEXT);
-    const written = this.#last.then(() => this.#write(`${sealed.toString('base64')}\n`));
-    this.#last = written.catch(() => undefined);
-    await written;
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ text: `${sealed.toString('base64')}\n`, resolve, reject });
+      this.#draining ??= this.#drain();
+    });
+  }
+
+  /** All lines that wait go to the disk together: a rotation brings them by the dozen, and what is slow is paid once. */
+  async #drain(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const together = this.#waiting.splice(0, TOGETHER);
+      try {
+        await this.#write(together.map(({ text }) => text).join(''));
+        for (const { resolve } of together) resolve();
+      } catch (error) {
+        for (const { reject } of together) reject(error);
+      }
+    }
+    this.#draining = undefined;
   }
 
   async #write(text: string): Promise<void> {
