@@ -1,5 +1,5 @@
 import type { Employees } from '../access/index.js';
-import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage } from '../foundation/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newSerial, type Reader, type Storage } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import { type Authorities, authorityId, type Token } from '../tokens/index.js';
@@ -32,7 +32,7 @@ export class AddressCertificates {
        ORDER BY b.address`,
     );
     const each = new OneByOne();
-    for (const { address, key } of missing) await each.try(() => this.#issue(address, key, by));
+    for (const wanted of missing) await each.try(() => this.#issue({ ...wanted, beyond: 0 }, by));
     each.end();
     return missing.length;
   }
@@ -50,21 +50,30 @@ export class AddressCertificates {
       [threshold, authorityId(this.authorities.serving('people'))],
     );
     const each = new OneByOne();
-    for (const { address, key } of due) {
+    for (const wanted of due) {
       if (isStopped()) break;
-      await each.try(() => this.#issue(address, key, by));
+      await each.try(() => this.#issue({ ...wanted, beyond: threshold }, by));
     }
     each.end();
   }
 
-  /** Intent committed → token signs → certificate and entry committed; a serial that was signed and not stored is revoked. */
-  async #issue(address: string, key: string, by: AuditActor): Promise<void> {
+  /**
+   * Claim committed → token signs → certificate and entry committed; a serial that was signed and not stored is revoked. The claim, an intent by the name of
+   * key and address, is looked for where it is written: of nodes that see the same certificate end, one gives it a successor.
+   */
+  async #issue(wanted: Wanted, by: AuditActor): Promise<void> {
+    const { address, key } = wanted;
     const binding = await this.employees.bindingOf(address);
     const stored = await this.#keys.find(this.storage, key);
     if (!binding || !stored) return; // ended meanwhile
-    const [intent, serial] = [newId(), newSerial()];
+    const [intent, serial] = [claimOf(wanted), newSerial()];
     const { employee } = binding.sealed.record;
-    await this.storage.write((unit) => intend(unit, intent, 'certify', { serial }, this.clock));
+    const isClaimed = await this.storage.write(async (unit) => {
+      if ((await claimed(unit, intent)) || (await claimed(unit, successionOf(key))) || !(await isWanted(unit, wanted))) return false;
+      await intend(unit, intent, 'certify', { serial }, this.clock);
+      return true;
+    });
+    if (!isClaimed) return;
     try {
       const { urls, personDays: days } = this.settings;
       const { sealed, publicKey } = stored;
@@ -78,6 +87,9 @@ export class AddressCertificates {
         days,
       });
       await this.storage.write(async (unit) => {
+        // The key was compromised, or the address went to somebody else, while the token signed: nobody is to find this one.
+        if ((await claimed(unit, intent)) !== serial || !(await isWanted(unit, wanted)))
+          throw new Fault('conflict', 'key-changed', 'key or address changed meanwhile');
         const times = certificateTimes(der);
         await insertCertificate(unit, { serial, authority: 'people', profile: 'person', der, ...times, key, employee, address });
         await this.audit.append(unit, {
@@ -97,11 +109,38 @@ export class AddressCertificates {
     }
   }
 
-  /** Also run at start for intents that a crash left open. */
+  /** Also run at start for intents that a crash left open. Somebody else's claim of the same name stays. */
   async undo(intent: string, serial: string): Promise<void> {
     await this.storage.write(async (unit) => {
       await this.issuance.disown(unit, serial, 'person');
-      await fulfil(unit, intent);
+      if ((await claimed(unit, intent)) === serial) await fulfil(unit, intent);
     });
   }
+}
+
+/** The claim on a key that another is about to follow. */
+export const successionOf = (key: string): string => `certify:${key}`;
+
+/** A certificate for this address on this key, unless one lasts beyond a time (ms since 1970). */
+interface Wanted {
+  address: string;
+  key: string;
+  beyond: number;
+}
+
+const claimOf = ({ key, address }: Wanted): string => `certify:${key}:${address}`;
+
+async function isWanted(reader: Reader, { address, key, beyond }: Wanted): Promise<boolean> {
+  const found = await reader.one(
+    `SELECT k.id FROM keys k JOIN bindings b ON b.employee = k.employee AND b.to_time IS NULL AND b.address = ? WHERE k.id = ? AND k.state = 'active'
+     AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ?)`,
+    [address, key, beyond],
+  );
+  return found !== undefined;
+}
+
+/** The serial that a claim was made for. */
+async function claimed(reader: Reader, intent: string): Promise<string | undefined> {
+  const row = await reader.one<{ body: string }>("SELECT body FROM intents WHERE id = ? AND kind = 'certify'", [intent]);
+  return row && (JSON.parse(row.body) as { serial: string }).serial; // what `intend` wrote with this kind
 }

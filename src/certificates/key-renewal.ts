@@ -13,7 +13,7 @@ import {
 import type { KeyVault } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { KeyKind } from '../tokens/index.js';
-import type { AddressCertificates } from './address-certificates.js';
+import { type AddressCertificates, successionOf } from './address-certificates.js';
 import type { KeyIssuance } from './key-issuance.js';
 import { OneByOne } from './one-by-one.js';
 
@@ -87,7 +87,7 @@ export class KeyRenewal {
     await this.#round;
   }
 
-  /** A new key for this person now, by the same path. Rejects with `key-unknown` for somebody without an active one. */
+  /** A new key for this person now, by the same path. Rejects with `key-unknown` for somebody without an active one, `renewal-under-way` where another node makes one. */
   async renew(employee: string, by: AuditActor): Promise<void> {
     const key = await this.parts.storage.one<{ id: string }>("SELECT id FROM keys WHERE employee = ? AND state = 'active'", [employee]);
     if (!key) throw new Fault('not-found', 'key-unknown', 'this person has no active key');
@@ -154,13 +154,24 @@ export class KeyRenewal {
     each.end();
   }
 
-  /** Serials written down → token makes pair and certificates → old key and new key change places in one unit → the token hears of the old one's end. */
+  /**
+   * Serials written down, the first under the key's name: of nodes that see the same key due, one goes on. Then token makes pair and certificates → old key
+   * and new key change places in one unit → the token hears of the old one's end.
+   */
   async #succeed({ key, employee }: Due, occasion: Occasion, by: AuditActor): Promise<void> {
     const { storage, clock, employees, vault, issuance, certificates } = this.parts;
-    const asked = (await employees.bindingsOf(employee)).map((binding) => ({ binding, serial: newSerial(), intent: newId() }));
+    const asked = (await employees.bindingsOf(employee)).map((binding, n) => ({
+      binding,
+      serial: newSerial(),
+      intent: n === 0 ? successionOf(key) : newId(),
+    }));
     const [first, ...further] = asked;
     if (!first) throw new Fault('conflict', 'binding-ended', 'this person has no address any more');
     await storage.write(async (unit) => {
+      if (await unit.one('SELECT id FROM intents WHERE id = ?', [first.intent]))
+        throw new Fault('conflict', 'renewal-under-way', 'this key is being followed by another just now: look again');
+      if (!(await unit.one("SELECT id FROM keys WHERE id = ? AND state = 'active'", [key])))
+        throw new Fault('conflict', 'key-changed', 'this key was changed at the same time; look again');
       for (const { intent, serial } of asked) await intend(unit, intent, 'certify', { serial }, clock);
     });
     try {

@@ -1,10 +1,15 @@
 import 'reflect-metadata';
 import { X509Certificate } from 'node:crypto';
 import { afterEach, expect, jest, test } from '@jest/globals';
+import { AddressCertificates } from '../../src/certificates/address-certificates.js';
+import { KeyRenewal } from '../../src/certificates/key-renewal.js';
 import { checkData } from '../../src/commands/consistency.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import type { KeyLife } from '../../src/custody/key-lives.js';
 import { Fault } from '../../src/foundation/index.js';
+import { authorityUrls, type House } from '../../src/house.js';
+import { eachDatabase } from '../support/database.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { openDelivery } from '../support/open-delivery.js';
 import { asDevice, enrolDevice, keysOf, type WireDevice, type WireKey } from '../support/wire-device.js';
@@ -156,4 +161,115 @@ test('one whose kind of key the token refuses keeps nobody from their first key,
   house.pass(3_600_001);
   await reconcile(house.house);
   expect(await house.house.issuance.hasActiveKey(alice.employee)).toBe(true);
+});
+
+eachDatabase((open) => {
+  const policy = (key: 'same' | 'new') => ({ key, overlapDays: 30 });
+  /** Two nodes over one database and one token. */
+  async function twoNodes(key: 'same' | 'new'): Promise<{ alice: WireDevice; nodes: House[]; close: () => Promise<void> }> {
+    const { url, home } = (await open()).settings;
+    const database = url === 'sqlite:ekms.db' ? `sqlite:${home}/ekms.db` : url;
+    const settings = { certificates: { personDays: 100, renewal: policy(key) }, keys: { bits: 2048, pool: { target: 4 } } };
+    house = await HouseInProcess.open({ settings, database });
+    const alice = await enrolDevice(house, 'alice@corp.example');
+    await keysOf(house, alice);
+    house.pass(71 * DAY);
+    const other = await house.beside();
+    return { alice, nodes: [house.house, other], close: () => other.close() };
+  }
+  /** Whoever has the token sign waits until the other does too, or 400 ms. */
+  function meet(): { signed: () => number } {
+    const issue = house.token.issuePerson.bind(house.token);
+    let signed = 0;
+    let both = () => undefined as unknown;
+    const met = new Promise((resolve) => {
+      both = () => resolve(undefined);
+    });
+    house.token.issuePerson = async (asked) => {
+      signed += 1;
+      if (signed === 2) both();
+      await Promise.race([met, new Promise((resolve) => setTimeout(resolve, 400))]);
+      return issue(asked);
+    };
+    return { signed: () => signed };
+  }
+  const successors = async () =>
+    (await house.db.all("SELECT serial FROM certificates WHERE profile = 'person' AND not_after > ?", [house.now().getTime() + 60 * DAY]))
+      .length;
+  const rounds = (kinds: { run(): Promise<void> }[]) => Promise.all(kinds.map((renewal) => renewal.run()));
+
+  test.each([
+    ['same', true],
+    ['same', false],
+    ['new', true],
+    ['new', false],
+  ] as const)('two nodes see one certificate end at the same moment, %s key, guard %s', async (key, isGuarded) => {
+    const { nodes, close } = await twoNodes(key);
+    try {
+      const Certificates = isGuarded
+        ? AddressCertificates
+        : guardOff<{ AddressCertificates: typeof AddressCertificates }>(
+            {
+              file: 'src/certificates/address-certificates.ts',
+              guard: '[claimOf(wanted), newSerial()]',
+              instead: '[newSerial(), newSerial()]',
+            },
+            { guard: '(await claimed(unit, intent)) !== serial || !(await isWanted(unit, wanted))', instead: 'false' },
+          ).AddressCertificates;
+      const Renewal = isGuarded
+        ? KeyRenewal
+        : guardOff<{ KeyRenewal: typeof KeyRenewal }>({
+            file: 'src/certificates/key-renewal.ts',
+            guard: 'n === 0 ?',
+            instead: 'n < 0 ?',
+          }).KeyRenewal;
+      const { signed } = meet();
+      await rounds(
+        nodes.map(({ storage, audit, clock, employees, vault, issuance, configuration }) => {
+          const days = { personDays: 100, urls: authorityUrls(configuration).people };
+          const certificates = new Certificates(storage, audit, house.token, employees, issuance, clock, days);
+          return new Renewal({ storage, audit, clock, employees, vault, issuance, certificates }, policy(key));
+        }),
+      );
+      // On a new key the unique index keeps the second out without the claim; a pair and a certificate are thrown away for it.
+      const made = { same: isGuarded ? 1 : 2, new: 1 };
+      expect({ signed: signed(), successors: await successors() }).toEqual({ signed: isGuarded ? 1 : 2, successors: made[key] });
+      expect(await house.db.all("SELECT id FROM intents WHERE kind = 'certify'")).toEqual([]);
+      expect(await house.db.all("SELECT id FROM keys WHERE state = 'active'")).toHaveLength(1);
+      if (isGuarded) {
+        await rounds(nodes.map(({ renewal }) => renewal));
+        expect(await successors()).toBe(1);
+      }
+    } finally {
+      await close();
+    }
+  });
+});
+
+test('a key that is compromised while its next certificate is signed leaves none that senders could use; guard also off', async () => {
+  for (const isGuarded of [true, false]) {
+    const alice = await begin('same');
+    const [key] = await keysOf(house, alice);
+    house.pass(71 * DAY);
+    const { storage, audit, clock, employees, issuance, configuration } = house.house;
+    const Certificates = isGuarded
+      ? AddressCertificates
+      : guardOff<{ AddressCertificates: typeof AddressCertificates }>({
+          file: 'src/certificates/address-certificates.ts',
+          guard: '(await claimed(unit, intent)) !== serial || !(await isWanted(unit, wanted))',
+          instead: 'false',
+        }).AddressCertificates;
+    const days = { personDays: 100, urls: authorityUrls(configuration).people };
+    const certificates = new Certificates(storage, audit, house.token, employees, issuance, clock, days);
+    const issue = house.token.issuePerson.bind(house.token);
+    house.token.issuePerson = async (asked) => {
+      const der = await issue(asked);
+      await house.act('key.change', { id: key?.id ?? '', state: 'compromised', reason: 'compromised' });
+      return der;
+    };
+    await certificates.renewDue(house.now().getTime() + 30 * DAY, { kind: 'system' }, () => false);
+    const usable = await house.db.all("SELECT serial FROM certificates WHERE profile = 'person' AND revoked_at IS NULL");
+    expect(usable).toHaveLength(isGuarded ? 0 : 1);
+    await house.close();
+  }
 });

@@ -30,6 +30,8 @@ export interface HouseOptions {
   people?: Directory;
   /** Recovery agents whom a ceremony would have named. */
   agents?: RecoveryAgents;
+  /** Of a database; else one of its own, on SQLite. */
+  database?: string;
 }
 
 /** The real time, and as much later as a test lets pass. */
@@ -57,16 +59,30 @@ export class HouseInProcess implements Door {
     private readonly stop: () => Promise<void>,
   ) {}
 
+  /** A second node: all of the same database, token and clock, and nothing that listens. Whoever asks for it closes it first. */
+  beside(): Promise<House> {
+    const { token, clock, mail } = this;
+    const parts = { token, clock, surroundings: new Isolated(), transport: mail };
+    return openHouse(this.house.configuration, { root: resolve(__dirname, '../..') }, parts);
+  }
+
   static async open({
     settings = {},
     surroundings = new Isolated(),
     token: prepare = () => undefined,
     people,
     agents,
+    database,
   }: HouseOptions = {}): Promise<HouseInProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ekms-house-'));
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
-    const given = { listen, domains: [DOMAIN], keys: { bits: 2048, pool: { target: 0 } }, ...settings };
+    const given = {
+      listen,
+      domains: [DOMAIN],
+      keys: { bits: 2048, pool: { target: 0 } },
+      ...(database ? { database: { url: database } } : {}),
+      ...settings,
+    };
     const configuration = parseConfiguration(JSON.stringify(given), folder);
     const clock = new MovableClock();
     const authorities = {
