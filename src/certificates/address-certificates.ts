@@ -41,18 +41,19 @@ export class AddressCertificates {
   async renewDue(threshold: number, by: AuditActor, isStopped: () => boolean): Promise<void> {
     // Taken for one that serves still, a former authority would have everybody renewed at each round.
     await this.authorities.refresh();
+    const authority = authorityId(this.authorities.serving('people'));
     const due = await this.storage.all<{ address: string; key: string }>(
       `SELECT b.address AS "address", k.id AS "key" FROM bindings b JOIN keys k ON k.employee = b.employee AND k.state = 'active'
        WHERE b.to_time IS NULL AND EXISTS (SELECT 1 FROM employees e WHERE e.id = b.employee AND e.state = 'active')
        AND EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person')
        AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ? AND c.authority = ?)
        ORDER BY b.address`,
-      [threshold, authorityId(this.authorities.serving('people'))],
+      [threshold, authority],
     );
     const each = new OneByOne();
     for (const wanted of due) {
       if (isStopped()) break;
-      await each.try(() => this.#issue({ ...wanted, beyond: threshold }, by));
+      await each.try(() => this.#issue({ ...wanted, beyond: threshold, authority }, by));
     }
     each.end();
   }
@@ -121,20 +122,21 @@ export class AddressCertificates {
 /** The claim on a key that another is about to follow. */
 export const successionOf = (key: string): string => `certify:${key}`;
 
-/** A certificate for this address on this key, unless one lasts beyond a time (ms since 1970). */
+/** A certificate for this address on this key, unless one lasts beyond a time (ms since 1970), and is of this generation of the authority where that counts. */
 interface Wanted {
   address: string;
   key: string;
   beyond: number;
+  authority?: string;
 }
 
 const claimOf = ({ key, address }: Wanted): string => `certify:${key}:${address}`;
 
-async function isWanted(reader: Reader, { address, key, beyond }: Wanted): Promise<boolean> {
+async function isWanted(reader: Reader, { address, key, beyond, authority = '' }: Wanted): Promise<boolean> {
   const found = await reader.one(
     `SELECT k.id FROM keys k JOIN bindings b ON b.employee = k.employee AND b.to_time IS NULL AND b.address = ? WHERE k.id = ? AND k.state = 'active'
-     AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ?)`,
-    [address, key, beyond],
+     AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ? AND ? IN ('', c.authority))`,
+    [address, key, beyond, authority],
   );
   return found !== undefined;
 }

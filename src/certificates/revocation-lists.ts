@@ -57,7 +57,8 @@ export class RevocationLists {
       listedBy(of),
     );
     const last = await this.storage.one<{ number: number }>('SELECT number FROM crls WHERE authority = ?', [authority]);
-    const number = (last?.number ?? 0) + 1;
+    // Never below one that a database which is lost gave out (RFC 5280 §5.2.3).
+    const number = Math.max((last?.number ?? 0) + 1, Math.floor(now / 1000));
     const der = await this.token.issueCrl({
       ...{ authority: of.name, n: of.n, number, days },
       entries: entries.map(({ serial, revoked_at, reason }) => ({ serial, revokedAt: revoked_at, reason })),

@@ -1,8 +1,10 @@
 import type { AppCredentials, Employees, SharedMailboxes } from '../access/index.js';
-import type { KeyReplacement } from '../certificates/index.js';
+import type { Administrators } from '../administration/index.js';
+import { type KeyIssuance, type KeyReplacement, REASON, type RevocationLists, type RevocationReason } from '../certificates/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
-import { isFault, parseAddress, type Storage } from '../foundation/index.js';
+import { isFault, parseAddress, ROLES, type Storage } from '../foundation/index.js';
 import { type KeyState, NEXT_KEY_STATE } from '../tokens/index.js';
+import type { KeyLives } from './key-lives.js';
 import type { KeyTransfers } from './key-transfers.js';
 import type { TailEntry } from './known-log.js';
 import type { RecoveryCases } from './recovery-cases.js';
@@ -17,8 +19,10 @@ export interface FromTail {
 }
 
 /**
- * Takes away again what was taken away after the backup: devices, people's access, addresses, app credentials, states of keys. What was given
- * after the backup is not in it, and comes back only by the second place or by enrolling anew. May be done again.
+ * Takes away again what was taken away after the backup: devices, people's access, addresses, app credentials, administrators and roles, states of keys,
+ * certificates, and the freedom to destroy what was put on legal hold. A certificate that was issued after the backup and is not in what was restored ends:
+ * nobody is to encrypt to a key that may be lost. What was given after the backup is not in it, and comes back only by the second place or by enrolling anew;
+ * what the log has no more than a digest of (network policy, recovery agents, registered devices) is not known from it. May be done again.
  */
 export async function takeFromTail(
   house: {
@@ -30,6 +34,10 @@ export async function takeFromTail(
     transfers: KeyTransfers;
     replacement: KeyReplacement;
     apps: AppCredentials;
+    administrators: Administrators;
+    lives: KeyLives;
+    revocations: RevocationLists;
+    issuance: KeyIssuance;
   },
   tail: readonly TailEntry[],
 ): Promise<FromTail> {
@@ -48,9 +56,10 @@ export async function takeFromTail(
 
 /** False where the entry takes nothing away. */
 async function reapply(
-  { storage, registry, employees, mailboxes, recoveries, transfers, replacement, apps }: Parameters<typeof takeFromTail>[0],
-  { action, device = '', employee = '', key = '', subject = '', facts = {} }: TailEntry,
+  house: Parameters<typeof takeFromTail>[0],
+  { action, device = '', employee = '', key = '', subject = '', facts = {}, reason }: TailEntry,
 ): Promise<boolean> {
+  const { storage, registry, employees, mailboxes, recoveries, transfers, replacement, apps, administrators, lives } = house;
   switch (action) {
     case 'device.revoke':
     case 'device.freeze':
@@ -86,9 +95,49 @@ async function reapply(
       await replacement.setState(key, state, BY);
       return true;
     }
+    case 'hold.place':
+      return lives.holdAgain(subject, employee, BY);
+    case 'hold.lift':
+      await lives.lift(subject, BY);
+      return true;
+    case 'administrator.remove':
+      await administrators.remove(subject, BY);
+      return true;
+    case 'administrator.role': {
+      const role = facts['role'];
+      await administrators.setRole(subject, ROLES.find((known) => known === role) ?? null, BY);
+      return true;
+    }
+    case 'certificate.revoke':
+      return endCertificate(house, subject, isReason(reason) ? reason : 'unspecified');
+    case 'certificate.issue':
+      // Of the appliance's own it makes others by itself.
+      return facts['profile'] === undefined && endUnknown(house, subject);
     default:
       return false;
   }
 }
+
+type Lists = Pick<Parameters<typeof takeFromTail>[0], 'storage' | 'revocations' | 'issuance'>;
+
+async function endCertificate({ storage, revocations, issuance }: Lists, serial: string, reason: RevocationReason): Promise<boolean> {
+  return storage.write(async (unit) => {
+    const known = await unit.one<{ ended: number | null }>('SELECT revoked_at AS "ended" FROM certificates WHERE serial = ?', [serial]);
+    if (known && known.ended !== null) return false;
+    if (known) await revocations.revoke(unit, serial, reason, BY);
+    else await issuance.disown(unit, serial, 'person');
+    return true;
+  });
+}
+
+async function endUnknown({ storage, issuance }: Lists, serial: string): Promise<boolean> {
+  return storage.write(async (unit) => {
+    if (await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial])) return false;
+    await issuance.disown(unit, serial, 'person');
+    return true;
+  });
+}
+
+const isReason = (reason: unknown): reason is RevocationReason => typeof reason === 'string' && Object.hasOwn(REASON, reason);
 
 const isState = (state: unknown): state is KeyState => typeof state === 'string' && state in NEXT_KEY_STATE;

@@ -134,8 +134,25 @@ export class KeyLives {
 
   /** From now on no key of this person is destroyed, the later ones included. @param reference a file number outside of EKMS */
   async hold(employee: string, reference: string, by: AuditActor): Promise<{ hold: string }> {
-    const { storage, audit, clock } = this.parts;
     const id = newId();
+    await this.#place({ id, employee, reference }, by);
+    return { hold: id };
+  }
+
+  /**
+   * A hold that the log tells of and a restored database does not; its reference, which the log does not have, is its id. False where it is known.
+   */
+  async holdAgain(id: string, employee: string, by: AuditActor): Promise<boolean> {
+    const { storage } = this.parts;
+    if (await storage.one('SELECT id FROM key_holds WHERE id = ?', [id])) return false;
+    if (!(await storage.one('SELECT id FROM employees WHERE id = ?', [employee])))
+      throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
+    await this.#place({ id, employee, reference: id }, by);
+    return true;
+  }
+
+  async #place({ id, employee, reference }: { id: string; employee: string; reference: string }, by: AuditActor): Promise<void> {
+    const { storage, audit, clock } = this.parts;
     await storage.write(async (unit) => {
       await unit.run('INSERT INTO key_holds (id, employee, reference, placed, lifted) VALUES (?, ?, ?, ?, NULL)', [
         ...[id, employee, reference, clock.now().getTime()],
@@ -145,7 +162,6 @@ export class KeyLives {
       await intend(unit, `hold:${employee}`, 'hold', {}, clock);
     });
     await this.settleHold(`hold:${employee}`);
-    return { hold: id };
   }
 
   /**

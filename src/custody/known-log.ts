@@ -28,6 +28,7 @@ const PAGE = 4_096;
 export interface TailEntry {
   action: string;
   outcome: string;
+  reason?: string;
   subject?: string;
   employee?: string;
   device?: string;

@@ -225,9 +225,9 @@ eachDatabase((open) => {
           }).KeyRenewal;
       const { signed } = meet();
       await rounds(
-        nodes.map(({ storage, audit, clock, employees, vault, issuance, configuration }) => {
+        nodes.map(({ storage, audit, clock, employees, vault, issuance, authorities, configuration }) => {
           const days = { personDays: 100, urls: authorityUrls(configuration).people };
-          const certificates = new Certificates(storage, audit, house.token, employees, issuance, clock, days);
+          const certificates = new Certificates(storage, audit, house.token, employees, issuance, clock, days, authorities);
           return new Renewal({ storage, audit, clock, employees, vault, issuance, certificates }, policy(key));
         }),
       );
@@ -251,7 +251,7 @@ test('a key that is compromised while its next certificate is signed leaves none
     const alice = await begin('same');
     const [key] = await keysOf(house, alice);
     house.pass(71 * DAY);
-    const { storage, audit, clock, employees, issuance, configuration } = house.house;
+    const { storage, audit, clock, employees, issuance, authorities, configuration } = house.house;
     const Certificates = isGuarded
       ? AddressCertificates
       : guardOff<{ AddressCertificates: typeof AddressCertificates }>({
@@ -260,7 +260,7 @@ test('a key that is compromised while its next certificate is signed leaves none
           instead: 'false',
         }).AddressCertificates;
     const days = { personDays: 100, urls: authorityUrls(configuration).people };
-    const certificates = new Certificates(storage, audit, house.token, employees, issuance, clock, days);
+    const certificates = new Certificates(storage, audit, house.token, employees, issuance, clock, days, authorities);
     const issue = house.token.issuePerson.bind(house.token);
     house.token.issuePerson = async (asked) => {
       const der = await issue(asked);
