@@ -490,8 +490,8 @@ async function joinRooms(
   const transferKeys = new TransferKeys({ ...log, token, clock });
   const recoveryAgents = new RecoveryAgentRegister({ ...log, token, passkeys, administrators, origins, clock, root });
   const recoveries = new RecoveryCases({ ...log, token, employees, certificates: issuance, agents: recoveryAgents, mail, clock, budgets });
-  const transfers = new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, clock, authorities });
   const lives = new KeyLives({ ...log, token, replacement, clock, seal, authorities });
+  const transfers = new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, lives, clock, authorities });
   const tls: House['tls'] = {};
   const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
   const formerKeys = new FormerKeys({ storage, seal, token, kek: rotation, label: configuration.token.label });
@@ -578,7 +578,7 @@ async function joinRooms(
     transferKeys,
     acceptedTransfers: new AcceptedTransfers({ ...log, seal, clock }),
     lives,
-    imports: new KeyImports({ ...log, token, employees, second, transferKeys, clock, mode: configuration.keys.mode }),
+    imports: new KeyImports({ ...log, token, employees, second, transferKeys, lives, clock, mode: configuration.keys.mode }),
     backups,
     apps,
     employees,

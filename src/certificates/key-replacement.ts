@@ -103,7 +103,8 @@ export class KeyReplacement {
   }
 
   async #revokeOf(unit: Unit, key: string, reason: RevocationReason, by: AuditActor): Promise<void> {
-    const sql = 'SELECT serial FROM certificates WHERE subject_key = ? AND revoked_at IS NULL';
+    // What other authorities signed for a key from outside is theirs to revoke, and would be nothing that a list of ours can name.
+    const sql = "SELECT serial FROM certificates WHERE subject_key = ? AND profile <> 'imported' AND revoked_at IS NULL";
     for (const { serial } of await unit.all<{ serial: string }>(sql, [key])) await this.revocations.revoke(unit, serial, reason, by);
   }
 }

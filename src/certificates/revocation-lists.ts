@@ -11,7 +11,7 @@ const ATTEMPTS = 5;
 const RENEW = 1;
 
 /** A serial that was signed and whose certificate nobody has: which generation signed it is not known, so each of the name lists it. */
-const LISTED = `FROM certificates WHERE authority IN (?, ?) AND (authority = ? OR length(der) = 0)`;
+const LISTED = `FROM certificates WHERE authority IN (?, ?) AND profile <> 'imported' AND (authority = ? OR length(der) = 0)`;
 const listedBy = (authority: Authority) => [authorityId(authority), authority.name, authorityId(authority)];
 
 /**

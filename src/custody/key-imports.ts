@@ -14,10 +14,11 @@ import {
   sha256,
 } from '../foundation/index.js';
 import type { SecondPlace } from '../keys/index.js';
-import type { AdoptedKey, AdoptTo, HeldMode, KeyMode, Token } from '../tokens/index.js';
+import type { AdoptedKey, AdoptTo, HeldMode, KeyMode, KeyState, Token } from '../tokens/index.js';
+import type { KeyLives } from './key-lives.js';
 import { storeTaken } from './taken-keys.js';
 import type { TransferKeys } from './transfer-keys.js';
-import type { TransferredKey } from './transfer-shapes.js';
+import type { TransferredKey, TransferredLife } from './transfer-shapes.js';
 
 export interface ImportAsk {
   /** A PKCS#12 file. */
@@ -53,7 +54,8 @@ type ImportRefusal =
   | 'key-broken'
   | 'owner-unknown'
   | 'owner-ambiguous'
-  | 'owner-other';
+  | 'owner-other'
+  | 'key-destroyed';
 
 const WORDS: Record<ImportRefusal, string> = {
   'certificate-missing': 'the file holds no certificate, so nobody can tell what the key is for',
@@ -63,6 +65,7 @@ const WORDS: Record<ImportRefusal, string> = {
   'key-broken': 'the private key cannot be read, or is not one',
   'owner-unknown': 'nobody here has an address of its certificate: name the owner in the third column',
   'owner-ambiguous': 'its addresses belong to several people here: name the owner in the third column',
+  'key-destroyed': 'it was destroyed where it comes from: it is nobody’s any more',
   'owner-other': 'this key is here already, for somebody else',
 };
 /** Bits below which RSA does not hold any more. */
@@ -79,6 +82,9 @@ interface OneKey {
   refused: (code: ImportRefusal) => ImportedKey;
   /** Without it, as the owner's keys are. */
   mode?: HeldMode;
+  /** As it was elsewhere. */
+  state?: KeyState;
+  life?: TransferredLife;
 }
 
 interface Parts {
@@ -88,6 +94,7 @@ interface Parts {
   employees: Employees;
   second: SecondPlace;
   transferKeys: TransferKeys;
+  lives: Pick<KeyLives, 'received' | 'holdReceived' | 'settleHold'>;
   clock: Clock;
   mode: KeyMode;
 }
@@ -150,20 +157,32 @@ export class KeyImports {
     };
     const refused = (code: ImportRefusal): ImportedKey => ({ ...said, outcome: 'refused', code, words: WORDS[code] });
     const bring = (to: AdoptTo) => this.parts.token.takeIn({ transferKey, blob, content, to });
-    return this.#one({ owner, dryRun, said, own, addresses: key.addresses, bring, refused, ...(key.quorum ? { mode: 'quorum' } : {}) }, by);
+    if (key.state === 'destroyed') return refused('key-destroyed');
+    const { state, life, addresses } = key;
+    const mode = key.quorum ? ({ mode: 'quorum' } as const) : {};
+    const taken = await this.#one({ owner, dryRun, said, own, addresses, bring, refused, ...mode, state, ...(life ? { life } : {}) }, by);
+    return taken.outcome === 'refused' ? taken : { ...taken, words: `${taken.words}${remarksOfLife(key)}` };
   }
 
-  async #one({ owner, dryRun, said, own, addresses, bring, refused, mode: wanted }: OneKey, by: AuditActor): Promise<ImportedKey> {
-    const { storage, audit, second, clock } = this.parts;
+  async #one(
+    { owner, dryRun, said, own, addresses, bring, refused, mode: wanted, state, life }: OneKey,
+    by: AuditActor,
+  ): Promise<ImportedKey> {
+    const { storage, audit, second, lives, clock } = this.parts;
     const owners = await this.#owners(owner, addresses);
     const [employee] = owners;
     if (employee === undefined) return refused('owner-unknown');
     if (owners.length > 1) return refused('owner-ambiguous');
     const there = await this.#there(said.publicKey);
-    if (there)
-      return there.employee === employee ? { ...said, ...there, outcome: 'there', words: 'it is here already' } : refused('owner-other');
+    if (there) {
+      if (there.employee !== employee) return refused('owner-other');
+      if (life && life.holds.length > 0 && !dryRun) await lives.holdReceived(employee, life, by);
+      return { ...said, ...there, outcome: 'there', words: 'it is here already' };
+    }
     if (dryRun) return { ...said, outcome: 'importable', words: `it can be imported${remarks(said)}`, employee };
-    const to = await this.#wishOf(employee, wanted);
+    // Whoever could not read with it there, or knew it to be in other hands, is not told otherwise here.
+    const as = state === 'suspended' || state === 'compromised' ? { state } : {};
+    const to = { ...(await this.#wishOf(employee, wanted)), ...as };
     const { key, publicKey, wrapped } = await bring({ publicKey: said.publicKey, key: newId(), employee, ...to });
     const stored = { sealed: key, wrapped, publicKey };
     const certificates = own.map(({ der }) => der);
@@ -172,7 +191,11 @@ export class KeyImports {
     const kept = this.#last.then(async () => {
       if (await this.#there(said.publicKey)) return false;
       await second.taken({ key: stored, binding: binding ?? null, certificates });
-      await storage.write((unit) => storeTaken(unit, audit, { key: stored, certificates, now: clock.now(), by }));
+      await storage.write(async (unit) => {
+        await storeTaken(unit, audit, { key: stored, certificates, now: clock.now(), by });
+        if (life) await lives.received(unit, { key: key.record.id, employee, life }, by);
+      });
+      if (life) await lives.settleHold(`hold:${employee}`);
       return true;
     });
     this.#last = kept.catch(() => undefined);
@@ -240,6 +263,13 @@ function addressKey(text: string): string | undefined {
     if (error instanceof Fault) return undefined;
     throw error;
   }
+}
+
+function remarksOfLife({ state, life }: TransferredKey): string {
+  const held = life && life.holds.length > 0 ? '; its owner’s keys are on legal hold there, and so here' : '';
+  const unsaid = life ? '' : '; the file is an older version’s and says nothing of its dates and legal holds: look for them there';
+  const kept = state === 'suspended' || state === 'compromised' ? `; it is ${state} there, and so here` : '';
+  return `${kept}${held}${unsaid}`;
 }
 
 const remarks = ({ weak, expired }: { weak: boolean; expired: boolean }): string =>

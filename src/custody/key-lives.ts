@@ -13,17 +13,19 @@ import {
   type Reader,
   type Storage,
   sha256,
+  type Unit,
 } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { Authorities, KeyState, Token } from '../tokens/index.js';
 import { recall, remember } from './backups.js';
+import type { TransferredLife } from './transfer-shapes.js';
 
 /** Why a key's state changes; enumerated, so that the log can hold it. */
 export const KEY_REASONS = ['superseded', 'compromised', 'departed', 'retention', 'request', 'legal', 'mistake', 'other'] as const;
 export type KeyReason = (typeof KEY_REASONS)[number];
 /** What the appliance itself gives as a reason beside those. */
-type OwnReason = 'renewal' | 'suite-change';
+type OwnReason = 'renewal' | 'suite-change' | 'birth';
 
 /** A key as it has lived (SP 800-57 part 1 §7); times in ms since 1970. */
 export interface KeyLife {
@@ -35,8 +37,8 @@ export interface KeyLife {
   /** Came from outside. */
   imported: boolean;
   created: number;
-  /** Changes of state, oldest first. `statement`: the token's signed word that it was destroyed. */
-  changes: { state: KeyState; reason: KeyReason | OwnReason; time: number; statement: string | null }[];
+  /** Changes of state, oldest first; `elsewhere`: at the appliance that it came from. `statement`: the token's signed word that it was destroyed. */
+  changes: { state: KeyState; reason: KeyReason | OwnReason; time: number; statement: string | null; elsewhere?: true }[];
   certificates: { serial: string; notBefore: number; notAfter: number; revokedAt: number | null }[];
 }
 
@@ -111,11 +113,11 @@ export class KeyLives {
         created: Number(row.created),
         imported: origin !== null,
         changes: (
-          await storage.all<KeyLife['changes'][0]>(
-            'SELECT state, reason, time, statement FROM key_changes WHERE key = ? ORDER BY version',
+          await storage.all<KeyLife['changes'][0] & { version: number }>(
+            'SELECT version, state, reason, time, statement FROM key_changes WHERE key = ? ORDER BY version',
             [row.id],
           )
-        ).map((change) => ({ ...change, time: Number(change.time) })),
+        ).map(({ version, ...change }) => ({ ...change, time: Number(change.time), ...(version > 0 ? {} : { elsewhere: true as const }) })),
         certificates: (
           await storage.all<KeyLife['certificates'][0]>(
             `SELECT serial, not_before AS "notBefore", not_after AS "notAfter", revoked_at AS "revokedAt" FROM certificates WHERE subject_key = ? ORDER BY not_before, serial`,
@@ -130,6 +132,59 @@ export class KeyLives {
       })),
     );
     return { keys, holds: await this.#holds(storage, employee) };
+  }
+
+  /** What another appliance is told of a key that goes there. */
+  async lifeOf(key: string, employee: string): Promise<TransferredLife> {
+    const { storage } = this.parts;
+    const row = await storage.one<{ created: number }>('SELECT created FROM keys WHERE id = ?', [key]);
+    const changes = await storage.all<TransferredLife['changes'][0]>(
+      'SELECT state, reason, time FROM key_changes WHERE key = ? ORDER BY version',
+      [key],
+    );
+    const holds = (await this.#holds(storage, employee)).filter(({ lifted }) => lifted === null);
+    return {
+      created: Number(row?.created ?? 0),
+      changes: changes.map((change) => ({ ...change, time: Number(change.time) })),
+      holds: holds.map(({ id, reference, placed }) => ({ id, reference, placed })),
+    };
+  }
+
+  /**
+   * How a key lived where it came from, in the unit that stores it: its changes stand before version 1, with the dates of there; whoever was on legal hold there
+   * is so here. `settleHold` for the owner follows.
+   */
+  async received(
+    unit: Unit,
+    { key, employee, life }: { key: string; employee: string; life: TransferredLife },
+    by: AuditActor,
+  ): Promise<void> {
+    const birth = { state: 'active', reason: 'birth', time: life.created } as const;
+    const changes = [birth, ...life.changes];
+    for (const [index, { state, reason, time }] of changes.entries())
+      await unit.run('INSERT INTO key_changes (key, version, state, reason, time) VALUES (?, ?, ?, ?, ?)', [
+        ...[key, index + 1 - changes.length, state, reason, time],
+      ]);
+    await this.#holdReceived(unit, employee, life, by);
+  }
+
+  /** The holds alone: of a key that came before. */
+  async holdReceived(employee: string, life: TransferredLife, by: AuditActor): Promise<void> {
+    await this.parts.storage.write((unit) => this.#holdReceived(unit, employee, life, by));
+    await this.settleHold(`hold:${employee}`);
+  }
+
+  async #holdReceived(unit: Unit, employee: string, { holds }: TransferredLife, by: AuditActor): Promise<void> {
+    for (const { id, reference, placed } of holds) {
+      const known = await unit.all<{ id: string }>(
+        'SELECT id FROM key_holds WHERE employee = ? AND reference = ? AND placed = ? AND lifted IS NULL',
+        [...[employee, reference, placed]],
+      );
+      if (known.length > 0) continue;
+      // One that was placed here, lifted here and came back is in force once more, beside what was.
+      const of = (await unit.one('SELECT id FROM key_holds WHERE id = ?', [id])) ? newId() : id;
+      await this.#insertHold(unit, { id: of, employee, reference, placed }, by);
+    }
   }
 
   /** From now on no key of this person is destroyed, the later ones included. @param reference a file number outside of EKMS */
@@ -151,17 +206,24 @@ export class KeyLives {
     return true;
   }
 
-  async #place({ id, employee, reference }: { id: string; employee: string; reference: string }, by: AuditActor): Promise<void> {
-    const { storage, audit, clock } = this.parts;
-    await storage.write(async (unit) => {
-      await unit.run('INSERT INTO key_holds (id, employee, reference, placed, lifted) VALUES (?, ?, ?, ?, NULL)', [
-        ...[id, employee, reference, clock.now().getTime()],
-      ]);
-      await audit.append(unit, { action: 'hold.place', outcome: 'done', actor: by, employee, subject: id });
-      await fulfil(unit, `hold:${employee}`);
-      await intend(unit, `hold:${employee}`, 'hold', {}, clock);
-    });
-    await this.settleHold(`hold:${employee}`);
+  async #place(hold: { id: string; employee: string; reference: string }, by: AuditActor): Promise<void> {
+    const { storage, clock } = this.parts;
+    await storage.write((unit) => this.#insertHold(unit, { ...hold, placed: clock.now().getTime() }, by));
+    await this.settleHold(`hold:${hold.employee}`);
+  }
+
+  async #insertHold(
+    unit: Unit,
+    { id, employee, reference, placed }: Omit<KeyHold, 'lifted'> & { employee: string },
+    by: AuditActor,
+  ): Promise<void> {
+    const { audit, clock } = this.parts;
+    await unit.run('INSERT INTO key_holds (id, employee, reference, placed, lifted) VALUES (?, ?, ?, ?, NULL)', [
+      ...[id, employee, reference, placed],
+    ]);
+    await audit.append(unit, { action: 'hold.place', outcome: 'done', actor: by, employee, subject: id });
+    await fulfil(unit, `hold:${employee}`);
+    await intend(unit, `hold:${employee}`, 'hold', {}, clock);
   }
 
   /**
@@ -312,7 +374,7 @@ const OVER = `SELECT k.id FROM keys k JOIN employees e ON e.id = k.employee WHER
   AND (k.state IN ('deactivated', 'compromised') OR e.state <> 'active')
   AND NOT EXISTS (SELECT 1 FROM key_holds h WHERE h.employee = k.employee AND h.lifted IS NULL)
   AND (SELECT max(c.not_after) FROM certificates c WHERE c.subject_key = k.id) < ?
-  AND COALESCE((SELECT max(g.time) FROM key_changes g WHERE g.key = k.id), k.created) < ? ORDER BY k.created, k.id LIMIT 1000`;
+  AND COALESCE((SELECT max(g.time) FROM key_changes g WHERE g.key = k.id AND g.version > 0), k.created) < ? ORDER BY k.created, k.id LIMIT 1000`;
 
 /** What a destruction does and does not reach, in the signed statement itself. */
 const REACH =

@@ -28,6 +28,7 @@ import {
   transferDigest,
   transferRequest,
 } from '../tokens/index.js';
+import type { KeyLives } from './key-lives.js';
 import type { RecoveryAgentRegister } from './recovery-agents.js';
 import { sign, signaturesOf } from './recovery-signatures.js';
 import type { TransferHead, TransferLine } from './transfer-shapes.js';
@@ -81,6 +82,7 @@ interface Parts {
   employees: Employees;
   agents: RecoveryAgentRegister;
   mail: Mailer;
+  lives: Pick<KeyLives, 'lifeOf'>;
   clock: Clock;
   /** DER. */
   authorities: Pick<Authorities, 'of' | 'root'>;
@@ -264,6 +266,7 @@ export class KeyTransfers {
     if (record.suite !== 'rsa') throw new Fault('conflict', 'key-not-deliverable', 'only RSA keys are sealed to another appliance yet');
     return {
       ...{ key: record.id, employee: record.employee, suite: record.suite, bits: record.bits, state: record.state },
+      life: await this.parts.lives.lifeOf(record.id, record.employee),
       ...(record.origin ? { imported: true as const } : {}),
       ...(record.mode === 'quorum' ? { quorum: true as const } : {}),
       publicKey: publicKey.toString('base64'),

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { shapes } from '../foundation/index.js';
-import { transferRequest } from '../tokens/index.js';
+import { type KeyState, NEXT_KEY_STATE, transferRequest } from '../tokens/index.js';
+
+const STATES = Object.keys(NEXT_KEY_STATE) as KeyState[]; // its keys are the states
+const time = z.int().min(0);
 
 /** The lines of a transfer file (docs/formats/transfer.md). */
 export const transferHead = z.strictObject({
@@ -14,12 +17,25 @@ export type TransferHead = z.output<typeof transferHead>;
 
 const base = { key: shapes.id, employee: shapes.id };
 
+/**
+ * As the key has lived where it comes from: when it began there (ms since 1970), each change of state, oldest first, and the legal holds on its owner's keys
+ * that are in force.
+ */
+const life = z.strictObject({
+  created: time,
+  changes: z.array(z.strictObject({ state: z.enum(STATES), reason: z.string().max(20), time })).max(1_000),
+  holds: z.array(z.strictObject({ id: shapes.id, reference: z.string().max(200), placed: time })).max(1_000),
+});
+export type TransferredLife = z.output<typeof life>;
+
 /** A key, sealed to the recipient. */
 export const transferredKey = z.strictObject({
   ...base,
   suite: z.literal('rsa'),
   bits: z.int(),
-  state: z.string().max(20),
+  state: z.enum(STATES),
+  /** Absent where an older version wrote the file. */
+  life: life.exactOptional(),
   imported: z.literal(true).exactOptional(),
   /** It was never for a device, and is not there either: the document key of an organisation. */
   quorum: z.literal(true).exactOptional(),

@@ -53,6 +53,8 @@ export interface AdoptTo {
   employee: string;
   mode: HeldMode;
   shared?: true;
+  /** What it was where it came from, if that is less than `deactivated` allows. */
+  state?: 'suspended' | 'compromised';
 }
 
 export interface AdoptedKey {

@@ -75,7 +75,14 @@ const sealed = <R extends z.ZodType>(record: R) => z.strictObject({ record, mac:
 const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
 
-const adoptTo = z.strictObject({ publicKey: digest, key: id, employee: id, mode: heldMode, shared: z.literal(true).exactOptional() });
+const adoptTo = z.strictObject({
+  publicKey: digest,
+  key: id,
+  employee: id,
+  mode: heldMode,
+  shared: z.literal(true).exactOptional(),
+  state: z.enum(['suspended', 'compromised']).exactOptional(),
+});
 
 const SHAPES = {
   makePair: z.strictObject({

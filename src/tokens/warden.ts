@@ -222,10 +222,10 @@ export class Warden {
 
   /** For reading old mail only: nobody is to encrypt to a key that others may hold. */
   #imported({ publicKey, wrapped, kek }: WrappedPair, bits: number, to: AdoptTo): AdoptedKey {
-    const { employee, mode, shared } = to;
+    const { employee, mode, shared, state = 'deactivated' } = to;
     const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
     const of = { type: 'key', id: to.key, version: 1, employee, suite: 'rsa', bits } as const;
-    const record: KeyRecord = { ...of, state: 'deactivated', mode, kek, ...digests, origin: 'imported', ...(shared ? { shared } : {}) };
+    const record: KeyRecord = { ...of, state, mode, kek, ...digests, origin: 'imported', ...(shared ? { shared } : {}) };
     return { key: this.#stamp(record), publicKey, wrapped };
   }
 
@@ -285,6 +285,8 @@ export class Warden {
     const { state = record.state, mode = record.mode } = ask.to;
     if (state !== record.state && !(NEXT_KEY_STATE[record.state] as readonly string[]).includes(state))
       throw new Fault('conflict', 'key-state', `a key that is ${record.state} cannot become ${state}`);
+    if (state === 'active' && record.origin === 'imported')
+      throw new Fault('conflict', 'key-state', 'a key that came from outside is for reading only: it does not become active');
     // What was delivered stays delivered: a key that devices have held is never called remote afterwards; the person gets a new one.
     if (mode === 'remote' && record.mode === 'deliver')
       throw new Fault('conflict', 'key-mode', 'a delivered key cannot become remote; make a new key');

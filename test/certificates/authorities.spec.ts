@@ -126,8 +126,10 @@ describe('an authority is followed by another generation', () => {
     expect([listOf(before), listOf(leaf)]).toEqual(['people', 'people-2']);
     expect(await judge.verdict(leaf, [above])).toBe('good');
     // What names the one does not count by the list of the other.
-    expect(await judge.list('people')).toContain('CRL Number: \n                2');
-    expect(await judge.list('people-2')).toContain('CRL Number: \n                1');
+    const numbers = await Promise.all(
+      ['people', 'people-2'].map(async (name) => /CRL Number: \n\s+(\w+)/.exec(await judge.list(name))?.[1]),
+    );
+    expect(numbers.map(Number).every((number) => number > 1_700_000_000)).toBe(true);
 
     await revoke(leaf.serialNumber);
     expect(await judge.verdict(leaf, [above])).toBe('certificate revoked');
@@ -266,10 +268,11 @@ describe('an authority is followed by another generation', () => {
     expect((await fetchKeys(ekms, bela)).status).toBe(200);
 
     const last = await judge.list('infrastructure');
+    const before = await judge.list('infrastructure-2');
     ekms.pass(2 * 86_400_000);
     await ekms.house.revocations.publishDue();
     expect(await judge.list('infrastructure')).toBe(last);
-    expect(await judge.list('infrastructure-2')).toContain('CRL Number: \n                2');
+    expect(await judge.list('infrastructure-2')).not.toBe(before);
     expect(ekms.defects).toEqual([]);
   });
 });

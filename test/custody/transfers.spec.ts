@@ -3,7 +3,7 @@ import { generateKeyPairSync, sign } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { RowSeal } from '../../src/access/index.js';
 import { RequestFiled } from '../../src/commands/ask-appliance.js';
 import { rootIn, verifyTransfer, writeTransfer } from '../../src/commands/transfer-file.js';
@@ -14,7 +14,9 @@ import {
   type TransferCard,
   type TransferHead,
   type TransferLine,
+  type TransferredKey,
 } from '../../src/custody/index.js';
+import type * as keyImports from '../../src/custody/key-imports.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
 import { openIntents } from '../../src/storage/index.js';
 import { type Appointment, applianceName, appointmentBytes } from '../../src/tokens/index.js';
@@ -29,6 +31,7 @@ const agents = {
   quorum: 2,
   agents: pairs.map(({ name, publicKey }) => ({ name, publicKey: publicKey.export({ format: 'der', type: 'spki' }) })),
 };
+const BY = { kind: 'operator' } as const;
 const settings = { keys: { bits: 2048, pool: { target: 2 } } };
 
 let folder: string;
@@ -63,9 +66,9 @@ const approved = async (transfer: string, bytes: Buffer) => {
   for (const { name, privateKey } of pairs)
     await here.act('transfer.approve', { transfer, by: { agent: name, signature: sign(null, bytes, privateKey).toString('base64') } });
 };
-const filed = async () => {
+const filed = async (...people: string[]) => {
   const card = (await there.act('transfer.key', {})) as TransferCard;
-  const ask = { recipient: card.publicKey, reason: 'migration', reference: '', days: 7 };
+  const ask = { recipient: card.publicKey, reason: 'migration', reference: '', days: 7, ...(people.length > 0 ? { people } : {}) };
   return (await here.act('transfer.file', ask)) as { transfer: string; sign: string };
 };
 const page = async (transfer: string, after?: string) =>
@@ -85,13 +88,17 @@ beforeAll(async () => {
   const { transfer, sign: bytes } = await filed();
   await approved(transfer, Buffer.from(bytes, 'base64'));
   path = join(folder, 'package');
-  await writeTransfer(path, (await here.act('transfer.head', { transfer })) as TransferHead, {
+  lines = await written(path, transfer);
+});
+/** The file of an approved transfer; resolves with its lines of keys. */
+async function written(to: string, transfer: string): Promise<string[]> {
+  await writeTransfer(to, (await here.act('transfer.head', { transfer })) as TransferHead, {
     page: (after) => page(transfer, after),
     close: async (of) => (await here.act('transfer.close', { transfer, ...of })) as string,
     say: () => undefined,
   });
-  lines = readFileSync(path, 'utf8').trim().split('\n').slice(1, -1);
-});
+  return readFileSync(to, 'utf8').trim().split('\n').slice(1, -1);
+}
 afterAll(async () => {
   await here?.close();
   await there?.close();
@@ -216,4 +223,122 @@ test('a transfer that was taken back gives no key more, not to whoever writes th
   await here.db.write((unit) => unit.run('UPDATE transfers SET ended = 1 WHERE id = ?', [transfer]));
   await here.house.transfers.tellTokenAll();
   await expect(page(transfer)).rejects.toMatchObject({ code: 'transfer-ended' });
+});
+
+describe('how keys lived where they come from', () => {
+  const of = 'bob@corp.example';
+  const FILE = 'src/custody/key-imports.ts';
+  let bob: WireDevice;
+  let sent: string[];
+  const parsed = () => sent.map((line) => JSON.parse(line) as TransferredKey);
+
+  beforeAll(async () => {
+    bob = await enrolDevice(here, of);
+    await here.house.pool.fill(1);
+    const [active] = await keysOf(here, bob);
+    await here.db.write((unit) => unit.run('UPDATE keys SET created = 5 WHERE id = ?', [active?.id ?? '']));
+    for (const because of ['compromised', 'superseded']) {
+      await here.act('key.replace', { address: of, because });
+      await here.house.pool.fill(1);
+      await here.house.issuance.serveWaiting();
+    }
+    const now = (await keysOf(here, bob)).find(({ state }) => state === 'active');
+    await here.act('key.change', { id: now?.id ?? '', state: 'suspended', reason: 'legal' });
+    await here.act('hold.place', { who: bob.employee, reference: 'case 7' });
+    await enrolDevice(there, of);
+    const { transfer, sign: bytes } = await filed(bob.employee);
+    await approved(transfer, Buffer.from(bytes, 'base64'));
+    const to = join(folder, 'bobs');
+    sent = await written(to, transfer);
+    await officersAccept(await what([], to));
+  });
+  const officersAccept = async (args: Awaited<ReturnType<typeof what>>) => {
+    const id = await request(args);
+    for (const officer of officers) await officer.approve(id);
+    expect(await there.act('transfer.accepted', { acceptance: idOf(args) })).toBe(true);
+    accepted = idOf(args);
+  };
+  let accepted: string;
+  const employeeThere = async () =>
+    (await there.db.one<{ employee: string }>('SELECT employee FROM bindings WHERE address = ? AND to_time IS NULL', [of]))?.employee ?? '';
+
+  test('states, dates with reasons and legal holds are in what the sender signed, and are so at the receiver: what was suspended opens nothing, what is held is not destroyed, none becomes active', async () => {
+    expect(
+      parsed()
+        .map(({ state }) => state)
+        .sort(),
+    ).toEqual(['compromised', 'deactivated', 'suspended']);
+    for (const { life } of parsed()) expect(life?.holds).toMatchObject([{ reference: 'case 7' }]);
+    for (const line of sent) {
+      const { state } = JSON.parse(line) as TransferredKey;
+      const said = (await take(accepted, line)) as ImportedKey;
+      expect(said).toMatchObject({ outcome: 'imported', words: expect.stringContaining('on legal hold') });
+      if (state !== 'deactivated') expect(said.words).toContain(`it is ${state} there`);
+    }
+    const { keys, holds } = await there.house.lives.of(await employeeThere());
+    const received = keys.filter(({ imported }) => imported);
+    expect(received.map(({ state }) => state).sort()).toEqual(['compromised', 'deactivated', 'suspended']);
+    expect(received.find(({ state }) => state === 'compromised')?.changes).toMatchObject([
+      { state: 'active', reason: 'birth', time: 5, elsewhere: true },
+      { state: 'compromised', reason: 'compromised', elsewhere: true },
+    ]);
+    expect(holds).toMatchObject([{ reference: 'case 7', lifted: null }]);
+    for (const { id } of received) {
+      await expect(there.house.lives.setState(id, 'destroyed', 'request', BY)).rejects.toMatchObject({ code: 'key-held' });
+      await expect(there.house.lives.setState(id, 'active', 'other', BY)).rejects.toMatchObject({ code: 'key-state' });
+    }
+    // The token process knows of the hold too, and of what it is that is not handed out.
+    await there.db.write((unit) => unit.run('DELETE FROM key_holds', []));
+    await expect(there.house.lives.setState(received[0]?.id ?? '', 'destroyed', 'request', BY)).rejects.toMatchObject({
+      code: 'key-held',
+    });
+    for (const line of sent) expect(await take(accepted, line)).toMatchObject({ outcome: 'there' });
+    expect((await there.house.lives.of(await employeeThere())).holds).toHaveLength(1);
+  });
+
+  test('with the guards off a suspended key is one that opens, and a held one is destroyed; an older file says nothing, and so does the report', async () => {
+    const other = await HouseInProcess.open({ settings });
+    try {
+      await enrolDevice(other, of);
+      const { storage, audit, token, employees, second, lives, clock, transferKeys } = other.house;
+      const [first] = parsed();
+      const suspended = parsed().find(({ state }) => state === 'suspended') ?? first;
+      if (!suspended) throw new Error('no key was sent');
+      const parts = { storage, audit, token, employees, second, lives, clock, transferKeys, mode: 'deliver' as const };
+      // What is sealed to this one: the content of another key of ours, made here.
+      const card = (await other.act('transfer.key', {})) as TransferCard;
+      const ask = { recipient: card.publicKey, reason: 'migration', reference: '', days: 7, people: [bob.employee] };
+      const { transfer, sign: bytes } = (await here.act('transfer.file', ask)) as { transfer: string; sign: string };
+      await approved(transfer, Buffer.from(bytes, 'base64'));
+      const again = (await page(transfer)) as TransferredKey[];
+      const Unguarded = guardOff<typeof keyImports>(
+        {
+          file: FILE,
+          guard: "state === 'suspended' || state === 'compromised' ? { state } : {};\n    const to",
+          instead: '{};\n    const to',
+        },
+        { guard: 'if (life) await lives.received(', instead: 'if (false) await lives.received(' },
+        { guard: 'if (life) await lives.settleHold(', instead: 'if (false) await lives.settleHold(' },
+      ).KeyImports;
+      const [one, two] = again.filter(({ state }) => state !== 'deactivated');
+      if (!one || !two) throw new Error('they were not sent');
+      const taken = await new Unguarded(parts).receive({ key: one, dryRun: false }, BY);
+      const stood = await other.db.one('SELECT state FROM keys WHERE id = ?', [taken.key ?? '']);
+      expect(stood).toEqual({ state: 'deactivated' });
+      await other.act('key.change', { id: taken.key ?? '', state: 'destroyed', reason: 'request' });
+
+      const { life: _, ...older } = two;
+      const said = await other.house.imports.receive({ key: older, dryRun: false }, BY);
+      expect(said).toMatchObject({ outcome: 'imported', words: expect.stringContaining('older version') });
+      expect(await other.db.one('SELECT state FROM keys WHERE id = ?', [said.key ?? ''])).toEqual({ state: two.state });
+      expect(
+        await other.house.imports.receive({ key: { ...one, publicKey: suspended.publicKey, state: 'destroyed' }, dryRun: false }, BY),
+      ).toMatchObject({
+        outcome: 'refused',
+        code: 'key-destroyed',
+      });
+    } finally {
+      await other.close();
+    }
+  });
 });
