@@ -147,8 +147,8 @@ async function examineLists({ storage, clock, authorities }: House): Promise<Fin
 
 /** Days before its end at which an authority's certificate is worth a word: what it issues must end before it. */
 const AUTHORITY_DAYS = 800;
-/** Certificates begin so many milliseconds before they are made (RFC 5280 §4.1.2.5.2, codec/x509). */
-const LEAD_MS = 300_000;
+/** An authority is at most so many milliseconds younger than its certificate says: five minutes early, in whole seconds (codec/x509). */
+const LEAD_MS = 301_000;
 
 async function examineOwnCertificates({ authorities, configuration, storage, clock }: House): Promise<Finding[]> {
   const findings = new Findings('certificates of the appliance');

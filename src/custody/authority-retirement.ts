@@ -80,7 +80,9 @@ export class AuthorityRetirement {
 
   async #retire(id: string, revoke: boolean, by: AuditActor): Promise<{ revoked: number }> {
     const { storage, authorities } = this.parts;
-    await this.#resume();
+    const before = await this.#resume();
+    // Told again after a crash, it has been done by now.
+    if (before?.id === id) return { revoked: before.revoked };
     await authorities.refresh();
     await this.#requireFormer(id);
     const { inUse, until } = await this.#use(id);
@@ -99,9 +101,9 @@ export class AuthorityRetirement {
     return { revoked: await this.#finish(begun) };
   }
 
-  async #resume(): Promise<void> {
+  async #resume(): Promise<{ id: string; revoked: number } | undefined> {
     const begun = await recall<Begun>(this.parts.storage, BEGUN);
-    if (begun) await this.#finish(begun);
+    return begun && { id: begun.id, revoked: await this.#finish(begun) };
   }
 
   async #requireFormer(id: string): Promise<Authority> {

@@ -52,8 +52,8 @@ export class TokenKeyRotation {
   }
 
   /** Finishes what was begun, if something was. */
-  resume(): Promise<void> {
-    return this.#alone(() => this.#resume());
+  async resume(): Promise<void> {
+    await this.#alone(() => this.#resume());
   }
 
   /** Destroys the keys that were taken over from. */
@@ -68,7 +68,9 @@ export class TokenKeyRotation {
 
   async #rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     const { storage } = this.parts;
-    await this.#resume();
+    const finished = await this.#resume();
+    // Told again after a crash, it has been done by now: nobody asked for two.
+    if (finished?.name === name) return { name, n: finished.n };
     const now = (await this.list()).find((key) => key.name === name)?.n ?? 1;
     const begun: Begun = { name, n: now + 1, by };
     await storage.write(async (unit) => {
@@ -81,9 +83,11 @@ export class TokenKeyRotation {
     return { name, n: begun.n };
   }
 
-  async #resume(): Promise<void> {
+  /** Resolves with what was finished. */
+  async #resume(): Promise<Begun | undefined> {
     const begun = await recall<Begun>(this.parts.storage, BEGUN);
     if (begun) await this.#finish(begun);
+    return begun;
   }
 
   async #retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {

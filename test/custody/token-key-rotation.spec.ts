@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { DurableAuditLog } from '../../src/audit/index.js';
+import { remember } from '../../src/custody/backups.js';
 import { TokenKeyRotation } from '../../src/custody/token-key-rotation.js';
 import { SystemClock } from '../../src/foundation/index.js';
 import type { SuccessorName, Token, TokenKeyInfo } from '../../src/tokens/index.js';
@@ -33,6 +34,11 @@ describe('two rotations of token keys at once', () => {
       await Promise.all([one.rotate('mail', by), one.rotate('delivery', by), one.resume()]);
       expect(await entries()).toEqual(['mail 2', 'delivery 2']);
 
+      // What a crash left begun is finished by who asks for it again, and is not done twice.
+      await storage.write((unit) => remember(unit, 'custody.key-rotation', { name: 'mail', n: 3, by }));
+      expect(await other.rotate('mail', by)).toEqual({ name: 'mail', n: 3 });
+      expect(await entries()).toEqual(['mail 2', 'delivery 2', 'mail 3']);
+
       // Both have seen that nothing is begun when each writes down what it begins.
       let go = () => {};
       held = new Promise((resolve) => {
@@ -43,7 +49,7 @@ describe('two rotations of token keys at once', () => {
       go();
       const ended = await both;
       const done = ended.filter(({ status }) => status === 'fulfilled').length;
-      expect((await entries()).length).toBe(2 + done);
+      expect((await entries()).length).toBe(3 + done);
       for (const one of ended) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'rotation-under-way' });
       expect(await storage.all("SELECT name FROM settings WHERE name = 'custody.key-rotation'")).toEqual([]);
     });

@@ -1,4 +1,6 @@
-import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { exportFolder } from '../../src/audit/index.js';
@@ -28,6 +30,13 @@ describe('the keys of the appliance itself', () => {
     const [key] = await keysOf(ekms, wire);
     const [header = ''] = (key?.signature ?? '').split('.');
     return (JSON.parse(Buffer.from(header, 'base64url').toString()) as { x5c: string[] }).x5c[0];
+  };
+  /** As openssl reads what anybody may fetch. */
+  const published = async (path: string) => {
+    const list = Buffer.from(await (await fetch(`http://127.0.0.1:${ekms.ports.public}${path}`)).arrayBuffer());
+    return execFileSync('openssl', ['crl', '-inform', 'DER', '-noout', '-text', '-nameopt', 'sep_multiline,sname,space_eq'], {
+      input: list,
+    }).toString();
   };
   const served = () =>
     new Promise<string>((resolve, reject) => {
@@ -126,6 +135,41 @@ describe('the keys of the appliance itself', () => {
     });
     expect(await keysOfLog(sha, verifyByWebCrypto, trusted, [forged['by the new alone']])).toHaveLength(1);
     expect(await chain.keysOfLog(sha, verifyByWebCrypto, trusted, [forged['by the new alone']])).toHaveLength(2);
+  });
+
+  test('the authorities: clients of both generations go on, also from a backup, until the former is retired', async () => {
+    await ekms.act('backup.create', {});
+    for (const name of ['people', 'devices', 'infrastructure']) {
+      const { status, stdout } = await ekms.ekms('ca', 'rotate', name);
+      expect([status, JSON.parse(stdout)]).toEqual([0, { name, n: 2 }]);
+    }
+    expect(await ekms.ekms('ca', 'rotate', 'root')).toMatchObject({ status: 1, stderr: expect.stringContaining('root-fixed') });
+    await ekms.act('token.rotate', { name: 'delivery' });
+    await ekms.act('token.retire', { name: 'delivery' });
+    expect(await exportedKeys(ekms, 'alice-1')).toEqual(before);
+    expect(await ekms.mesign('alice-1', 'log')).toMatchObject({ status: 0 });
+    expect(await ekms.enroll('dan-1', 'dan')).toMatchObject({ status: 0 });
+    const [dans] = await ekms.listKeys('dan-1');
+    expect(new X509Certificate(dans?.certificates[0] ?? '').issuer).toMatch(/CN=EKMS People CA 2$/);
+    for (const [id, issuer] of [
+      ['people', 'EKMS People CA'],
+      ['devices-2', 'EKMS Devices CA 2'],
+    ])
+      expect(await published(`/crl/${id}.crl`)).toContain(`CN = ${issuer}\n`);
+    expect((await ekms.ekms('doctor')).stdout).toMatch(/WARN .*people-2.* newer than the last backup/);
+    const { file } = (await ekms.act('backup.create', {})) as { file: string };
+    mkdirSync(ekms.beside('scratch'));
+    const drilled = await ekms.ekms('drill', file, '--scratch', ekms.beside('scratch'), '--share', ...ekms.shares.slice(0, 2));
+    expect([drilled.status, drilled.stderr]).toEqual([0, expect.anything()]);
+
+    expect(await ekms.ekms('ca', 'retire', 'devices')).toMatchObject({ status: 1, stderr: expect.stringContaining('authority-in-use') });
+    expect(await ekms.ekms('ca', 'retire', 'devices', '--revoke')).toMatchObject({ status: 0 });
+    expect(await ekms.mesign('alice-1', 'keys')).toMatchObject({ status: 1, stderr: expect.stringContaining('device-untrusted') });
+    expect(await ekms.listKeys('dan-1')).toHaveLength(1);
+    for (const id of ['people', 'infrastructure']) expect(await ekms.ekms('ca', 'retire', id, '--revoke')).toMatchObject({ status: 0 });
+    wire = await enrolDevice(ekms, 'bob@corp.example');
+    expect(await ekms.enroll('alice-2', 'alice')).toMatchObject({ status: 0 });
+    expect(await exportedKeys(ekms, 'alice-2')).toEqual(before);
   });
 
   test('after a restart the new keys are those that serve', async () => {

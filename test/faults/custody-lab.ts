@@ -14,7 +14,7 @@ import { isFault, type Storage } from '../../src/foundation/index.js';
 import { type House, openHouse } from '../../src/house.js';
 import { KeyStore, type PoolRow, pairOf } from '../../src/keys/index.js';
 import { openIntents, openStorage } from '../../src/storage/index.js';
-import { parsePackage } from '../../src/tokens/index.js';
+import { authorityId, parsePackage } from '../../src/tokens/index.js';
 import type { Step } from '../support/fatal-steps.js';
 import { openKey } from '../support/open-delivery.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
@@ -60,6 +60,13 @@ const ACTS = {
     if (isFirst('delivery')) await home.act('token.rotate', { name: 'delivery' });
     if (isFirst('audit')) await home.act('audit.rotate-key', {});
     for (const name of ['delivery', 'audit']) await home.act('token.retire', { name });
+  },
+  authorities: async (home: CustodyHome) => {
+    const list = () => home.act<{ id: string; state: string }[]>('ca.list', {});
+    for (const name of ['people', 'devices'])
+      if (!(await list()).some(({ id }) => id === `${name}-2`)) await home.act('ca.rotate', { name });
+    if ((await list()).some(({ id, state }) => id === 'people' && state !== 'retired'))
+      await home.act('ca.retire', { id: 'people', revoke: true });
   },
   ceremony: async (home: CustodyHome) => {
     const { status, said } = await home.ceremony();
@@ -224,6 +231,7 @@ export class CustodyLab {
     try {
       await reconcile(house);
       problems.push(...(await wholeness(house)));
+      if (name === 'authorities') problems.push(...(await generationsWhole(house)));
     } finally {
       await house.close();
     }
@@ -278,6 +286,35 @@ export async function wholeness(house: House): Promise<string[]> {
   }
   for (const { file } of backups.list())
     await backups.verify(file).catch((error: unknown) => problems.push(`backup ${file}: ${String(error)}`));
+  return problems;
+}
+
+/** What `authorities` has left: each generation with its list, said once in the log, held by the custodians if its key is there. */
+async function generationsWhole({ storage, token, authorities }: House): Promise<string[]> {
+  const problems: string[] = [];
+  const standing = authorities.all.map((each) => `${authorityId(each)} ${each.state}`).join(', ');
+  const expected = 'root serving, people retired, devices former, infrastructure serving, people-2 serving, devices-2 serving';
+  if (standing !== expected) problems.push(`authorities: ${standing}`);
+  const text = await token.custody();
+  const held = new Set(text === null ? [] : parsePackage(text).package.keys.map(({ label }) => label));
+  for (const { name, n, state } of authorities.all) {
+    const id = authorityId({ name, n });
+    if (!(await storage.one('SELECT number FROM crls WHERE authority = ?', [id]))) problems.push(`${id} has no list`);
+    const label = n === 1 ? `ekms/sign/${name}` : `ekms/sign/${name}/${n}`;
+    if (held.has(label) !== (state !== 'retired')) problems.push(`the custodians’ copy of ${label}: ${held.has(label)}`);
+  }
+  const said = async (action: string, name: string) =>
+    (await storage.all<{ body: string }>('SELECT body FROM audit_entries WHERE action = ?', [action])).filter(
+      ({ body }) => JSON.parse(body).facts.name === name,
+    ).length;
+  const counts = [
+    await said('token-key.rotate', 'people'),
+    await said('token-key.rotate', 'devices'),
+    await said('authority.retire', 'people'),
+  ];
+  if (counts.some((count) => count !== 1)) problems.push(`the log has rotations and ends ${counts.join(', ')} times`);
+  if (await storage.one("SELECT serial FROM certificates WHERE authority = 'people' AND profile = 'person' AND revoked_at IS NULL"))
+    problems.push('a certificate of the retired authority is not revoked');
   return problems;
 }
 
