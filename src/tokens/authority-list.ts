@@ -72,8 +72,9 @@ export class Authorities {
   }
 
   async refresh(): Promise<void> {
-    const now = await this.token.authorities();
+    // Before the answer: whoever asks while the token is away is not to ask it once more each.
     this.#looked = this.clock.now().getTime();
+    const now = await this.token.authorities();
     const said = (all: readonly Authority[]) => all.map((each) => `${authorityId(each)} ${each.state}`).join();
     if (said(now) === said(this.#all)) return;
     this.#all = now;
