@@ -427,6 +427,7 @@ async function joinRooms(
       urls: urls.people,
     },
     authorities,
+    second,
   );
   const renewal = new KeyRenewal(
     { storage, audit, clock, employees, vault, issuance, certificates: addressCertificates },

@@ -1,6 +1,6 @@
 import type { Employees } from '../access/index.js';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newSerial, type Reader, type Storage } from '../foundation/index.js';
-import { KeyStore } from '../keys/index.js';
+import { KeyStore, OnePlace, type SecondPlace } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import { type Authorities, authorityId, type Token } from '../tokens/index.js';
 import { insertCertificate } from './certificate-store.js';
@@ -21,6 +21,7 @@ export class AddressCertificates {
     private readonly clock: Clock,
     private readonly settings: Pick<KeyIssuanceSettings, 'personDays' | 'urls'>,
     private readonly authorities: Pick<Authorities, 'refresh' | 'serving'>,
+    private readonly second: SecondPlace = new OnePlace(),
   ) {}
 
   /** Issues what is missing for the addresses that the directory gave to active people. Resolves with how many. */
@@ -87,6 +88,7 @@ export class AddressCertificates {
         urls,
         days,
       });
+      await this.second.certified({ key, employee, address, serial, certificate: der });
       await this.storage.write(async (unit) => {
         // The key was compromised, or the address went to somebody else, while the token signed: nobody is to find this one.
         if ((await claimed(unit, intent)) !== serial || !(await isWanted(unit, wanted)))

@@ -86,7 +86,11 @@ export class KeyIssuance extends KeyCertificates {
       };
       const certificates = [await certified(first)];
       for (const one of further) certificates.push(await certified(one));
-      for (const { binding, der } of certificates.slice(0, 1)) await this.second.given({ ...taken, binding, certificate: der });
+      for (const [n, { binding, serial, der: certificate }] of certificates.entries()) {
+        const { address } = binding.sealed.record;
+        if (n === 0) await this.second.given({ ...taken, binding, certificate });
+        else await this.second.certified({ key: key.record.id, employee: key.record.employee, address, serial, certificate });
+      }
       return { ...taken, certificates };
     } catch (error) {
       this.pool.released(taken.n);

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Fault, fromBase64 } from '../foundation/index.js';
-import { type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
+import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { PoolRecord, Sealed, Token } from '../tokens/index.js';
 
 const MARK = 'ekms-escrow';
@@ -15,6 +15,7 @@ const CONTEXT = 'EKMS escrow journal v1';
 export type EscrowLine =
   | { t: 'pair'; record: PoolRecord; mac: Buffer; publicKey: Buffer; wrapped: Buffer }
   | ({ t: 'key' } & GivenKey)
+  | ({ t: 'certificate' } & GivenCertificate)
   | ({ t: 'import' } & TakenKey)
   | { t: 'change'; key: StoredKey };
 
@@ -64,6 +65,10 @@ export class EscrowJournal extends SecondPlace {
     return this.#append({ t: 'key', ...given });
   }
 
+  override certified(certificate: GivenCertificate): Promise<void> {
+    return this.#append({ t: 'certificate', ...certificate });
+  }
+
   override taken(taken: TakenKey): Promise<void> {
     return this.#append({ t: 'import', ...taken });
   }
@@ -98,10 +103,13 @@ export class EscrowJournal extends SecondPlace {
     let file: FileHandle | undefined;
     try {
       if (!existsSync(join(this.folder, MARK))) throw new Error('its mark is missing: is it mounted?');
+      const isNew = !existsSync(join(this.folder, FILE));
       file = await open(join(this.folder, FILE), 'a+', 0o600);
       // What a killed writer left half is ended here, so that it spoils no line but its own.
       await file.appendFile(`${(await endsWhole(file)) ? '' : '\n'}${text}`);
       await file.datasync();
+      // A file that is new is there after a power cut only once its folder says so.
+      if (isNew) await syncFolder(this.folder);
       this.#trouble = undefined;
     } catch (error) {
       this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
@@ -132,9 +140,16 @@ export async function prepareEscrow(folder: string, home: string, sameDisk = fal
   await file.writeFile(`${randomBytes(16).toString('hex')}\n`);
   await file.sync();
   await file.close();
-  const parent = await open(dirname(join(folder, MARK)), 'r');
-  await parent.sync();
-  await parent.close();
+  await syncFolder(folder);
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
 }
 
 export const isSameDisk = (folder: string, home: string): boolean => existsSync(folder) && statSync(folder).dev === statSync(home).dev;
@@ -175,10 +190,16 @@ function decodeBytes(_: string, value: unknown): unknown {
  * The newest version of each key that the journal tells of, with whom it was given to or taken for. Of one that was taken in twice the last counts: the
  * one before it never came into the database.
  */
-export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[]; taken: TakenKey[]; newest: Map<string, StoredKey> } {
+export function keysInEscrow(lines: readonly EscrowLine[]): {
+  given: GivenKey[];
+  taken: TakenKey[];
+  newest: Map<string, StoredKey>;
+  certificates: GivenCertificate[];
+} {
   const given = new Map<string, GivenKey>();
   const taken = new Map<string, TakenKey>();
   const newest = new Map<string, StoredKey>();
+  const certificates: GivenCertificate[] = [];
   const see = (key: StoredKey) => {
     const { id, version } = key.sealed.record;
     const known = newest.get(id);
@@ -194,6 +215,7 @@ export function keysInEscrow(lines: readonly EscrowLine[]): { given: GivenKey[];
       see(line.key);
     }
     if (line.t === 'change') see(line.key);
+    if (line.t === 'certificate') certificates.push(line);
   }
-  return { given: [...given.values()], taken: [...taken.values()], newest };
+  return { given: [...given.values()], taken: [...taken.values()], newest, certificates };
 }

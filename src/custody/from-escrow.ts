@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { certificateTimes, insertCertificate } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
-import { type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
+import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { KeyRecord, Token } from '../tokens/index.js';
 import { type EscrowLine, keysInEscrow, readEscrow } from './escrow-journal.js';
 import { storeTaken } from './taken-keys.js';
@@ -27,7 +27,7 @@ export async function takeFromEscrow(
 ): Promise<FromEscrow> {
   const { lines, unreadable } = await readEscrow(folder, house.token);
   const held = await heldDestructions(house.storage, lines);
-  const { given, taken, newest } = keysInEscrow(lines.filter((line) => line.t !== 'change' || !held.has(line)));
+  const { given, taken, newest, certificates } = keysInEscrow(lines.filter((line) => line.t !== 'change' || !held.has(line)));
   const store = new KeyStore();
   let changes = 0;
   let keys = 0;
@@ -42,6 +42,7 @@ export async function takeFromEscrow(
     const key = newest.get(one.key.sealed.record.id) ?? one.key;
     if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
   }
+  for (const one of certificates) await house.storage.write((unit) => certify(unit, house.audit, one));
   const kept = new Map([...held].map(({ key: { sealed } }) => [sealed.record.id, sealed.record]));
   for (const { id, employee } of kept.values())
     await house.storage.write((unit) =>
@@ -126,6 +127,18 @@ async function insert(
     await audit.append(unit, { ...event, action: 'certificate.issue', subject: serial, personal: { address: sealed.record.address } });
   }
   return true;
+}
+
+/** A further certificate of a key that is here, for an address that is its owner's. */
+async function certify(unit: Unit, audit: AuditLog, { key, employee, address, serial, certificate }: GivenCertificate): Promise<void> {
+  if (await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial])) return;
+  const sql =
+    'SELECT k.id FROM keys k JOIN bindings b ON b.employee = k.employee AND b.to_time IS NULL AND b.address = ? WHERE k.id = ? AND k.employee = ?';
+  if (!(await unit.one(sql, [address, key, employee]))) return;
+  const times = certificateTimes(certificate);
+  await insertCertificate(unit, { serial, authority: 'people', profile: 'person', der: certificate, ...times, key, employee, address });
+  const event = { action: 'certificate.issue', outcome: 'done', reason: 'escrow', actor: BY, employee } as const;
+  await audit.append(unit, { ...event, subject: serial, personal: { address } });
 }
 
 async function take(

@@ -5,4 +5,4 @@ export { type DeliveredKey, KeyCertificates, KeyVault, type RemoteDecryption } f
 export { KeysController } from './keys.controller.js';
 export { decryptionRequest, receipt } from './keys-shapes.js';
 export { type PoolRow, type PoolSettings, pairOf, ReadyPool } from './ready-pool.js';
-export { type GivenKey, OnePlace, SecondPlace, type TakenKey } from './second-place.js';
+export { type GivenCertificate, type GivenKey, OnePlace, SecondPlace, type TakenKey } from './second-place.js';

@@ -10,6 +10,16 @@ export interface GivenKey {
   certificate: Buffer;
 }
 
+/** A further certificate of a key that somebody has: for another address, or what follows one that ends. */
+export interface GivenCertificate {
+  key: string;
+  employee: string;
+  address: string;
+  serial: string;
+  /** DER. */
+  certificate: Buffer;
+}
+
 /** A key that came from outside, with all that it takes to give it back to its owner. */
 export interface TakenKey {
   key: StoredKey;
@@ -28,6 +38,7 @@ export abstract class SecondPlace {
   abstract get trouble(): string | undefined;
   abstract born(pair: Sealed<PoolRecord>, blob: { publicKey: Buffer; wrapped: Buffer }): Promise<void>;
   abstract given(given: GivenKey): Promise<void>;
+  abstract certified(certificate: GivenCertificate): Promise<void>;
   abstract taken(taken: TakenKey): Promise<void>;
   /** A later version of a key: another state, or wrapped under another KEK. */
   abstract changed(key: StoredKey): Promise<void>;
@@ -40,6 +51,7 @@ export class OnePlace extends SecondPlace {
   }
   override async born(): Promise<void> {}
   override async given(): Promise<void> {}
+  override async certified(): Promise<void> {}
   override async taken(): Promise<void> {}
   override async changed(): Promise<void> {}
 }
