@@ -29,7 +29,7 @@ const NOT_KEPT: ReadonlySet<string> = new Set([
 ]);
 
 /** Rows handed over at a time, so that those who wait for the process meanwhile wait no longer than this takes. */
-const PAGE = 200;
+const PAGE = 64;
 
 export interface TableRows {
   table: string;
