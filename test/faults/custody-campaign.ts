@@ -69,7 +69,7 @@ async function kill(lab: CustodyLab, roll: (sides: number) => number, options: C
   const perAct: Record<string, number> = {};
   let [fired, redrawn, failed] = [0, 0, 0];
   while (fired < kills && redrawn < kills + 10) {
-    const act = acts[(fired + redrawn) % acts.length] as ActName; // not empty
+    const act = acts[fired % acts.length] as ActName; // not empty
     const step = at ?? 1 + roll(short ? AT_LEAST[act] : await lab.count(act));
     const alone = roll(3) === 0;
     const { step: before, problems } = await lab.kill(act, step, alone);
