@@ -162,9 +162,11 @@ describe('checkpoints', () => {
       const node = nodeOn(storage, token);
       await node.append(5);
       await node.checkpoints.publish();
+      const { root } = await node.tree.state();
+      await node.append(2);
       const older = nodeOn(storage, { auditHead: async () => null, signHead: () => Promise.reject(new Error('never asked')) });
       await older.checkpoints.publish();
-      expect(older.standing.breach).toMatchObject({ code: 'audit-token-older', known: { size: 5 } });
+      expect(older.standing.breach).toMatchObject({ code: 'audit-token-older', known: { size: 5, root: toBase64(root) } });
     });
   });
 });

@@ -14,7 +14,7 @@ import {
   jsonForm,
   type LogEntry,
   OtlpSink,
-  type Sink,
+  Sink,
   SyslogSink,
 } from '../../src/audit/index.js';
 import { type AuditEvent, type AuditLog, type Storage, SystemClock } from '../../src/foundation/index.js';
@@ -184,6 +184,36 @@ describe('a sink', () => {
     await receiver.close();
   });
 
+  test('one that hears of no deadline is said to fail, and is never asked twice at once', async () => {
+    const came: number[] = [];
+    let [asked, atOnce] = [0, 0];
+    let release: () => void = () => undefined;
+    const hung = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    /** A disk that hangs. */
+    class HangingSink extends Sink {
+      override async deliver(entries: readonly LogEntry[]) {
+        asked += 1;
+        atOnce += 1;
+        expect(atOnce).toBe(1);
+        if (asked === 1) await hung;
+        atOnce -= 1;
+        came.push(...entries.map(({ index }) => index));
+        return { rejected: 0 };
+      }
+    }
+    const forwarder = house.begin(new HangingSink(), { ...LIMITS, attempt: 100 });
+    await house.says(40);
+    await until(async () => ((await forwarder.states())[0]?.failures ?? 0) >= 3, 'it had failed three times');
+    expect((await forwarder.states())[0]).toMatchObject({ state: 'failing', reason: 'an earlier attempt has not come back' });
+    expect(asked).toBe(1);
+    release();
+    await complete(house, () => came, { hung: 1 });
+    await until(async () => (await forwarder.states())[0]?.behind === 0, 'it had caught up');
+    expect((await forwarder.states())[0]).toMatchObject({ state: 'good' });
+  });
+
   test('a receiver whose certificate is not trusted, or of another name, gets nothing', async () => {
     const other = identity();
     const receiver = await SyslogReceiver.open(other);
@@ -205,8 +235,12 @@ describe('a sink', () => {
       await house.says(40);
       await until(() => (collector.fired[fault] ?? 0) >= (SLOW.has(fault) ? 1 : 2), `the collector was ${fault}`);
     }
+    // Nothing stays behind for being sent with too much else.
+    collector.fault = 'small';
+    await until(async () => (collector.fired.small ?? 0) >= 1 && (await forwarder.states())[0]?.behind === 0, 'it came in small pieces');
     collector.fault = undefined;
     collector.rejects = 2;
+    await house.says(40);
     await complete(house, () => recordsIn(collector.requests).map(({ body }) => indexOf(body.stringValue)), collector.fired);
     await until(async () => (await forwarder.states())[0]?.behind === 0, 'it had caught up');
     expect((await forwarder.states())[0]).toMatchObject({ rejected: 2, behind: 0, state: 'good' });

@@ -206,7 +206,8 @@ async function isListening(port: number): Promise<boolean> {
   });
 }
 
-export type CollectorFault = 'dead' | 'unavailable' | 'reset' | 'hang';
+/** `small`: takes no body of more than eight thousand bytes. */
+export type CollectorFault = 'dead' | 'unavailable' | 'reset' | 'hang' | 'small';
 
 /** A collector that takes OTLP/HTTP, or does not. */
 export class Collector {
@@ -226,7 +227,8 @@ export class Collector {
     const server = createHttps({ key: who.key, cert: who.certificate }, (request, response) => {
       const { collector } = holder;
       if (!collector) return;
-      const { fault } = collector;
+      let { fault } = collector;
+      if (fault === 'small' && Number(request.headers['content-length']) <= 8_000) fault = undefined;
       if (fault) collector.fired[fault] = (collector.fired[fault] ?? 0) + 1;
       if (fault === 'hang') return;
       if (fault === 'reset') return void request.socket.destroy();
@@ -235,7 +237,7 @@ export class Collector {
         body += piece;
       });
       request.on('end', () => {
-        if (fault === 'unavailable') return void response.writeHead(503).end();
+        if (fault) return void response.writeHead(fault === 'small' ? 413 : 503).end();
         collector.requests.push(JSON.parse(body));
         collector.headers.push({ ...request.headers, path: request.url });
         const answer = collector.rejects > 0 ? { partialSuccess: { rejectedLogRecords: String(collector.rejects) } } : {};

@@ -1,8 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { type AuditLog, type Clock, newId, type Storage } from '../../foundation/index.js';
-import { AuditReader } from '../audit-reader.js';
+import { AuditReader, type LogEntry } from '../audit-reader.js';
 import { Cursors } from '../cursors.js';
-import type { Sink } from './sink.js';
+import type { Delivered, Sink } from './sink.js';
 
 /** How a sink stands. */
 export interface SinkState {
@@ -53,6 +53,10 @@ interface Line {
   forwarded: number;
   rejected: number;
   failed: number;
+  /** Whether an attempt was given up and has not come back: a disk that hangs hears of no deadline, and two that write at once would tear lines. */
+  isHanging: boolean;
+  /** Entries for the next attempt: half as many after each that failed, for a receiver may take no more at once, and slowly more again. */
+  batch: number;
 }
 
 /**
@@ -78,7 +82,10 @@ export class Forwarder {
     this.#reader = new AuditReader(storage);
     this.#cursors = new Cursors(storage);
     this.#lines = new Map(
-      [...sinks].map(([name, sink]) => [name, { sink, failures: 0, reason: undefined, forwarded: 0, rejected: 0, failed: 0 }]),
+      [...sinks].map(([name, sink]) => [
+        name,
+        { sink, failures: 0, reason: undefined, forwarded: 0, rejected: 0, failed: 0, isHanging: false, batch: limits.batch },
+      ]),
     );
   }
 
@@ -120,11 +127,13 @@ export class Forwarder {
     while (!this.#stopping.signal.aborted) {
       let wait = this.limits.every;
       try {
-        if ((await this.#batch(name, line)) === this.limits.batch) wait = this.limits.breath;
+        if ((await this.#batch(name, line)) === line.batch) wait = this.limits.breath;
+        line.batch = Math.min(this.limits.batch, line.batch + Math.ceil(line.batch / 8));
         if (line.failures >= OUT) await this.#note('forward.resume', name);
         [line.failures, line.reason] = [0, undefined];
       } catch (error) {
         [line.failures, line.failed, line.reason] = [line.failures + 1, line.failed + 1, reasonOf(error)];
+        line.batch = Math.ceil(line.batch / 2);
         wait = Math.min(this.limits.backOff.most, this.limits.backOff.first * 2 ** (line.failures - 1)) * (0.75 + Math.random() / 4);
         if (line.failures === OUT) await this.#note('forward.fail', name);
       }
@@ -135,11 +144,11 @@ export class Forwarder {
   /** Resolves with the number of entries that were handed over. */
   async #batch(name: string, line: Line): Promise<number> {
     const from = await this.#cursors.next(cursor(name));
-    const entries = await this.#reader.page(from, this.limits.batch);
+    const entries = await this.#reader.page(from, line.batch);
     const last = entries.at(-1);
     if (!last || !(await this.#cursors.hold(cursor(name), this.#node, this.clock.now().getTime(), 2 * this.limits.attempt))) return 0;
     const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(this.limits.attempt)]);
-    const { rejected } = await line.sink.deliver(entries, signal);
+    const { rejected } = await deliver(line, entries, signal);
     await this.storage.write((unit) => this.#cursors.move(unit, cursor(name), from, last.index + 1));
     line.forwarded += entries.length;
     line.rejected += rejected;
@@ -151,6 +160,24 @@ export class Forwarder {
       .write((unit) => this.audit.append(unit, { action, outcome: 'done', actor: { kind: 'system' }, facts: { sink } }))
       .catch(() => undefined); // the database is out too: the next failures are told by health
   }
+}
+
+/** Rejects at the signal, whatever the sink makes of it. */
+function deliver(line: Line, entries: readonly LogEntry[], signal: AbortSignal): Promise<Delivered> {
+  if (line.isHanging) return Promise.reject(new Error('an earlier attempt has not come back'));
+  return new Promise((resolve, reject) => {
+    const late = () => reject(new Error('it took too long'));
+    if (signal.aborted) return late();
+    signal.addEventListener('abort', late, { once: true });
+    line.isHanging = true;
+    line.sink
+      .deliver(entries, signal)
+      .then(resolve, reject)
+      .finally(() => {
+        line.isHanging = false;
+        signal.removeEventListener('abort', late);
+      });
+  });
 }
 
 const cursor = (sink: string): string => `sink:${sink}`;
