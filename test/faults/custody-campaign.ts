@@ -30,7 +30,7 @@ const AT_LEAST: Record<ActName, number> = {
   backup: 16,
   rotation: 120,
   keys: 60,
-  authorities: 80,
+  authorities: 250,
   migrate: 60,
   import: 20,
   ceremony: 1_000,
