@@ -1,5 +1,15 @@
 import type { Binding, DocumentReader, Employees } from '../access/index.js';
-import { type AuditActor, type AuditLog, type Clock, isFault, newId, newSerial, type Storage, type Unit } from '../foundation/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  type Clock,
+  Fault,
+  isFault,
+  newId,
+  newSerial,
+  type Storage,
+  type Unit,
+} from '../foundation/index.js';
 import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { Authorities, AuthorityUrls, HeldMode, KeyKind, KeyMode, Token } from '../tokens/index.js';
@@ -128,7 +138,7 @@ export class KeyIssuance extends KeyCertificates {
     };
   }
 
-  /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now. */
+  /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now, `binding-ended`. */
   async insert(unit: Unit, prepared: PreparedKey, by: AuditActor): Promise<void> {
     const { key, n, certificates } = prepared;
     const { record } = key.sealed;
@@ -142,7 +152,9 @@ export class KeyIssuance extends KeyCertificates {
       facts: { n, publicKey: record.publicKey, mode: record.mode },
     });
     for (const { serial, der, binding } of certificates) {
-      const { address } = binding.sealed.record;
+      const { id, address } = binding.sealed.record;
+      if (!(await unit.one('SELECT id FROM bindings WHERE id = ? AND to_time IS NULL', [id])))
+        throw new Fault('conflict', 'binding-ended', 'this address ended while its certificate was signed');
       await insertCertificate(unit, {
         ...{ serial, authority: 'people', profile: 'person', der, ...certificateTimes(der) },
         ...{ key: record.id, employee: record.employee, address },

@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newId, type Storage } from '../foundation/index.js';
 import { openSnapshot, type Snapshot, type StorageSettings } from '../storage/index.js';
 import { parsePackage, type Token } from '../tokens/index.js';
@@ -86,7 +86,7 @@ export class Backups {
         });
         await remember(unit, CUSTODY_SETTINGS.backup, { id, time: this.clock.now().getTime() });
       });
-      this.#forgetOld();
+      this.#forgetOld(name);
       return { id, file: join(directory, name), bytes };
     } finally {
       await snapshot.close();
@@ -152,13 +152,17 @@ export class Backups {
     });
   }
 
-  #forgetOld(): void {
-    for (const { file } of this.list().slice(this.settings.keep)) rmSync(file);
+  #forgetOld(made: string): void {
+    for (const { file } of outdated(this.list(), this.settings.keep, made)) rmSync(file);
     // What a killed process left half written. One is made at a time, and this one has its name by now.
     for (const name of readdirSync(this.settings.directory))
       if (name.endsWith(`${SUFFIX}.part`)) rmSync(join(this.settings.directory, name));
   }
 }
+
+/** All but so many of the newest, and never the one that was just made: the clock may have been ahead once, and others look newer since. */
+export const outdated = (listed: readonly ListedBackup[], keep: number, made: string): ListedBackup[] =>
+  listed.slice(keep).filter(({ file }) => basename(file) !== made);
 
 /** Before it is said that keys change faster than a backup is begun. */
 const TRIES = 5;

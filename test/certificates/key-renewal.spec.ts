@@ -273,3 +273,16 @@ test('a key that is compromised while its next certificate is signed leaves none
     await house.close();
   }
 });
+
+test('an address that is released while the certificate of its next key is signed gets none that lasts', async () => {
+  const alice = await begin('new');
+  await keysOf(house, alice);
+  const issue = house.token.issuePerson.bind(house.token);
+  house.token.issuePerson = async (asked) => {
+    const der = await issue(asked);
+    await house.house.replacement.releaseAddress('alice@corp.example', { kind: 'operator' });
+    return der;
+  };
+  await expect(house.house.renewal.renew(alice.employee, { kind: 'operator' })).rejects.toMatchObject({ code: 'binding-ended' });
+  expect(await house.db.all("SELECT serial FROM certificates WHERE profile = 'person' AND revoked_at IS NULL", [])).toEqual([]);
+});

@@ -43,3 +43,10 @@ test('keys that change without an end make no backup, and none is left open', as
   await expect(backups.takenTogether(token, rows)).rejects.toMatchObject({ code: 'backup-overtaken' });
   expect(left()).toBe(0);
 });
+
+test('the backup that was just made is kept, also where others bear a later date because the clock was ahead once; without that guard it is the first to go', () => {
+  const listed = ['2031-b', '2031-a', '2026-now', '2026-old'].map((file) => ({ file: `/backups/${file}`, bytes: 1, modified: '' }));
+  expect(backups.outdated(listed, 2, '2026-now').map(({ file }) => file)).toEqual(['/backups/2026-old']);
+  const unguarded = guardOff<typeof backups>({ file: 'src/custody/backups.ts', guard: 'basename(file) !== made', instead: 'true' });
+  expect(unguarded.outdated(listed, 2, '2026-now').map(({ file }) => file)).toContain('/backups/2026-now');
+});
