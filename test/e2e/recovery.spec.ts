@@ -186,7 +186,15 @@ describe('recovery by several people', () => {
       return openssl('enc', '-d', '-aes-256-cbc', '-K', cek.toString('hex'), '-iv', mail.iv?.toString('hex') ?? '', '-in', 'c');
     };
     expect(opened(m1).equals(readFileSync(MAIL))).toBe(true);
-    expect(() => opened(m2)).toThrow();
+    // One wrong key in 256 leaves, by chance, a padding that openssl takes: what comes out is still no mail.
+    const other = () => {
+      try {
+        return opened(m2);
+      } catch {
+        return Buffer.alloc(0);
+      }
+    };
+    expect(other().equals(readFileSync(MAIL))).toBe(false);
   });
 
   test('the leaver’s mailbox: two agents let Rita read Alice’s mail for four weeks. Her laptop opens whatever comes, one message at a time; no key leaves; each is in the log by Rita’s name; taken back, nothing opens', async () => {
