@@ -56,7 +56,10 @@ export class KekRotation {
     if (!known) {
       const { kek } = await token.rotateKek();
       await storage.write(async (unit) => {
-        await remember(unit, SETTING, { to: kek, begun: clock.now().getTime() });
+        // Two nodes that were asked at once have made two: the later one serves.
+        const other = await recall<Rotation>(unit, SETTING);
+        const to = String(Math.max(Number(kek), Number(other?.to ?? 0)));
+        await remember(unit, SETTING, { to, begun: clock.now().getTime() });
         await audit.append(unit, { action: 'kek.rotate', outcome: 'done', actor: by, facts: { kek } });
       });
     }
@@ -115,6 +118,8 @@ export class KekRotation {
         destroyed.push(String(id));
       } catch (error) {
         if (!isFault(error, 'kek-unknown')) throw error;
+        // A try that was cut off before its entry had destroyed it.
+        if (id === Number(known.to) - 1) destroyed.push(String(id));
       }
     await storage.write(async (unit) => {
       await unit.run('DELETE FROM deliveries');
@@ -132,7 +137,11 @@ export class KekRotation {
       try {
         const known = await recall<Rotation>(storage, SETTING);
         if (!known || known.finished !== undefined) return;
-        if ((await this.#renewKeys(known.to)) + (await this.#renewPairs(known.to)) > 0) continue;
+        // A key that the token refuses does not keep the pool, from which people get theirs, under the former KEK.
+        const [keys] = await Promise.allSettled([this.#renewKeys(known.to)]);
+        const pairs = await this.#renewPairs(known.to);
+        if (keys.status === 'rejected') throw keys.reason;
+        if (keys.value + pairs > 0) continue;
         await storage.write(async (unit) => {
           // In the unit: a pair that was on its way under the former KEK may have come in just now.
           const row = await unit.one<{ n: number }>(

@@ -124,17 +124,17 @@ export class KeyStore {
     return changed === 1;
   }
 
-  /** Writes the next version over the one before it, and of a destroyed key nothing to open; false when somebody else was first. */
+  /**
+   * Writes the next version over the very one that it was made of, and of a destroyed key nothing to open; false when that changed meanwhile. Wrapped anew a key keeps
+   * its version, and the seal of the next one is over the blob: so the KEK must be the same too.
+   */
   async replace(unit: Unit, { record, mac }: Sealed<KeyRecord>): Promise<boolean> {
-    const changed = await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, mac = ? WHERE id = ? AND version = ?', [
-      record.version,
-      record.state,
-      record.mode,
-      mac,
-      record.id,
-      record.version - 1,
+    const changed = await unit.run('UPDATE keys SET version = ?, state = ?, mode = ?, mac = ? WHERE id = ? AND version = ? AND kek = ?', [
+      ...[record.version, record.state, record.mode, mac],
+      ...[record.id, record.version - 1, record.kek],
     ]);
+    if (changed === 0) return false;
     if (record.state === 'destroyed') await unit.run('UPDATE keys SET wrapped = ? WHERE id = ?', [Buffer.alloc(0), record.id]);
-    return changed === 1;
+    return true;
   }
 }

@@ -173,8 +173,32 @@ export class KeyVault {
     also: (unit: Unit) => Promise<void> = async () => {},
     because?: string,
   ): Promise<void> {
-    const key = await this.#store.find(this.storage, id);
-    if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
+    for (;;) {
+      const key = await this.#store.find(this.storage, id);
+      if (!key) throw new Fault('not-found', 'key-unknown', 'there is no key of this id');
+      try {
+        await this.#change(key, to, by, also, because);
+        break;
+      } catch (error) {
+        const now = isFault(error, 'key-changed') ? await this.#store.find(this.storage, id) : undefined;
+        // Wrapped anew meanwhile, it is the same version still, and the change is made of that.
+        if (now?.sealed.record.version !== key.sealed.record.version || now.sealed.record.kek === key.sealed.record.kek) throw error;
+      }
+    }
+    await this.settleChange(id).catch((error: unknown) => {
+      // It has happened; the open intent tells the second place when it is back.
+      if (!isFault(error, 'second-place-away')) throw error;
+    });
+  }
+
+  async #change(
+    key: StoredKey,
+    to: { state?: KeyState; mode?: KeyMode },
+    by: AuditActor,
+    also: (unit: Unit) => Promise<void>,
+    because: string | undefined,
+  ): Promise<void> {
+    const { id } = key.sealed.record;
     const next = await this.token.changeKey(key.sealed, to);
     // That a key is destroyed, the second place hears only once it is true: a restore from it carries out what it reads there.
     if (next.record.state !== 'destroyed') await this.second.changed({ ...key, sealed: next });
@@ -198,10 +222,6 @@ export class KeyVault {
       await also(unit);
       await fulfil(unit, id);
       await intend(unit, id, 'change-key', {}, this.clock);
-    });
-    await this.settleChange(id).catch((error: unknown) => {
-      // It has happened; the open intent tells the second place when it is back.
-      if (!isFault(error, 'second-place-away')) throw error;
     });
   }
 
