@@ -80,7 +80,6 @@ export async function startAppliance(
       () => undefined,
     );
   });
-  const unfollowAuthorities = authorities.follow(() => listeners.renew(tls));
   const unwatch = house.networks.watch((error) => defect(error, 'network policy'));
   const counting = setInterval(() => refusals.tick(), 1_000);
   const renewTls = async () => {
@@ -88,6 +87,13 @@ export async function startAppliance(
     listeners.renew(tls);
   };
   house.tls.renew = renewTls;
+  // One by a former authority is replaced as soon as this node hears of the next, for that one may be retired.
+  const tlsIsDue = () =>
+    tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR || !tls.authority.equals(authorities.serving('infrastructure').certificate);
+  const unfollowAuthorities = authorities.follow(() => {
+    listeners.renew(tls);
+    if (tlsIsDue()) void renewTls().catch((error: unknown) => defect(error, 'TLS certificate'));
+  });
   // What cannot be finished now (the log is in breach, no witness answers) is asked again in an hour; it keeps nobody from their mail.
   const finishRotations = async () => {
     await house.tokenKeys.resume().catch((error: unknown) => defect(error, 'rotation of token keys'));
@@ -96,7 +102,7 @@ export async function startAppliance(
   };
   const upkeep = async () => {
     await finishRotations();
-    if (tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR) await renewTls();
+    if (tlsIsDue()) await renewTls();
     await house.revocations.publishDue();
     await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
     await forgetExpired(house.storage, house.clock.now().getTime());

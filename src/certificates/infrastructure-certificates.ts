@@ -50,7 +50,7 @@ export class InfrastructureCertificates {
 
   /** The token decides which generation signs, so it is looked for by what was signed. */
   async #issuerOf(certificate: Buffer): Promise<Buffer> {
-    return ((await this.authorities.issuerOf(certificate)) ?? this.authorities.serving('infrastructure')).certificate;
+    return (await this.authorities.signerOf(certificate)).certificate;
   }
 
   async #issue(profile: InfrastructureProfile, spki: Buffer, names: string[], days: number): Promise<Buffer> {

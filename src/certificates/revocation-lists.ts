@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { type AuditActor, type AuditLog, type Clock, Fault, type Storage, type Unit } from '../foundation/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Storage, type Unit } from '../foundation/index.js';
 import { type Authorities, type Authority, type AuthorityName, authorityId, type Token } from '../tokens/index.js';
 import { markRevoked, type RevocationReason } from './certificate-store.js';
 
@@ -35,7 +35,14 @@ export class RevocationLists {
 
   /** Makes public what was revoked of an authority: by every generation of it that signs lists. */
   async publish(name: AuthorityName): Promise<void> {
-    for (const authority of this.authorities.of(name)) if (authority.state !== 'retired') await this.#next(authority);
+    // Another node may have made one, or retired one, since this one looked.
+    await this.authorities.refresh();
+    for (const authority of this.authorities.of(name))
+      if (authority.state !== 'retired')
+        await this.#next(authority).catch((error: unknown) => {
+          // Retired in this very moment: its last list stands, and the others' are not to wait for it.
+          if (!isFault(error, 'authority-retired')) throw error;
+        });
   }
 
   /** The last list of a generation that is about to be retired: it is in force for as long as anything that this generation signed could be. */

@@ -131,7 +131,8 @@ export class AuthorityRetirement {
     await token.retireAuthority(authority.name as SucceedingAuthority, authority.n);
     await authorities.refresh();
     await storage.write(async (unit) => {
-      if (!(await recall<Begun>(unit, BEGUN))) return; // another node finished it
+      const begun = await recall<Begun>(unit, BEGUN);
+      if (begun?.id !== id) return; // another node finished it, and may have begun the next
       await unit.run('DELETE FROM settings WHERE name = ?', [BEGUN]);
       const facts = { name: authority.name, n: authority.n, revoked: revoke };
       await audit.append(unit, { action: 'authority.retire', outcome: 'done', actor: by, facts });

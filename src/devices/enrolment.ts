@@ -89,7 +89,7 @@ export interface EnrolmentSettings {
   server: string;
   deviceDays: number;
   urls: AuthorityUrls;
-  authorities: Pick<Authorities, 'issuerOf' | 'serving'>;
+  authorities: Pick<Authorities, 'signerOf'>;
 }
 
 /** Wrong answers by the rightful identity key before an enrolment is closed. */
@@ -456,9 +456,9 @@ export class EnrolmentDesk {
       const certificate = fulfilled(device);
       const announcement = fulfilled(told);
       fulfilled(key);
+      // Before the device exists: what nobody could verify is no enrolment.
+      const issuer = await this.settings.authorities.signerOf(certificate);
       await this.#complete(app, enrolment, binding, { ...begun, certificate, announcement, prepared });
-      const { authorities } = this.settings;
-      const issuer = (await authorities.issuerOf(certificate)) ?? authorities.serving('devices');
       return { state: 'enrolled', device: begun.device, employee, certificates: [pem(certificate), pem(issuer.certificate)] };
     } catch (error) {
       await this.undo(begun);

@@ -1,4 +1,4 @@
-import type { Clock } from '../foundation/index.js';
+import { type Clock, Fault } from '../foundation/index.js';
 import { authorityId, issuerAmong } from './authorities.js';
 import { AUTHORITY_NAMES, type Authority, type AuthorityName, type Token } from './token.js';
 
@@ -58,12 +58,19 @@ export class Authorities {
     return named();
   }
 
-  /** Who signed this certificate (DER); undefined for one that is not of this appliance. */
+  /** Who signed this certificate (DER); undefined for one that is not of this appliance. Only for what the appliance holds itself: one that is not known is asked for each time. */
   async issuerOf(der: Uint8Array): Promise<Authority | undefined> {
     const known = issuerAmong(this.#all, der);
     if (known) return known;
-    await this.look();
+    await this.refresh();
     return issuerAmong(this.#all, der);
+  }
+
+  /** Who signed what the token just gave (DER). Another issuer's certificate above it would make everybody refuse it, so: rejects with `issuer-unknown`. */
+  async signerOf(der: Uint8Array): Promise<Authority> {
+    const signer = await this.issuerOf(der);
+    if (!signer) throw new Fault('unavailable', 'issuer-unknown', 'the token signed by an authority that it does not tell of: ask again');
+    return signer;
   }
 
   /** As `refresh`, unless it was just done. */

@@ -1,0 +1,89 @@
+import { connect } from 'node:tls';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { pem, RevocationLists } from '../../src/certificates/index.js';
+import { AuthorityRetirement, recall, remember } from '../../src/custody/index.js';
+import type { Authority, SucceedingAuthority } from '../../src/tokens/index.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+import { enrolDevice } from '../support/wire-device.js';
+
+jest.setTimeout(60_000);
+
+/** What another node does, this one is told of by nobody: it asks the token. */
+describe('an authority that came or went unseen', () => {
+  let ekms: HouseInProcess;
+  /** Right after this node looked, so that it is not due to look again. */
+  const succeedUnseen = async (name: SucceedingAuthority, n: number): Promise<Authority> => {
+    await ekms.house.authorities.refresh();
+    const at = `http://ekms.corp.example/${name}-${n}`;
+    await ekms.token.succeedKey(name, n, { crl: `${at}.crl`, issuer: `${at}.crt` });
+    const made = (await ekms.token.authorities()).find((each) => each.name === name && each.n === n);
+    if (!made) throw new Error('not made');
+    return made;
+  };
+  const numberOf = async (authority: string) =>
+    (await ekms.db.one<{ number: number }>('SELECT number FROM crls WHERE authority = ?', [authority]))?.number ?? 0;
+  const shownIssuer = () =>
+    new Promise<unknown>((resolve, reject) => {
+      const socket = connect({ host: '127.0.0.1', port: ekms.port, servername: 'localhost', ca: ekms.root }, () => {
+        resolve(socket.getPeerCertificate().issuer.CN);
+        socket.destroy();
+      });
+      socket.once('error', reject);
+    });
+
+  beforeAll(async () => {
+    ekms = await HouseInProcess.open();
+  });
+  afterAll(() => ekms?.close());
+
+  test('TLS: the chain is of who signed, and listeners go over to the new one by themselves', async () => {
+    const second = await succeedUnseen('infrastructure', 2);
+    expect((await ekms.house.infrastructure.tlsServer(['localhost'])).authority.equals(second.certificate)).toBe(true);
+    for (let tries = 0; tries < 100 && (await shownIssuer()) !== 'EKMS Infrastructure CA 2'; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await shownIssuer()).toBe('EKMS Infrastructure CA 2');
+    expect(ekms.defects).toEqual([]);
+  });
+
+  test('an enrolment is answered with who signed', async () => {
+    const second = await succeedUnseen('devices', 2);
+    expect((await enrolDevice(ekms, 'anna@corp.example')).certificates).toContain(pem(second.certificate));
+  });
+
+  test('what is revoked is on the list of one that this node had not heard of, and waits for none that was just retired', async () => {
+    await succeedUnseen('people', 2);
+    await ekms.house.revocations.publish('people');
+    const made = await numberOf('people-2');
+    expect(made).toBeGreaterThan(0);
+
+    const { storage, audit, clock, authorities } = ekms.house;
+    const before = authorities.of('people');
+    await ekms.token.retireAuthority('people', 1);
+    // As it is between the look and the signature.
+    const late = { of: () => before, refresh: async () => undefined };
+    await new RevocationLists(storage, audit, ekms.token, clock, late as never).publish('people');
+    expect(await numberOf('people-2')).toBeGreaterThan(made);
+  });
+
+  test('a retirement that another node finished is told of once, and the next that it began stays begun', async () => {
+    await succeedUnseen('people', 3);
+    const { storage, audit, clock, authorities, revocations } = ekms.house;
+    const next = { id: 'devices', revoke: false, by: { kind: 'operator' } };
+    const slow = new AuthorityRetirement({
+      ...{ storage, audit, clock, authorities, revocations, registry: undefined as never },
+      token: {
+        certificates: () => ekms.token.certificates(),
+        retireAuthority: async (name, n) => {
+          await ekms.token.retireAuthority(name, n);
+          await storage.write(async (unit) => {
+            await unit.run('DELETE FROM settings WHERE name = ?', ['custody.authority-retirement']);
+            await remember(unit, 'custody.authority-retirement', next);
+          });
+        },
+      },
+    });
+    await slow.retire('people-2', true, { kind: 'operator' });
+    expect(await recall(storage, 'custody.authority-retirement')).toEqual(next);
+    expect((await ekms.log()).filter(({ action }) => action === 'authority.retire')).toEqual([]);
+  });
+});
