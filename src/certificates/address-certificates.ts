@@ -20,7 +20,7 @@ export class AddressCertificates {
     private readonly issuance: KeyIssuance,
     private readonly clock: Clock,
     private readonly settings: Pick<KeyIssuanceSettings, 'personDays' | 'urls'>,
-    private readonly authorities: Pick<Authorities, 'refresh' | 'serving'>,
+    private readonly authorities: Pick<Authorities, 'refresh' | 'serving' | 'requireRevocable'>,
     private readonly second: SecondPlace = new OnePlace(),
   ) {}
 
@@ -89,6 +89,7 @@ export class AddressCertificates {
         days,
       });
       await this.second.certified({ key, employee, address, serial, certificate: der });
+      await this.authorities.requireRevocable(der);
       await this.storage.write(async (unit) => {
         // The key was compromised, or the address went to somebody else, while the token signed: nobody is to find this one.
         if ((await claimed(unit, intent)) !== serial || !(await isWanted(unit, wanted)))

@@ -101,6 +101,7 @@ export class KeyIssuance extends KeyCertificates {
         if (n === 0) await this.second.given({ ...taken, binding, certificate });
         else await this.second.certified({ key: key.record.id, employee: key.record.employee, address, serial, certificate });
       }
+      for (const { der } of certificates) await this.authorities.requireRevocable(der);
       return { ...taken, certificates };
     } catch (error) {
       this.pool.released(taken.n);

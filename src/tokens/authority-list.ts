@@ -73,6 +73,14 @@ export class Authorities {
     return signer;
   }
 
+  /** Asked right before a certificate (DER) is stored: after the last list of who signed it, nobody could revoke it. Rejects with `authority-retired`, `issuer-unknown`. */
+  async requireRevocable(der: Uint8Array): Promise<void> {
+    await this.refresh();
+    const { state } = await this.signerOf(der);
+    if (state === 'retired')
+      throw new Fault('conflict', 'authority-retired', 'the authority that signed this was retired meanwhile: ask again');
+  }
+
   /** As `refresh`, unless it was just done. */
   async look(): Promise<void> {
     if (Math.abs(this.clock.now().getTime() - this.#looked) >= LOOK_EVERY_MS) await this.refresh();

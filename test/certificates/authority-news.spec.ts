@@ -33,6 +33,7 @@ describe('an authority that came or went unseen', () => {
 
   beforeAll(async () => {
     ekms = await HouseInProcess.open();
+    await ekms.act('pool.fill', { count: 4 });
   });
   afterAll(() => ekms?.close());
 
@@ -85,5 +86,20 @@ describe('an authority that came or went unseen', () => {
     await slow.retire('people-2', true, { kind: 'operator' });
     expect(await recall(storage, 'custody.authority-retirement')).toEqual(next);
     expect((await ekms.log()).filter(({ action }) => action === 'authority.retire')).toEqual([]);
+  });
+
+  test('what an authority signed that was retired before it could be stored is not stored', async () => {
+    const { token } = ekms;
+    const sign = token.issuePerson.bind(token);
+    token.issuePerson = async (ask) => {
+      token.issuePerson = sign;
+      const der = await sign(ask);
+      await succeedUnseen('people', 4);
+      await token.retireAuthority('people', 3);
+      return der;
+    };
+    await expect(enrolDevice(ekms, 'bela@corp.example')).rejects.toThrow(/409 .*authority-retired/);
+    expect(await ekms.db.all("SELECT serial FROM certificates WHERE authority = 'people-3' AND length(der) > 0")).toEqual([]);
+    await enrolDevice(ekms, 'clara@corp.example');
   });
 });
