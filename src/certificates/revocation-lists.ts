@@ -56,14 +56,20 @@ export class RevocationLists {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await this.#publish(authority, days)) return;
   }
 
-  async #publish(of: Authority, days: number): Promise<boolean> {
+  async #publish(of: Authority, wanted: number): Promise<boolean> {
     const now = this.clock.now().getTime();
     const authority = authorityId(of);
     const entries = await this.storage.all<{ serial: string; revoked_at: number; reason: number }>(
       `SELECT serial, revoked_at, reason ${LISTED} AND revoked_at IS NOT NULL ORDER BY revoked_at, serial`,
       listedBy(of),
     );
-    const last = await this.storage.one<{ number: number }>('SELECT number FROM crls WHERE authority = ?', [authority]);
+    const last = await this.storage.one<{ number: number; next_update: number }>(
+      'SELECT number, next_update FROM crls WHERE authority = ?',
+      [authority],
+    );
+    // After a last list no shorter one: the key that could follow it up may be gone before this one is stored.
+    const left = Math.ceil(((last?.next_update ?? 0) - now) / DAY);
+    const days = left > LIFE ? left : wanted;
     // Never below one that a database which is lost gave out (RFC 5280 §5.2.3).
     const number = Math.max((last?.number ?? 0) + 1, Math.floor(now / 1000));
     const der = await this.token.issueCrl({

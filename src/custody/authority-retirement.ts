@@ -125,6 +125,15 @@ export class AuthorityRetirement {
     await authorities.refresh();
     const authority = await authorities.find(id);
     if (!authority) throw new Fault('not-found', 'authority-unknown', `there is no authority ${id}`);
+    if (authority.state === 'serving') {
+      // Begun before the token was put back to a time when this one still served: nothing of it is revoked by that.
+      await storage.write((unit) => unit.run('DELETE FROM settings WHERE name = ?', [BEGUN]));
+      throw new Fault(
+        'conflict',
+        'authority-in-use',
+        `${id} serves again, so its end was given up: ekms ca rotate ${authority.name} first`,
+      );
+    }
     const revoked = revoke ? await this.#revokeAll(authority, by) : 0;
     if (authority.state !== 'retired') await revocations.publishLast(authority);
     // The cast: the root was refused before anything began.

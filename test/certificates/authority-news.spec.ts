@@ -102,4 +102,29 @@ describe('an authority that came or went unseen', () => {
     expect(await ekms.db.all("SELECT serial FROM certificates WHERE authority = 'people-3' AND length(der) > 0")).toEqual([]);
     await enrolDevice(ekms, 'clara@corp.example');
   });
+
+  test('after its last list a former authority makes no shorter one', async () => {
+    await succeedUnseen('people', 5);
+    const { authorities, revocations, clock } = ekms.house;
+    await authorities.refresh();
+    const former = authorities.of('people').find(({ n }) => n === 4);
+    if (!former) throw new Error('it is gone');
+    await revocations.publishLast(former);
+    await revocations.publish('people');
+    const list = await ekms.db.one<{ next_update: number }>("SELECT next_update FROM crls WHERE authority = 'people-4'");
+    expect(((list?.next_update ?? 0) - clock.now().getTime()) / 86_400_000).toBeGreaterThan(365);
+  });
+
+  test('the end of an authority that serves again is given up, and nothing of it is revoked', async () => {
+    const { storage, authorityRetirement } = ekms.house;
+    await storage.write((unit) =>
+      remember(unit, 'custody.authority-retirement', { id: 'people-5', revoke: true, by: { kind: 'operator' } }),
+    );
+    await expect(authorityRetirement.resume()).rejects.toThrow(/serves again/);
+    await authorityRetirement.resume();
+    expect(await ekms.db.all("SELECT serial FROM certificates WHERE authority = 'people-5' AND revoked_at IS NOT NULL")).toEqual([]);
+    expect(
+      await ekms.db.all("SELECT serial FROM certificates WHERE profile = 'authority' AND reason IS NOT NULL AND authority = 'root'"),
+    ).toHaveLength(1); // people-2's, from above
+  });
 });
