@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { certificateTimes, insertCertificate } from '../certificates/index.js';
+import { certificateTimes, insertCertificate, type RevocationLists } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { KeyRecord, Token } from '../tokens/index.js';
@@ -22,7 +22,7 @@ export interface FromEscrow {
  * destroyed by it while a hold on them is in force: such a key comes back as it was before.
  */
 export async function takeFromEscrow(
-  house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock },
+  house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock; revocations: RevocationLists },
   folder: string,
 ): Promise<FromEscrow> {
   const { lines, unreadable } = await readEscrow(folder, house.token);
@@ -43,12 +43,26 @@ export async function takeFromEscrow(
     if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
   }
   for (const one of certificates) await house.storage.write((unit) => certify(unit, house.audit, one));
+  await endCertificates(house);
   const kept = new Map([...held].map(({ key: { sealed } }) => [sealed.record.id, sealed.record]));
   for (const { id, employee } of kept.values())
     await house.storage.write((unit) =>
       house.audit.append(unit, { action: 'key.change', outcome: 'refused', reason: 'key-held', actor: BY, employee, key: id, subject: id }),
     );
   return { keys, changes, unreadable, held: kept.size };
+}
+
+/** That a certificate was revoked the journal does not tell; that its key is compromised or destroyed it does. Nobody is to encrypt to such a key again. */
+async function endCertificates({ storage, revocations }: { storage: Storage; revocations: RevocationLists }): Promise<void> {
+  const sql = `SELECT c.serial AS "serial", k.state AS "state" FROM certificates c JOIN keys k ON k.id = c.subject_key
+    WHERE c.profile = 'person' AND c.revoked_at IS NULL AND k.state IN ('compromised', 'destroyed')`;
+  const ended = await storage.write(async (unit) => {
+    const rows = await unit.all<{ serial: string; state: string }>(sql);
+    for (const { serial, state } of rows)
+      await revocations.revoke(unit, serial, state === 'compromised' ? 'keyCompromise' : 'cessationOfOperation', BY);
+    return rows.length;
+  });
+  if (ended > 0) await revocations.publish('people');
 }
 
 type Change = Extract<EscrowLine, { t: 'change' }>;
