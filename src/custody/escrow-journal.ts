@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { Fault, fromBase64 } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { PoolRecord, Sealed, Token } from '../tokens/index.js';
@@ -160,7 +161,8 @@ export async function readEscrow(folder: string, token: Pick<Token, 'openBytes'>
   if (!existsSync(path)) throw new Fault('not-found', 'escrow-missing', `there is no escrow journal in ${folder}`);
   const lines: EscrowLine[] = [];
   let unreadable = 0;
-  for (const text of readFileSync(path, 'latin1').split('\n')) {
+  // Line by line: after years it is longer than any text may be.
+  for await (const text of createInterface({ input: createReadStream(path, 'latin1'), crlfDelay: Number.POSITIVE_INFINITY })) {
     if (text === '') continue;
     const sealed = fromBase64(text, 'base64');
     try {
