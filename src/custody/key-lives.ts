@@ -311,15 +311,19 @@ export class KeyLives {
     const { storage, authorities } = this.parts;
     const key = await this.#keys.find(storage, id);
     const rows = await storage.all<{ der: Buffer }>('SELECT der FROM certificates WHERE subject_key = ?', [id]);
-    // One that is retired is believed in this: keys are kept for longer by what it signed.
-    const signers = authorities.of('people').map(({ certificate }) => new X509Certificate(certificate).publicKey);
+    // Who has the key of one that is retired can date back what it signs, not make it last beyond itself: such a key is kept until the authority's own end.
+    const signers = authorities.of('people').map(({ certificate, state }) => {
+      const { publicKey, validToDate } = new X509Certificate(certificate);
+      return { publicKey, least: state === 'retired' ? validToDate.getTime() : 0 };
+    });
     const ends = rows.map(({ der }) => {
       const certificate = readable(der);
       if (!key || !certificate) return Number.POSITIVE_INFINITY;
       const { publicKey, origin } = key.sealed.record;
       const isItsOwn = base64url(sha256(certificate.publicKey.export({ type: 'spki', format: 'der' }))) === publicKey;
-      const isVouched = isItsOwn && (origin === 'imported' || signers.some((signer) => certificate.verify(signer)));
-      return isVouched ? certificate.validToDate.getTime() : Number.POSITIVE_INFINITY;
+      if (!isItsOwn) return Number.POSITIVE_INFINITY;
+      const least = origin === 'imported' ? 0 : signers.find((signer) => certificate.verify(signer.publicKey))?.least;
+      return least === undefined ? Number.POSITIVE_INFINITY : Math.max(certificate.validToDate.getTime(), least);
     });
     return ends.length > 0 ? Math.max(...ends) : Number.POSITIVE_INFINITY;
   }

@@ -7,7 +7,7 @@ import { reconcile } from '../../src/commands/reconcile.js';
 import type { KeyHold, KeyLife } from '../../src/custody/key-lives.js';
 import * as keyLives from '../../src/custody/key-lives.js';
 import { KeyStore } from '../../src/keys/index.js';
-import type { Token } from '../../src/tokens/index.js';
+import type { Authorities, Token } from '../../src/tokens/index.js';
 import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
@@ -30,9 +30,18 @@ const forgedLift = (employee: string, hold: string) =>
     for (const id of [`hold:${employee}`, `hold:${employee}:${hold}`])
       await unit.run("INSERT INTO intents (id, kind, body, created) VALUES (?, 'hold', '{}', 0)", [id]);
   });
-const livesOf = (Lives: typeof keyLives.KeyLives, token: Token = house.house.token) => {
-  const { storage, audit, replacement, clock, authorities } = house.house;
+const livesOf = (
+  Lives: typeof keyLives.KeyLives,
+  token: Token = house.house.token,
+  authorities: Pick<Authorities, 'of'> = house.house.authorities,
+) => {
+  const { storage, audit, replacement, clock } = house.house;
   return RowSeal.open(storage, token).then((seal) => new Lives({ storage, audit, token, replacement, clock, seal, authorities }));
+};
+/** What is due where every authority of people is retired: whoever has its key may have dated certificates back. */
+const dueOfRetired = async () => {
+  const of: Authorities['of'] = (name) => house.house.authorities.of(name).map((each) => ({ ...each, state: 'retired' }));
+  return (await (await livesOf(keyLives.KeyLives, undefined, { of })).retention()).due;
 };
 /** Whether the token process would let a key of this person be destroyed. */
 const isFree = async (employee: string) => {
@@ -131,6 +140,7 @@ test('retention: five years after their end keys go, with a statement each; not 
   house.pass(5 * 366 * 86_400_000);
   // Alice's former key is there too, as the database was put back above: the token process does not take that row.
   expect(await house.act('retention.show', {})).toEqual({ years: 5, due: [former, ofBob] });
+  expect(await dueOfRetired()).toEqual([]);
 
   const policy = await house.db.one<{ value: string }>("SELECT value FROM settings WHERE name = 'custody.key-retention'");
   const put = (value: string) =>
@@ -177,6 +187,8 @@ test('who sets every column of a key in use has nothing of it destroyed by reten
   );
   house.pass(20 * 366 * 86_400_000);
   expect((await (await livesOf(keyLives.KeyLives)).retention()).due).not.toContain(key?.id);
+  // The end of a retired authority is one: nothing is kept for ever by that.
+  expect(await dueOfRetired()).toContain(former);
 });
 
 test('a hold that is placed while another is lifted is one that the token process knows in the end', async () => {
