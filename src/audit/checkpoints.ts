@@ -1,4 +1,4 @@
-import { toBase64 } from '../codec/merkle/index.js';
+import { parseCheckpoint, parseNote, toBase64 } from '../codec/merkle/index.js';
 import { type Clock, isFault } from '../foundation/index.js';
 import type { AuditHead, Token } from '../tokens/index.js';
 import type { LogTree, TreeState } from './log-tree.js';
@@ -16,9 +16,6 @@ export interface CheckpointParts {
   /** Resolves when the log has been held against its witnesses: nothing is signed before. */
   first?: () => Promise<void>;
 }
-
-/** Of the last head that was signed, base64; the tree has grown since. */
-const rootIn = (note: string | null): string => note?.split('\n')[2] ?? '';
 
 /** Milliseconds between checkpoints while there are entries. */
 const EVERY = 1_000;
@@ -105,7 +102,11 @@ export class Checkpoints {
       standing.break({
         code: 'audit-token-older',
         words: `the token remembers ${last.size} entries and signed ${signed}: it, or its folder, is an older one`,
-        known: { origin: last.origin, size: signed, root: rootIn(tree.note) },
+        known: {
+          origin: last.origin,
+          size: signed,
+          root: toBase64(parseCheckpoint(parseNote(tree.note ?? '')?.text ?? '')?.root ?? tree.root),
+        },
       });
     return standing.breach !== undefined;
   }

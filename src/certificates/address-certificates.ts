@@ -47,7 +47,7 @@ export class AddressCertificates {
       `SELECT b.address AS "address", k.id AS "key" FROM bindings b JOIN keys k ON k.employee = b.employee AND k.state = 'active'
        WHERE b.to_time IS NULL AND EXISTS (SELECT 1 FROM employees e WHERE e.id = b.employee AND e.state = 'active')
        AND EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person')
-       AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ? AND c.authority = ?)
+       AND NOT EXISTS (${LASTING})
        ORDER BY b.address`,
       [threshold, authority],
     );
@@ -133,12 +133,16 @@ interface Wanted {
   authority?: string;
 }
 
+/** Of key `k` for the address of binding `b`: beyond a time, by one generation of the authority, or by any for ''. */
+const LASTING = `SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL
+  AND c.not_after > ? AND ? IN ('', c.authority)`;
+
 const claimOf = ({ key, address }: Wanted): string => `certify:${key}:${address}`;
 
 async function isWanted(reader: Reader, { address, key, beyond, authority = '' }: Wanted): Promise<boolean> {
   const found = await reader.one(
     `SELECT k.id FROM keys k JOIN bindings b ON b.employee = k.employee AND b.to_time IS NULL AND b.address = ? WHERE k.id = ? AND k.state = 'active'
-     AND NOT EXISTS (SELECT 1 FROM certificates c WHERE c.subject_key = k.id AND c.address = b.address AND c.profile = 'person' AND c.revoked_at IS NULL AND c.not_after > ? AND ? IN ('', c.authority))`,
+     AND NOT EXISTS (${LASTING})`,
     [address, key, beyond, authority],
   );
   return found !== undefined;

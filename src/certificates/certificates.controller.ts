@@ -3,6 +3,7 @@ import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { Contract, ForDevices, On, REFUSALS } from '../access/index.js';
 import { Fault, parseAddress, parsed } from '../foundation/index.js';
+import { AUTHORITY_NAMES } from '../tokens/index.js';
 import { CertificateDirectory } from './certificate-directory.js';
 import { pem } from './certificate-times.js';
 import { RevocationLists } from './revocation-lists.js';
@@ -16,17 +17,18 @@ const certificateOf = z
   })
   .meta({ id: 'CertificateOfAddress' });
 /** The first generation of an authority has no number: `people.crl`, then `people-2.crl`. */
-const fileOf = (extension: string) =>
+const fileOf = (extension: 'crl' | 'cer') =>
   z
     .string()
-    .regex(new RegExp(`^(root|people|devices|infrastructure)(-[1-9][0-9]{0,5})?\\.${extension}$`))
+    .regex(new RegExp(`^(${AUTHORITY_NAMES.join('|')})(-[1-9][0-9]{0,5})?\\.${extension}$`))
     .meta({
       description: 'The authority’s name, from its second generation on with a number',
       examples: [`people.${extension}`, `people-2.${extension}`],
     });
+const FILES = { crl: fileOf('crl'), cer: fileOf('cer') };
 /** What stands before the extension: nothing that names an authority where the form is another. */
-const idOf = (file: string, extension: string): string =>
-  fileOf(extension).safeParse(file).success ? file.slice(0, -extension.length - 1) : '';
+const idOf = (file: string, extension: 'crl' | 'cer'): string =>
+  FILES[extension].safeParse(file).success ? file.slice(0, -extension.length - 1) : '';
 
 @Controller()
 export class CertificatesController {
@@ -55,7 +57,7 @@ export class CertificatesController {
   @Contract({
     id: 'getRevocationList',
     summary: 'The revocation list of an authority (RFC 5280 §5)',
-    path: { file: fileOf('crl') },
+    path: { file: FILES.crl },
     answers: { 200: { description: 'DER', type: 'application/pkix-crl', headers: { 'Cache-Control': 'An hour' } } },
     problems: { ...REFUSALS.storage, 404: ['crl-unknown'] },
   })
@@ -69,7 +71,7 @@ export class CertificatesController {
   @Contract({
     id: 'getAuthority',
     summary: 'The certificate of an authority (RFC 5280 §4.2.2.1)',
-    path: { file: fileOf('cer') },
+    path: { file: FILES.cer },
     answers: { 200: { description: 'DER', type: 'application/pkix-cert' } },
     problems: { 404: ['authority-unknown'] },
   })

@@ -1,4 +1,5 @@
 import { Argument, type Command } from 'commander';
+import type { AuthorityName } from '../tokens/index.js';
 import type { CommandParts } from './command-parts.js';
 
 export function authorityCommands(ekms: Command, { does }: CommandParts): void {
@@ -12,7 +13,7 @@ export function authorityCommands(ekms: Command, { does }: CommandParts): void {
     .description(
       'make the next generation of an authority, with a key, a name and a revocation list of its own, and put it into service at once',
     )
-    .addArgument(new Argument('<name>').choices(['people', 'devices', 'infrastructure', 'root']))
+    .addArgument(new Argument('<name>').choices(['people', 'devices', 'infrastructure', 'root'] satisfies AuthorityName[]))
     .action((name: string) => does('ca.rotate')({ name }));
   authorities
     .command('retire <id>')

@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newId, type Storage } from '../foundation/index.js';
-import { openSnapshot, type Snapshot, type StorageSettings } from '../storage/index.js';
+import { openSnapshot, type Snapshot, type StorageSettings, syncFolder } from '../storage/index.js';
 import { parsePackage, type Token } from '../tokens/index.js';
 import { encodeContent } from './backup-content.js';
 import { openBackupFile, writeBackupFile } from './backup-file.js';
@@ -215,13 +215,4 @@ export async function remember(
 export async function recall<T extends object>(reader: Pick<Storage, 'one'>, name: string): Promise<T | undefined> {
   const row = await reader.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [name]);
   return row && (JSON.parse(row.value) as T); // only `remember` writes under these names
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }

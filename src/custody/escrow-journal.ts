@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault, fromBase64 } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
+import { syncFolder } from '../storage/index.js';
 import type { PoolRecord, Sealed, Token } from '../tokens/index.js';
 
 const MARK = 'ekms-escrow';
@@ -142,15 +143,6 @@ export async function prepareEscrow(folder: string, home: string, sameDisk = fal
   await file.sync();
   await file.close();
   await syncFolder(folder);
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 export const isSameDisk = (folder: string, home: string): boolean => existsSync(folder) && statSync(folder).dev === statSync(home).dev;

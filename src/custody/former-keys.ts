@@ -1,5 +1,5 @@
 import type { RowSeal } from '../access/index.js';
-import { isFault, type Storage } from '../foundation/index.js';
+import type { Storage } from '../foundation/index.js';
 import type { Token, TokenKeyInfo } from '../tokens/index.js';
 import { formerToken } from './former-token.js';
 import type { KekRotation } from './kek-rotation.js';
@@ -24,7 +24,7 @@ export class FormerKeys {
       storage: Storage;
       seal: RowSeal;
       token: Pick<Token, 'tokenKeys'>;
-      kek: Pick<KekRotation, 'status'>;
+      kek: Pick<KekRotation, 'finished'>;
       /** Label of the token that is worked with. */
       label: string;
     },
@@ -36,18 +36,10 @@ export class FormerKeys {
     const found: Former[] = [];
     const left = await formerToken({ storage, seal }, label);
     if (left) found.push({ kind: 'token', name: left.from.label, since: left.time });
-    const { state, to, since } = await kek.status();
-    if (state === 'finished' && to !== undefined) found.push({ kind: 'kek', name: to, ...(since === undefined ? {} : { since }) });
-    for (const { name, former, since: taken } of await this.#tokenKeys())
+    const finished = await kek.finished();
+    if (finished) found.push({ kind: 'kek', name: finished.to, since: finished.since });
+    for (const { name, former, since: taken } of await this.parts.token.tokenKeys())
       if (former.length > 0) found.push({ kind: 'token-key', name, numbers: former, ...(taken === undefined ? {} : { since: taken }) });
     return found;
-  }
-
-  /** A memory token has no others. */
-  async #tokenKeys(): Promise<TokenKeyInfo[]> {
-    return this.parts.token.tokenKeys().catch((error: unknown) => {
-      if (!isFault(error, 'keys-fixed')) throw error;
-      return [];
-    });
   }
 }

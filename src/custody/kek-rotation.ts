@@ -74,6 +74,12 @@ export class KekRotation {
     return { state: finished === undefined ? 'running' : 'finished', to, left: await this.#left(to), since: finished ?? begun };
   }
 
+  /** The KEK that took over, where former ones still stand with nothing under them, and since when (ms since 1970). Asked at each look at health: counts nothing. */
+  async finished(): Promise<{ to: string; since: number } | undefined> {
+    const known = await recall<Rotation>(this.parts.storage, SETTING);
+    return known?.finished === undefined ? undefined : { to: known.to, since: known.finished };
+  }
+
   /** Goes on with what was begun, if something was. */
   resume(): void {
     this.#stopped = false;

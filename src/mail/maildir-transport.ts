@@ -2,6 +2,7 @@ import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { isFault, parseAddress } from '../foundation/index.js';
+import { syncFolder } from '../storage/index.js';
 import { DeliveryFailure, type Envelope, MailTransport } from './mail-transport.js';
 
 /**
@@ -52,14 +53,5 @@ async function writeSynced(path: string, bytes: Buffer): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }

@@ -12,3 +12,4 @@ export { Nodes } from './nodes.js';
 export { type DatabaseState, databaseState, openReader, openStorage, type StorageSettings, withFreshSchema } from './open-storage.js';
 export { FILLED, fillDatabase, openSnapshot, type Snapshot, type TableRows } from './snapshot.js';
 export type { SqlStorage } from './sql-storage.js';
+export { syncFolder } from './sync-folder.js';

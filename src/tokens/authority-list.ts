@@ -11,6 +11,8 @@ const LOOK_EVERY_MS = 5_000;
  */
 export class Authorities {
   #all: readonly Authority[] = [];
+  /** By what `authorityId` calls them. */
+  #named: ReadonlyMap<string, Authority> = new Map();
   #trusted: ReadonlyMap<AuthorityName, readonly Buffer[]> = new Map();
   #looked = Number.NEGATIVE_INFINITY;
   readonly #followers = new Set<() => void>();
@@ -53,9 +55,8 @@ export class Authorities {
 
   /** By what `authorityId` calls it. */
   async find(id: string): Promise<Authority | undefined> {
-    const named = () => this.#all.find((each) => authorityId(each) === id);
-    if (!named()) await this.look();
-    return named();
+    if (!this.#named.has(id)) await this.look();
+    return this.#named.get(id);
   }
 
   /** Who signed this certificate (DER); undefined for one that is not of this appliance. Only for what the appliance holds itself: one that is not known is asked for each time. */
@@ -93,6 +94,7 @@ export class Authorities {
     const said = (all: readonly Authority[]) => all.map((each) => `${authorityId(each)} ${each.state}`).join();
     if (said(now) === said(this.#all)) return;
     this.#all = now;
+    this.#named = new Map(now.map((each) => [authorityId(each), each]));
     const trustedOf = (name: AuthorityName) =>
       this.of(name).flatMap(({ state, certificate }) => (state === 'retired' ? [] : [certificate]));
     this.#trusted = new Map(AUTHORITY_NAMES.map((name) => [name, trustedOf(name)]));

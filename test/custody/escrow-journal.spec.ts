@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
@@ -36,4 +36,16 @@ test('while the place is away each of them hears so, and what comes after it is 
   await journal.changed(key(4));
   const { lines } = await readEscrow(folder, unsealed);
   expect(lines).toMatchObject([{ t: 'change', key: { sealed: { record: { version: 4 } } } }]);
+});
+
+test('a journal longer than any text may be is read to its end', async () => {
+  await new EscrowJournal(folder, unsealed).changed(key(1));
+  // Damaged lines of a MiB each, of which the file system keeps little more than the ends.
+  const file = openSync(join(folder, 'escrow.journal'), 'r+');
+  for (let at = 1; at <= 544; at++) writeSync(file, '\n', at * 2 ** 20);
+  closeSync(file);
+  await new EscrowJournal(folder, unsealed).changed(key(2));
+  const { lines, unreadable } = await readEscrow(folder, unsealed);
+  expect(unreadable).toBe(544);
+  expect(lines.map((line) => (line.t === 'change' ? line.key.sealed.record.version : undefined))).toEqual([1, 2]);
 });

@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { syncFolder } from '../../storage/index.js';
 import type { LogEntry } from '../audit-reader.js';
 import { type Delivered, type LineForm, Sink } from './sink.js';
 
@@ -76,8 +77,7 @@ export class FileSink extends Sink {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
     const file = await open(path, 'wx+', 0o640);
-    const folder = await open(directory, 'r');
-    await folder.sync().finally(() => folder.close());
+    await syncFolder(directory);
     return file;
   }
 

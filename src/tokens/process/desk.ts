@@ -41,8 +41,7 @@ export interface DeskParts {
   judge: (errand: Errand) => Promise<Done>;
   /** Absent where KEKs cannot be changed: in a memory token. */
   keks?: { rotate(): Promise<{ kek: string }>; destroy(kek: string): Promise<void> };
-  /** Absent where signing keys cannot be changed: in a memory token. */
-  successors?: {
+  successors: {
     list(): TokenKeyInfo[];
     succeed(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
     retireAuthority(name: SucceedingAuthority, n: number): Promise<void>;
@@ -88,12 +87,6 @@ export class Desk {
     return keks;
   }
 
-  #successors() {
-    const { successors } = this.parts;
-    if (!successors) throw new Fault('conflict', 'keys-fixed', 'the signing keys of this token cannot be changed');
-    return successors;
-  }
-
   /** From 0: of a copy that is made then, and stays for the parts that follow. Somebody else's copy meanwhile ends this one by name. */
   #journalPart({ from, copy }: z.output<typeof paging>): { size: number; copy: number; bytes: Buffer } {
     if (from === 0) {
@@ -109,7 +102,7 @@ export class Desk {
 
   /** Verb and body in, body out. Rejects with a Fault, or with a defect. */
   async answer(op: string, body: string): Promise<string> {
-    const { journal, keys, signingKeys, health, judge, own = [] } = this.parts;
+    const { journal, keys, signingKeys, health, judge, successors, own = [] } = this.parts;
     switch (op) {
       case 'health':
         return encodeBody(health());
@@ -145,25 +138,25 @@ export class Desk {
       // What is not on the disk yet could be forgotten, and the former key serve on.
       case 'tokenKeys':
         await journal.settled();
-        return encodeBody(this.#successors().list());
+        return encodeBody(successors.list());
       case 'succeedKey': {
         const { name, n, urls } = read(succeeding, body);
-        return encodeBody(await this.#successors().succeed(name, n, urls));
+        return encodeBody(await successors.succeed(name, n, urls));
       }
       case 'prepareAuditKey':
-        return encodeBody(await this.#successors().prepareAudit(read(numbering, body).n));
+        return encodeBody(await successors.prepareAudit(read(numbering, body).n));
       case 'succeedAuditKey': {
         const { n, head, announcement } = read(announcing, body);
-        return encodeBody(await this.#successors().succeedAudit(n, head, announcement));
+        return encodeBody(await successors.succeedAudit(n, head, announcement));
       }
       case 'auditSuccessions':
         await journal.settled();
         return encodeBody(journal.successions.flatMap(({ note }) => (note === undefined ? [] : [note])));
       case 'retireKey':
-        return encodeBody(await this.#successors().retire(read(retiring, body).name));
+        return encodeBody(await successors.retire(read(retiring, body).name));
       case 'retireAuthority': {
         const { name, n } = read(retiringAuthority, body);
-        return encodeBody(await this.#successors().retireAuthority(name, n));
+        return encodeBody(await successors.retireAuthority(name, n));
       }
       case 'inspect': {
         const done = await judge({ op, body });
