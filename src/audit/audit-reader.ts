@@ -31,16 +31,17 @@ export interface StoredValue {
 export class AuditReader {
   constructor(private readonly reader: Reader) {}
 
-  /** Entries there are, by the log's own head. */
+  /** Entries there were ever: pruned ones count. */
   async size(): Promise<number> {
-    return (await this.head())?.size ?? 0;
+    return ((await this.ends()).last ?? -1) + 1;
   }
 
-  /** The head, and the lowest and highest index there is at the same moment. */
-  head(): Promise<{ size: number; first: number | null; last: number | null } | undefined> {
-    return this.reader.one(
-      'SELECT size, (SELECT min(idx) FROM audit_entries) AS first, (SELECT max(idx) FROM audit_entries) AS last FROM audit_head WHERE id = 1',
+  /** The lowest and highest index there is. */
+  async ends(): Promise<{ first: number | null; last: number | null }> {
+    const ends = await this.reader.one<{ first: number | null; last: number | null }>(
+      'SELECT (SELECT min(idx) FROM audit_entries) AS first, (SELECT max(idx) FROM audit_entries) AS last',
     );
+    return ends ?? { first: null, last: null };
   }
 
   /** The last entries, oldest of them first. */
@@ -69,8 +70,8 @@ export class AuditReader {
 
   /** The first index whose entry is not before `time`, or where the next one will stand: time never goes back along the log, so no index is needed. */
   async indexAt(time: number): Promise<number> {
-    const head = await this.head();
-    let [low, high] = [head?.first ?? 0, (head?.last ?? -1) + 1];
+    const { first, last } = await this.ends();
+    let [low, high] = [first ?? 0, (last ?? -1) + 1];
     while (low < high) {
       const middle = Math.floor((low + high) / 2);
       const entry = await this.reader.one<{ time: number }>('SELECT time FROM audit_entries WHERE idx = ?', [middle]);

@@ -16,20 +16,21 @@ const PAGE = 1_000;
 const SHOWN = 100;
 
 /**
- * Reads the whole log: no gap from 0 to the head, each leaf the hash of its body, each body canonical and as its search columns say, time
+ * Reads the whole log: no gap from 0 to the last entry, which is not before the tree's end, each leaf the hash of its body, each body canonical and as its search columns say, time
  * never going back, each key's counter and chain without a hole, personal values fitting their digests. A log that grows meanwhile is
- * judged up to where it stood. What this cannot see: a log that was rewritten consistently, or cut with its head and counters.
+ * judged up to where it stood. What this cannot see: a log that was rewritten consistently, or cut with its tree and counters.
  */
 export async function checkLog(reader: Reader): Promise<LogCheck> {
   const log = new AuditReader(reader);
   const problems = new Problems();
-  const head = await log.head();
-  if (!head) problems.say('the head row is missing');
-  const size = head?.size ?? 0;
-  if (head && (head.last ?? -1) + 1 !== size) problems.say(`the head says ${size} entries, the last one has index ${head.last ?? 'none'}`);
+  const tree = await reader.one<{ size: number }>('SELECT size FROM audit_tree WHERE id = 1');
+  const ends = await log.ends();
+  const size = (ends.last ?? -1) + 1;
+  if (!tree) problems.say('the row of the log’s tree is missing');
+  else if (tree.size > size) problems.say(`the tree covers ${tree.size} entries, the last one has index ${ends.last ?? 'none'}`);
   // An entry that is kept says that those before were pruned: whoever only deletes rows has none.
   const pruned = await prunedUntil(reader);
-  if ((head?.first ?? 0) !== pruned) problems.say(`the first entry has index ${head?.first}, and those before ${pruned} were pruned`);
+  if ((ends.first ?? 0) !== pruned) problems.say(`the first entry has index ${ends.first}, and those before ${pruned} were pruned`);
   const chains: Chains = new Map();
   let last = { index: pruned - 1, time: 0 };
   let said = 0;

@@ -44,6 +44,6 @@ export class ClockWatch {
   }
 
   async #lastEntry(): Promise<number> {
-    return (await this.storage.one<{ time: number }>('SELECT time FROM audit_head WHERE id = 1'))?.time ?? 0;
+    return (await this.storage.one<{ time: number }>('SELECT time FROM audit_entries ORDER BY idx DESC LIMIT 1'))?.time ?? 0;
   }
 }

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { Frontier, hashOver, type Sha256, TILE_WIDTH, type TreeHead } from '../codec/merkle/index.js';
 import { Fault, type Reader, type Storage, type Unit } from '../foundation/index.js';
+import { AuditReader } from './audit-reader.js';
 
 export const sha256: Sha256 = (bytes) => hash('sha256', bytes, 'buffer');
 
@@ -38,7 +39,7 @@ export class LogTree {
   /** Takes in all entries there are now. */
   async grow(): Promise<TreeState> {
     for (;;) {
-      const [state, head] = await Promise.all([this.state(), this.#entries(this.storage)]);
+      const [state, head] = await Promise.all([this.state(), new AuditReader(this.storage).size()]);
       if (state.size >= head) return state;
       await this.storage.write((unit) => this.#step(unit));
     }
@@ -64,13 +65,9 @@ export class LogTree {
     });
   }
 
-  async #entries(reader: Reader): Promise<number> {
-    return (await reader.one<{ size: number }>('SELECT size FROM audit_head WHERE id = 1'))?.size ?? 0;
-  }
-
   async #step(unit: Unit): Promise<void> {
     const before = await this.state(unit);
-    const after = Math.min(await this.#entries(unit), before.size + STEP);
+    const after = Math.min(await new AuditReader(unit).size(), before.size + STEP);
     if (after <= before.size) return; // another node was quicker
     // From the beginning of the tile that is under way, so that it can be written whole.
     const from = before.size - (before.size % TILE_WIDTH);

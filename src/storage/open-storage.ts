@@ -170,6 +170,9 @@ export interface DatabaseState {
   entries: number;
 }
 
+/** Entries of the log that there were ever. */
+export const ENTRIES = 'SELECT COALESCE(max(idx), -1) + 1 AS entries FROM audit_entries';
+
 /** What an upgrade must know of a database. Changes nothing in it, and makes none: `database-unusable` where there is none. */
 export async function databaseState(settings: StorageSettings): Promise<DatabaseState> {
   const sqlite = settings.url.startsWith('sqlite:') ? resolve(settings.home, settings.url.slice('sqlite:'.length)) : undefined;
@@ -181,9 +184,7 @@ export async function databaseState(settings: StorageSettings): Promise<Database
     const runner = source.createQueryRunner();
     const made = await runner.hasTable('migrations');
     const rows = made ? ((await runner.query('SELECT name FROM migrations ORDER BY id')) as { name: string }[]) : [];
-    const [head] = (await runner.hasTable('audit_head'))
-      ? ((await runner.query('SELECT size FROM audit_head WHERE id = 1')) as { size: unknown }[])
-      : [];
+    const [log] = (await runner.hasTable('audit_entries')) ? ((await runner.query(ENTRIES)) as { entries: unknown }[]) : [];
     await runner.release();
     const names = new Set<string>(migrations.map((Migration) => new Migration().name));
     const done = rows.map(({ name }) => name);
@@ -191,7 +192,7 @@ export async function databaseState(settings: StorageSettings): Promise<Database
       ...(sqlite ? { file: sqlite } : {}),
       migrations: done,
       known: done.every((name) => names.has(name)),
-      entries: Number(head?.size ?? 0),
+      entries: Number(log?.entries ?? 0),
     };
   } catch (error) {
     throw sqlFault(error, 'looking at the database');

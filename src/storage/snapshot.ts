@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { Fault, type SqlValue } from '../foundation/index.js';
-import { passwordOf, type StorageSettings } from './open-storage.js';
+import { ENTRIES, passwordOf, type StorageSettings } from './open-storage.js';
 import { postgresSource } from './postgres-engine.js';
 
 /**
@@ -63,7 +63,7 @@ function sqliteSnapshot({ url, home }: StorageSettings): Snapshot {
     (db.prepare(`SELECT DISTINCT "table" AS "to" FROM pragma_foreign_key_list('${table}')`).all() as { to: string }[]).map(({ to }) => to);
   const tables = ordered(names, points);
   const migrations = (db.prepare('SELECT name FROM migrations ORDER BY id').all() as { name: string }[]).map(({ name }) => name);
-  const entries = (db.prepare('SELECT size FROM audit_head').get() as { size: number } | undefined)?.size ?? 0;
+  const { entries } = db.prepare(ENTRIES).get() as { entries: number };
   return {
     migrations,
     entries,
@@ -102,7 +102,7 @@ async function postgresSnapshot(settings: StorageSettings): Promise<Snapshot> {
   );
   const tables = ordered(names, (table) => keys.filter(({ from }) => from === table).map(({ to }) => to));
   const migrations = (await ask<{ name: string }>('SELECT name FROM migrations ORDER BY id')).map(({ name }) => name);
-  const entries = Number((await ask<{ size: number }>('SELECT size FROM audit_head'))[0]?.size ?? 0);
+  const entries = Number((await ask<{ entries: number }>(ENTRIES))[0]?.entries);
   return {
     migrations,
     entries,
@@ -190,7 +190,7 @@ function dialect(runner: QueryRunner): { postgres: boolean; ask: Ask } {
   return { postgres, ask: async (sql, parameters = []) => (await runner.query(sql, parameters)) as Record<string, SqlValue>[] };
 }
 
-/** Tables that a migration puts one first row into; whatever else is there is somebody's. */
+/** Tables that a migration puts one first row into (`audit_head`: in older backups); whatever else is there is somebody's. */
 const SEEDED: ReadonlySet<string> = new Set(['audit_head', 'audit_tree', 'device_trust']);
 
 /** On SQLite the file itself is removed. */

@@ -27,9 +27,15 @@ interface Job {
   stop: () => void;
 }
 
+/** How a unit ended: whether the COMMIT is for it too, and how its caller hears of it. */
+interface End {
+  kept: boolean;
+  tell: () => void;
+}
+
 /**
  * One writer for the whole database. All units that wait are done one after the other in one transaction, each in a savepoint of its
- * own, and share one COMMIT: what is slow (the disk) is paid once for all of them.
+ * own, and share one COMMIT: what is slow (the disk) is paid once for all of them. One that is alone needs no savepoint: it is the transaction.
  */
 export class SqlStorage extends Storage {
   #waiting: Job[] = [];
@@ -89,48 +95,50 @@ export class SqlStorage extends Storage {
   }
 
   async #commitTogether(batch: Job[]): Promise<void> {
-    const settle: (() => void)[] = [];
+    const ends: End[] = [];
+    const alone = batch.length === 1;
     for (const job of batch) job.stop = () => undefined;
     try {
       await this.engine.begin(batch.at(-1)?.until ?? 0);
-      for (const job of batch) settle.push(await this.#perform(job));
-      await this.engine.commit();
+      for (const job of batch) ends.push(await this.#perform(job, alone));
+      await (ends.some(({ kept }) => kept) ? this.engine.commit() : this.engine.query('ROLLBACK'));
     } catch (error) {
       await this.engine.abandon();
       // On PostgreSQL a connection lost during COMMIT leaves open what became of it; ids are made by callers, so they can look.
       const fault = isFault(error) ? error : storageUnavailable(`its transaction could not be finished: ${(error as Error).message}`);
-      settle.splice(0, settle.length, ...batch.map((job) => () => job.reject(fault)));
+      ends.splice(0, ends.length, ...batch.map((job) => ({ kept: false, tell: () => job.reject(fault) })));
     }
     for (const job of batch) clearTimeout(job.timer);
     // Also a refusal is told only now: it may rest on what a neighbour in this batch wrote.
-    for (const tell of settle) tell();
+    for (const { tell } of ends) tell();
   }
 
-  async #perform(job: Job): Promise<() => void> {
-    if (job.expired) return () => undefined;
+  async #perform(job: Job, alone: boolean): Promise<End> {
+    if (job.expired) return { kept: false, tell: () => undefined };
     const unit = new SqlUnit(this.engine);
-    await this.engine.query('SAVEPOINT unit');
+    if (!alone) await this.engine.query('SAVEPOINT unit');
     try {
       const value = await new Promise((resolve, reject) => {
         job.stop = () => reject(tooLate());
         job.work(unit).then(resolve, reject);
       });
       unit.end();
-      await this.engine.query('RELEASE SAVEPOINT unit');
+      if (!alone) await this.engine.query('RELEASE SAVEPOINT unit');
       clearTimeout(job.timer); // from here on it may become durable: no answer before that is known
-      return () => job.resolve(value);
+      return { kept: true, tell: () => job.resolve(value) };
     } catch (error) {
-      await this.#undo(unit, error);
-      return () => job.reject(error);
+      await this.#undo(unit, error, alone);
+      return { kept: false, tell: () => job.reject(error) };
     }
   }
 
-  async #undo(unit: SqlUnit, error: unknown): Promise<void> {
+  async #undo(unit: SqlUnit, error: unknown, alone: boolean): Promise<void> {
     try {
       unit.end();
     } catch {
       // What spoiled the unit is what brought us here, or was replaced by its author's own word.
     }
+    if (alone) return; // nothing of this transaction is kept
     try {
       await this.engine.query('ROLLBACK TO SAVEPOINT unit');
       await this.engine.query('RELEASE SAVEPOINT unit');

@@ -135,7 +135,7 @@ describe('checkpoints', () => {
       await node.checkpoints.publish();
       await database.tamper(
         `${liftKept(database.kind)}
-         DELETE FROM audit_entries WHERE idx > 2; UPDATE audit_head SET size = 3;
+         DELETE FROM audit_entries WHERE idx > 2;
          UPDATE audit_tree SET size = 0, signed = 0, note = NULL, root = ${database.kind === 'sqlite' ? "X''" : "''"}, frontier = ${database.kind === 'sqlite' ? "X''" : "''"}`,
       );
       const restored = nodeOn(database.storage, token);

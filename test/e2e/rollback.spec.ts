@@ -134,7 +134,7 @@ function logOf(from: string, into: string): void {
     name: string;
   }[];
   for (const { name } of triggers) db.exec(`DROP TRIGGER main.${name}`);
-  for (const table of ['audit_entries', 'audit_values', 'audit_head', 'audit_tree', 'audit_tiles', 'audit_checkpoints'])
+  for (const table of ['audit_entries', 'audit_values', 'audit_tree', 'audit_tiles', 'audit_checkpoints'])
     db.exec(`DELETE FROM main.${table}; INSERT INTO main.${table} SELECT * FROM earlier.${table}`);
   db.close();
 }

@@ -80,12 +80,13 @@ export class AuditSearch {
 
   /** The page alone: what `find` answers, and what other readers that write an entry of their own go by. */
   async look(filter: SearchFilter, { before, count }: { before?: number | undefined; count: number }): Promise<SearchPage> {
-    const head = await this.#reader.head();
-    const bottom = Math.max(head?.first ?? 0, filter.from === undefined ? 0 : await this.#reader.indexAt(filter.from));
-    const end = filter.to === undefined ? (head?.last ?? -1) + 1 : await this.#reader.indexAt(filter.to);
+    const { first, last } = await this.#reader.ends();
+    const size = (last ?? -1) + 1;
+    const bottom = Math.max(first ?? 0, filter.from === undefined ? 0 : await this.#reader.indexAt(filter.from));
+    const end = filter.to === undefined ? size : await this.#reader.indexAt(filter.to);
     const top = Math.min(before ?? end, end);
     const next = await this.index.next();
-    const conditions = await this.#conditions(filter, { from: next, size: head?.size ?? 0 });
+    const conditions = await this.#conditions(filter, { from: next, size });
     const indexed = Math.min(next, top);
     const entries: LogEntry[] = [];
     /** Everything from here to `top` was looked at. */

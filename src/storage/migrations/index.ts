@@ -25,6 +25,7 @@ import { KeyRenewal1795582000000 } from './0082-key-renewal.js';
 import { SharedMailboxes1795583000000 } from './0083-shared-mailboxes.js';
 import { QuorumKeys1795585000000 } from './0085-quorum-keys.js';
 import { Transfers1795587000000 } from './0087-transfers.js';
+import { NoAuditHead1795588000000 } from './0088-no-audit-head.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -55,4 +56,5 @@ export const migrations = [
   AuditTimestamps1795560000000,
   SharedMailboxes1795583000000,
   QuorumKeys1795585000000,
+  NoAuditHead1795588000000,
 ] as const;
