@@ -64,7 +64,7 @@ interface Lease {
 /** A lease is at most this share of a minute's limit: what a restart can lose. */
 const LARGEST_LEASE = 64;
 
-/** What an asker takes at once is at most a quarter of what they had in this minute, and this share of the minute's limit. */
+/** What an asker takes at once is at most half of what they had in this minute, and this share of the minute's limit. */
 const LARGEST_BLOCK = 16;
 
 interface Use {
@@ -293,7 +293,7 @@ export class Budgets {
       return 0;
     }
     const smallest = Math.min(...own.map(({ limit }) => limit.minute));
-    const block = Math.max(1, Math.min(Math.floor(purse.used / 4), Math.floor(smallest / LARGEST_BLOCK)));
+    const block = Math.max(1, Math.min(Math.floor(purse.used / 2), Math.floor(smallest / LARGEST_BLOCK)));
     const uses = await charge(unit, counter, own, block, now);
     let granted = block;
     for (const [index, draw] of own.entries()) {
