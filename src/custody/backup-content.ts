@@ -1,3 +1,4 @@
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault, type SqlValue } from '../foundation/index.js';
 import type { Snapshot, TableRows } from '../storage/index.js';
@@ -21,6 +22,16 @@ const LF = 0x0a;
 /** Bytes gathered before they are handed on. */
 const GATHER = 2 ** 17;
 
+/** Milliseconds. Where others took longer than `busy` between two pages, the next page waits `rest` more. */
+const GIVING_WAY = { busy: 0.3, rest: 3 } as const;
+
+/** A backup is in no hurry: whatever else waits in this process goes first, and while there is such, most of the time is theirs. */
+async function giveWay(): Promise<void> {
+  const began = performance.now();
+  await turn();
+  if (performance.now() - began > GIVING_WAY.busy) await pause(GIVING_WAY.rest);
+}
+
 /** Lines of JSON: the manifest, pages of rows, and how many rows there were. */
 export async function* encodeContent(about: Omit<Manifest, 'type' | 'v' | 'migrations'>, snapshot: Snapshot): AsyncGenerator<Buffer> {
   yield line({ type: 'ekms-backup-content', v: 1, migrations: snapshot.migrations, ...about });
@@ -32,6 +43,7 @@ export async function* encodeContent(about: Omit<Manifest, 'type' | 'v' | 'migra
     const bytes = line({ t: table, c: columns, r: some.map((row) => row.map(encodeCell)) });
     held.push(bytes);
     size += bytes.length;
+    await giveWay();
     if (size < GATHER) continue;
     yield Buffer.concat(held);
     held = [];

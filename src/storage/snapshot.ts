@@ -1,5 +1,4 @@
 import { resolve } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { Fault, type SqlValue } from '../foundation/index.js';
@@ -77,7 +76,6 @@ function sqliteSnapshot({ url, home }: StorageSettings): Snapshot {
           if (rows.length < PAGE) continue;
           yield { table, columns, rows };
           rows = [];
-          await turn();
         }
         yield { table, columns, rows };
       }
