@@ -4,7 +4,7 @@ import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { KeyRecord, Token } from '../tokens/index.js';
 import { type EscrowLine, keysInEscrow, readEscrow } from './escrow-journal.js';
-import { storeTaken } from './taken-keys.js';
+import { storeTakenKey } from './store-taken-key.js';
 
 const BY = { kind: 'system' } as const;
 
@@ -163,7 +163,7 @@ async function take(
   const { record } = key.sealed;
   if (await unit.one('SELECT id FROM keys WHERE public_key_digest = ?', [Buffer.from(record.publicKey, 'base64url')])) return false;
   await owner(unit, audit, record, binding);
-  await storeTaken(unit, audit, { key, certificates, now: clock.now(), reason: 'escrow', by: BY });
+  await storeTakenKey(unit, audit, { key, certificates, now: clock.now(), reason: 'escrow', by: BY });
   return true;
 }
 

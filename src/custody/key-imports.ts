@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import type { Employees } from '../access/index.js';
-import { mayEncipherKeys, parseEnvelopedKey } from '../codec/cms/index.js';
+import { parseEnvelopedKey } from '../codec/cms/index.js';
 import {
   type AuditActor,
   type AuditLog,
@@ -9,14 +9,15 @@ import {
   Fault,
   isId,
   newId,
+  OneAtATime,
   parseAddress,
   type Storage,
   sha256,
 } from '../foundation/index.js';
 import type { SecondPlace } from '../keys/index.js';
-import type { AdoptedKey, AdoptTo, HeldMode, KeyMode, KeyState, Token } from '../tokens/index.js';
+import type { AdoptedKey, AdoptTo, ForeignKeyProblem, HeldMode, KeyMode, KeyState, Token } from '../tokens/index.js';
 import type { KeyLives } from './key-lives.js';
-import { storeTaken } from './taken-keys.js';
+import { storeTakenKey } from './store-taken-key.js';
 import type { TransferKeys } from './transfer-keys.js';
 import type { TransferredKey, TransferredLife } from './transfer-shapes.js';
 
@@ -46,16 +47,7 @@ export interface ImportedKey {
   expired: boolean;
 }
 
-type ImportRefusal =
-  | 'certificate-missing'
-  | 'key-foreign'
-  | 'signing-only'
-  | 'key-unsupported'
-  | 'key-broken'
-  | 'owner-unknown'
-  | 'owner-ambiguous'
-  | 'owner-other'
-  | 'key-destroyed';
+type ImportRefusal = ForeignKeyProblem | 'owner-unknown' | 'owner-ambiguous' | 'owner-other' | 'key-destroyed';
 
 const WORDS: Record<ImportRefusal, string> = {
   'certificate-missing': 'the file holds no certificate, so nobody can tell what the key is for',
@@ -104,16 +96,17 @@ interface Parts {
  * file, so that keys are in no other one. What is here already is left as it is, so whoever was cut off begins again.
  */
 export class KeyImports {
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new OneAtATime();
 
   constructor(private readonly parts: Parts) {}
 
   /** Rejects with `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported` about the file as a whole. */
   async take({ file, phrase, owner, dryRun }: ImportAsk, by: AuditActor): Promise<ImportedKey[]> {
-    const { keys, certificates } = await this.parts.token.look(file, phrase);
+    const { token } = this.parts;
+    const { keys, certificates } = await token.look(file, phrase, !dryRun);
     const read = certificates.flatMap((der) => certificateOf(der));
     const taken: ImportedKey[] = [];
-    for (const { publicKey, bits, problem } of keys) {
+    for (const { publicKey, bits, problem, found } of keys) {
       const own = read.filter(({ spki }) => spki.equals(publicKey));
       const now = this.parts.clock.now();
       const said = {
@@ -123,18 +116,12 @@ export class KeyImports {
         expired: own.every(({ notAfter }) => notAfter <= now),
       };
       const refused = (code: ImportRefusal): ImportedKey => ({ ...said, outcome: 'refused', code, words: WORDS[code] });
-      const unfit =
-        problem ??
-        (read.length === 0
-          ? 'certificate-missing'
-          : own.length === 0
-            ? 'key-foreign'
-            : own.some(({ der }) => mayEncipherKeys(der))
-              ? undefined
-              : 'signing-only');
-      const bring = (to: AdoptTo) => this.parts.token.adopt(file, phrase, to);
+      const bring = async (to: AdoptTo): Promise<AdoptedKey> => {
+        if (!found) throw new Error('the token found no problem with this key, and did not take it');
+        return { key: await token.adopt(found.sealed, to), publicKey, wrapped: found.wrapped };
+      };
       const addresses = own.flatMap(({ addresses: named }) => named);
-      taken.push(unfit ? refused(unfit) : await this.#one({ owner, dryRun, said, own, addresses, bring, refused }, by));
+      taken.push(problem ? refused(problem) : await this.#one({ owner, dryRun, said, own, addresses, bring, refused }, by));
     }
     return taken;
   }
@@ -156,7 +143,7 @@ export class KeyImports {
       expired: own.length > 0 && own.every(({ notAfter }) => notAfter <= now),
     };
     const refused = (code: ImportRefusal): ImportedKey => ({ ...said, outcome: 'refused', code, words: WORDS[code] });
-    const bring = (to: AdoptTo) => this.parts.token.takeIn({ transferKey, blob, content, to });
+    const bring = (to: AdoptTo) => this.parts.token.takeIn({ transferKey, blob, content, to: { ...to, publicKey: said.publicKey } });
     if (key.state === 'destroyed') return refused('key-destroyed');
     const { state, life, addresses } = key;
     const mode = key.quorum ? ({ mode: 'quorum' } as const) : {};
@@ -183,24 +170,23 @@ export class KeyImports {
     // Whoever could not read with it there, or knew it to be in other hands, is not told otherwise here.
     const as = state === 'suspended' || state === 'compromised' ? { state } : {};
     const to = { ...(await this.#wishOf(employee, wanted)), ...as };
-    const { key, publicKey, wrapped } = await bring({ publicKey: said.publicKey, key: newId(), employee, ...to });
+    const { key, publicKey, wrapped } = await bring({ key: newId(), employee, ...to });
     const stored = { sealed: key, wrapped, publicKey };
     const certificates = own.map(({ der }) => der);
     const [binding] = await this.parts.employees.bindingsOf(employee);
     // One at a time: of two lines in the second place about one key the last is the one that came into the database.
-    const kept = this.#last.then(async () => {
+    const isKept = await this.#turns.run(said.publicKey, async () => {
       if (await this.#there(said.publicKey)) return false;
       await second.taken({ key: stored, binding: binding ?? null, certificates });
       await storage.write(async (unit) => {
-        await storeTaken(unit, audit, { key: stored, certificates, now: clock.now(), by });
+        await storeTakenKey(unit, audit, { key: stored, certificates, now: clock.now(), by });
         if (life) await lives.received(unit, { key: key.record.id, employee, life }, by);
       });
       if (life) await lives.settleHold(`hold:${employee}`);
       return true;
     });
-    this.#last = kept.catch(() => undefined);
     // The same file twice at a time: the other one was faster.
-    if (!(await kept)) return { ...said, outcome: 'there', words: 'it is here already', employee };
+    if (!isKept) return { ...said, outcome: 'there', words: 'it is here already', employee };
     return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
   }
 

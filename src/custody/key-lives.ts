@@ -257,10 +257,15 @@ export class KeyLives {
   async settleHold(intent: string): Promise<void> {
     const { storage, token } = this.parts;
     const [, employee = ''] = intent.split(':');
-    await this.#telling.run(employee, async () => {
-      if (await this.#isHeld(storage, employee)) await token.hold(employee);
+    const isTold = await this.#telling.run(employee, async () => {
+      const isHeld = await this.#isHeld(storage, employee);
+      if (isHeld) await token.hold(employee);
+      return isHeld;
     });
-    await storage.write((unit) => fulfil(unit, intent));
+    // A hold that was placed since then is not yet told of: whoever placed it settles it.
+    await storage.write(async (unit) => {
+      if (isTold || !(await this.#isHeld(unit, employee))) await fulfil(unit, intent);
+    });
   }
 
   /** After a restore: the token process hears of every hold that the rows tell of; none that it knows is lifted by that. */

@@ -1,6 +1,7 @@
-import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
+import { createPrivateKey, createPublicKey, sign, verify, X509Certificate } from 'node:crypto';
+import { mayEncipherKeys } from '../codec/cms/index.js';
 import { readPkcs12 } from '../codec/pkcs12/index.js';
-import type { ForeignKey } from './token.js';
+import type { ForeignKey, ForeignKeyProblem } from './token.js';
 
 /** A key out of a PKCS#12 file; `pkcs8` only where the token can take it. */
 type OpenedKey = ForeignKey & { pkcs8?: Buffer };
@@ -17,7 +18,8 @@ export function foreignKeys<T>(file: Buffer, phrase: string, use: (content: { ke
   const { keys, certificates } = readPkcs12(file, phrase);
   const opened: OpenedKey[] = [];
   try {
-    for (const key of keys) opened.push(openedKey(key));
+    const certified = certificates.flatMap((der) => certifiedKey(der));
+    for (const key of keys) opened.push(openedKey(key, certified));
     return use({ keys: opened, certificates });
   } finally {
     for (const key of keys) key.fill(0);
@@ -25,7 +27,30 @@ export function foreignKeys<T>(file: Buffer, phrase: string, use: (content: { ke
   }
 }
 
-function openedKey(der: Buffer): OpenedKey {
+interface CertifiedKey {
+  spki: Buffer;
+  forEncryption: boolean;
+}
+
+/** None of a certificate that cannot be read. */
+function certifiedKey(der: Buffer): CertifiedKey[] {
+  try {
+    const spki = new X509Certificate(der).publicKey.export({ format: 'der', type: 'spki' });
+    return [{ spki, forEncryption: mayEncipherKeys(der) }];
+  } catch {
+    return [];
+  }
+}
+
+/** Signing keys belong to their owner alone: the token takes none. */
+function problemOf(publicKey: Buffer, certified: readonly CertifiedKey[]): ForeignKeyProblem | undefined {
+  if (certified.length === 0) return 'certificate-missing';
+  const own = certified.filter(({ spki }) => spki.equals(publicKey));
+  if (own.length === 0) return 'key-foreign';
+  return own.some(({ forEncryption }) => forEncryption) ? undefined : 'signing-only';
+}
+
+function openedKey(der: Buffer, certified: readonly CertifiedKey[]): OpenedKey {
   try {
     const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
     const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' });
@@ -33,8 +58,9 @@ function openedKey(der: Buffer): OpenedKey {
     if (key.asymmetricKeyType !== 'rsa' || bits < LEAST_BITS) return { publicKey, bits, problem: 'key-unsupported' };
     if (!verify('sha256', PROBE, createPublicKey({ key: publicKey, format: 'der', type: 'spki' }), sign('sha256', PROBE, key)))
       return { publicKey, bits, problem: 'key-broken' };
+    const problem = problemOf(publicKey, certified);
     // Without attributes that a file may carry beside the key.
-    return { publicKey, bits, pkcs8: key.export({ format: 'der', type: 'pkcs8' }) };
+    return problem ? { publicKey, bits, problem } : { publicKey, bits, pkcs8: key.export({ format: 'der', type: 'pkcs8' }) };
   } catch {
     return { publicKey: Buffer.alloc(0), bits: 0, problem: 'key-broken' };
   }

@@ -65,6 +65,7 @@ export {
   type AuthorityUrls,
   type CrlEntry,
   type DeviceEvidence,
+  type ForeignKeyProblem,
   type ForeignKeys,
   type InfrastructureProfile,
   RETIRED,

@@ -99,10 +99,28 @@ export interface TransferKeyRecord {
   expires: number;
 }
 
+/** A key that came out of a file and is nobody's yet: it can become somebody's for reading only, and never what a pair of our own making becomes. */
+export interface FoundRecord {
+  type: 'found';
+  suite: KeyKind['suite'];
+  bits: number;
+  kek: string;
+  publicKey: string;
+  wrapped: string;
+}
+
 /** There is one such list, so its name is its id. */
 export const AGENTS_ID = 'recovery-agents';
 
-export type SealedRecord = PoolRecord | KeyRecord | BindingRecord | EnrolmentRecord | AgentsRecord | TransferKeyRecord | MemberRecord;
+export type SealedRecord =
+  | PoolRecord
+  | FoundRecord
+  | KeyRecord
+  | BindingRecord
+  | EnrolmentRecord
+  | AgentsRecord
+  | TransferKeyRecord
+  | MemberRecord;
 
 export interface Sealed<R extends SealedRecord> {
   record: R;

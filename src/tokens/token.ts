@@ -5,6 +5,7 @@ import type {
   AgentsRecord,
   BindingRecord,
   EnrolmentRecord,
+  FoundRecord,
   HeldMode,
   KeyMode,
   KeyRecord,
@@ -36,8 +37,13 @@ export interface ForeignKey {
   publicKey: Buffer;
   bits: number;
   /** Why the token does not take it. */
-  problem?: 'key-unsupported' | 'key-broken';
+  problem?: ForeignKeyProblem;
+  /** Where the file was opened for that: the key under the KEK, nobody's yet. */
+  found?: { sealed: Sealed<FoundRecord>; wrapped: Buffer };
 }
+
+/** Of its certificates in the file: there are none at all, none is of this key, or none of those is for encryption. */
+export type ForeignKeyProblem = 'key-unsupported' | 'key-broken' | 'certificate-missing' | 'key-foreign' | 'signing-only';
 
 export interface ForeignKeys {
   keys: ForeignKey[];
@@ -45,10 +51,8 @@ export interface ForeignKeys {
   certificates: Buffer[];
 }
 
-/** A key that came from outside, as one of ours. */
-/** Whose a key from outside becomes. `publicKey`: SHA-256 of its SPKI. `shared`: of a mailbox that several people read; never added afterwards. */
+/** Whose a key from outside becomes. `shared`: of a mailbox that several people read; never added afterwards. */
 export interface AdoptTo {
-  publicKey: string;
   key: string;
   employee: string;
   mode: HeldMode;
@@ -57,6 +61,7 @@ export interface AdoptTo {
   state?: 'suspended' | 'compromised';
 }
 
+/** A key that came from outside, as one of ours. */
 export interface AdoptedKey {
   key: Sealed<KeyRecord>;
   publicKey: Buffer;
@@ -277,10 +282,13 @@ export abstract class Token {
   abstract auditSuccessions(): Promise<string[]>;
   /** Destroys those that were taken over from, and the custodians' copies of them. */
   abstract retireKey(name: RetiredName): Promise<{ destroyed: number[] }>;
-  /** What a PKCS#12 file holds; nothing is taken. Low-priority lane. Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`. */
-  abstract look(file: Uint8Array, phrase: string): Promise<ForeignKeys>;
-  /** Takes the key of this digest out of such a file, for reading only (`deactivated`), marked as imported. Same codes, and `key-unknown`. */
-  abstract adopt(file: Uint8Array, phrase: string, to: AdoptTo): Promise<AdoptedKey>;
+  /**
+   * What a PKCS#12 file holds. With `take` each key without a `problem` is wrapped then and there, so that a file is opened once. Low-priority lane.
+   * Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`.
+   */
+  abstract look(file: Uint8Array, phrase: string, take: boolean): Promise<ForeignKeys>;
+  /** Makes a key that was found in a file somebody's, for reading only (`deactivated`), marked as imported. Code `record-forged`. */
+  abstract adopt(found: Sealed<FoundRecord>, to: AdoptTo): Promise<Sealed<KeyRecord>>;
   /** Makes a key that another appliance seals keys to, for them to come in here until `expires`. Low-priority lane. */
   abstract makeTransferKey(ask: { id: string; expires: number }): Promise<TransferKey>;
   /**
@@ -298,14 +306,15 @@ export abstract class Token {
     recipient: Buffer;
   }): Promise<Buffer>;
   /**
-   * Takes a key that another appliance sealed to a transfer key of this token, by handles only, as `adopt` does. Low-priority lane. Codes:
+   * Takes a key that another appliance sealed to a transfer key of this token, by handles only, for reading only as `adopt` does. Low-priority lane. Codes:
    * `record-forged`, `transfer-expired`, `delivery-malformed`, `blob-corrupt`, `key-foreign` (it is another key than `publicKey` says).
    */
   abstract takeIn(ask: {
     transferKey: Sealed<TransferKeyRecord>;
     blob: { wrapped: Buffer; publicKey: Buffer };
     content: Buffer;
-    to: AdoptTo;
+    /** `publicKey`: SHA-256 of the SPKI of the key that must come out. */
+    to: AdoptTo & { publicKey: string };
   }): Promise<AdoptedKey>;
   /**
    * Seals another list of recovery agents. Demands signatures of a quorum of those in force: of `before`, or without it of the ceremony. The list

@@ -59,6 +59,7 @@ const enrolment = z.strictObject({
   delivery: digest,
   expires: time,
 });
+const found = z.strictObject({ type: z.literal('found'), suite, bits, kek, publicKey: digest, wrapped: digest });
 const transferKey = z.strictObject({
   type: z.literal('transfer'),
   id,
@@ -76,7 +77,6 @@ const blob = z.strictObject({ wrapped: bytes, publicKey: bytes });
 const device = z.strictObject({ certificate: bytes, deliveryKey: bytes });
 
 const adoptTo = z.strictObject({
-  publicKey: digest,
   key: id,
   employee: id,
   mode: heldMode,
@@ -146,11 +146,8 @@ const SHAPES = {
     days,
   }),
   renew: z.strictObject({ sealed: sealed(z.discriminatedUnion('type', [key, pool])), blob }),
-  adopt: z.strictObject({
-    file: bytes,
-    phrase: z.string().max(1_024),
-    to: adoptTo.optional(),
-  }),
+  look: z.strictObject({ file: bytes, phrase: z.string().max(1_024), take: z.boolean() }),
+  adopt: z.strictObject({ found: sealed(found), to: adoptTo }),
   makeTransferKey: z.strictObject({ id, expires: time }),
   transferOut: z.strictObject({
     request: transferRequest,
@@ -164,7 +161,7 @@ const SHAPES = {
     transferKey: sealed(transferKey),
     blob,
     content: bytes,
-    to: adoptTo,
+    to: adoptTo.extend({ publicKey: digest }),
   }),
   appoint: z.strictObject({
     appointment,

@@ -32,6 +32,7 @@ import { hashOf, logKey, signedCheckpoint, treeHead } from './log-signatures.js'
 import {
   AGENTS_ID,
   type AgentsRecord,
+  type FoundRecord,
   type KeyRecord,
   type MemberRecord,
   macInput,
@@ -49,6 +50,7 @@ import type {
   AuthorityName,
   AuthorityUrls,
   DeviceEvidence,
+  ForeignKey,
   ForeignKeys,
   StatementKind,
   TransferKey,
@@ -143,8 +145,10 @@ export class Warden {
         return verdict(await this.#issueCrl(ask.args));
       case 'renew':
         return this.#renew(ask.args);
+      case 'look':
+        return verdict(this.#look(ask.args));
       case 'adopt':
-        return verdict(this.#adopt(ask.args));
+        return verdict(this.#stamp(imported(this.#genuine(ask.args.found), ask.args.to)));
       case 'makeTransferKey':
         return verdict(this.#makeTransferKey(ask.args));
       case 'transferOut':
@@ -185,7 +189,7 @@ export class Warden {
     return sealed.record;
   }
 
-  #claimed(sealed: Sealed<Exclude<SealedRecord, { type: 'pool' }>>): Verdict {
+  #claimed(sealed: Sealed<Extract<SealedRecord, { version: number }>>): Verdict {
     const record = this.#genuine(sealed);
     return { claims: [{ kind: 'version', id: record.id, version: record.version }], value: null };
   }
@@ -210,23 +214,16 @@ export class Warden {
     return verdict(this.#stamp(record), { kind: 'open', id: owner.employee, code: 'employee-blocked' });
   }
 
-  /** A PKCS#12 file is opened here, so that its keys are in no other process; without `to` it is looked at only. */
-  #adopt({ file, phrase, to }: Asks['adopt']): AdoptedKey | ForeignKeys {
+  /** A PKCS#12 file is opened here, so that its keys are in no other process. */
+  #look({ file, phrase, take }: Asks['look']): ForeignKeys {
     return foreignKeys(file, phrase, ({ keys, certificates }) => {
-      if (!to) return { keys: keys.map(({ pkcs8: _, ...said }) => said), certificates };
-      const key = keys.find(({ publicKey }) => fits(publicKey, to.publicKey));
-      if (!key?.pkcs8) throw new Fault('not-found', 'key-unknown', 'the file holds no RSA key of this digest that can be taken');
-      return this.#imported(this.hsm.adopt(key.pkcs8), key.bits, to);
+      const told = keys.map(({ pkcs8, ...said }): ForeignKey => {
+        if (!pkcs8 || !take) return said;
+        const pair = this.hsm.adopt(pkcs8);
+        return { ...said, found: { sealed: this.#stamp(foundRecord(pair, said.bits)), wrapped: pair.wrapped } };
+      });
+      return { keys: told, certificates };
     });
-  }
-
-  /** For reading old mail only: nobody is to encrypt to a key that others may hold. */
-  #imported({ publicKey, wrapped, kek }: WrappedPair, bits: number, to: AdoptTo): AdoptedKey {
-    const { employee, mode, shared, state = 'deactivated' } = to;
-    const digests = { publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
-    const of = { type: 'key', id: to.key, version: 1, employee, suite: 'rsa', bits } as const;
-    const record: KeyRecord = { ...of, state, mode, kek, ...digests, origin: 'imported', ...(shared ? { shared } : {}) };
-    return { key: this.#stamp(record), publicKey, wrapped };
   }
 
   #makeTransferKey({ id, expires }: Asks['makeTransferKey']): TransferKey {
@@ -277,7 +274,8 @@ export class Warden {
     if (!fits(received.publicKey, to.publicKey))
       throw forbidden('key-foreign', 'the key that was sent is not the one that it is said to be');
     const bits = createPublicKey({ key: received.publicKey, format: 'der', type: 'spki' }).asymmetricKeyDetails?.modulusLength ?? 0;
-    return this.#imported(received, bits, to);
+    const key = this.#stamp(imported(foundRecord(received, bits), to));
+    return { key, publicKey: received.publicKey, wrapped: received.wrapped };
   }
 
   #changeKey(ask: Asks['changeKey']): Verdict {
@@ -601,6 +599,16 @@ export class Warden {
 
 const verdict = (value: unknown, ...claims: Claim[]): Verdict => ({ claims, value });
 const fits = (bytes: Uint8Array, digest: string): boolean => base64url(sha256(bytes)) === digest;
+
+function foundRecord({ publicKey, wrapped, kek }: WrappedPair, bits: number): FoundRecord {
+  return { type: 'found', suite: 'rsa', bits, kek, publicKey: base64url(sha256(publicKey)), wrapped: base64url(sha256(wrapped)) };
+}
+
+/** For reading old mail only: nobody is to encrypt to a key that others may hold. */
+function imported({ type: _, ...pair }: FoundRecord, { key, employee, mode, shared, state }: AdoptTo): KeyRecord {
+  const of = { type: 'key', id: key, version: 1, employee } as const;
+  return { ...of, ...pair, state: state ?? 'deactivated', mode, origin: 'imported', ...(shared ? { shared } : {}) };
+}
 
 /**
  * What never changes between versions: a membership only ends; a binding keeps employee, address and start, and its directory id once it has one, and what has ended

@@ -10,6 +10,7 @@ import { readCertificate } from '../../client/src/x509/index.js';
 import { compat, pkcs12 } from '../../src/codec/pkcs12/index.js';
 import { checkData } from '../../src/commands/consistency.js';
 import type { ImportedKey } from '../../src/custody/index.js';
+import { newId } from '../../src/foundation/index.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { openKey } from '../support/open-delivery.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
@@ -119,6 +120,29 @@ test('what cannot be taken is told by a code, a key at a time, and leaves nothin
   expect(await house.house.auditReader.latest(1)).toMatchObject([
     { body: { action: 'key.import', outcome: 'done', employee: bob.employee } },
   ]);
+});
+
+test('a file is opened once: what the token takes of it is wrapped then, becomes a key for reading only, and a signing key is not taken at all', async () => {
+  const { token } = house.house;
+  const look = async (name: string, take = true) => (await token.look(read(`${name}.p12`), 'phrase', take)).keys[0];
+  expect((await look('old', false))?.found).toBeUndefined();
+  expect(await look('sign')).toMatchObject({ problem: 'signing-only' });
+  expect((await look('sign'))?.found).toBeUndefined();
+  const { sealed } = (await look('old'))?.found ?? {};
+  if (!sealed) throw new Error('nothing was taken');
+  const to = { key: newId(), employee: alice.employee, mode: 'deliver' } as const;
+  expect((await token.adopt(sealed, to)).record).toMatchObject({
+    state: 'deactivated',
+    origin: 'imported',
+    wrapped: sealed.record.wrapped,
+  });
+  const bent = { ...sealed, record: { ...sealed.record, bits: 4096 } };
+  await expect(token.adopt(bent, to)).rejects.toMatchObject({ code: 'record-forged' });
+  // It is no pair of the pool, of which an active key would come, whatever it is called.
+  for (const record of [sealed.record, { ...sealed.record, type: 'pool', n: 1_000 }])
+    await expect(token.assign({ record, mac: sealed.mac } as never, to)).rejects.toMatchObject({
+      code: expect.stringMatching(/^(record-forged|token-ask-malformed)$/),
+    });
 });
 
 test('published samples (test/vectors/pkcs12) are imported, or refused by a name that says why', async () => {

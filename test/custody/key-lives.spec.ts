@@ -75,7 +75,7 @@ test('a key’s states are told with dates and reasons; on legal hold it is not 
   await expect(change('destroyed', 'retention')).rejects.toMatchObject({ code: 'key-held' });
   const unguarded = guardOff<typeof keyLives>({
     file: 'src/custody/key-lives.ts',
-    guard: 'if (await this.#isHeld(storage, employee)) await token.hold(employee);',
+    guard: 'if (isHeld) await token.hold(employee);',
     instead: 'await ((await this.#isHeld(storage, employee)) ? token.hold(employee) : token.unhold(employee));',
   });
   await (await livesOf(unguarded.KeyLives)).settleHold(`hold:${alice.employee}`);

@@ -103,7 +103,7 @@ async function openDesk(settings: TokenSettings, state: TokenState, workerEntry:
 
 const RETRIEVAL: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 3_000, stuck: 20_000 };
 /** What makes key pairs. */
-const SLOW = new Set(['makePair', 'inspect', 'renew', 'adopt', 'makeTransferKey', 'transferOut', 'takeIn']);
+const SLOW = new Set(['makePair', 'inspect', 'renew', 'look', 'makeTransferKey', 'transferOut', 'takeIn']);
 /** RSA-4096 takes seconds, on a loaded machine many; a key wrapped anew takes one millisecond, and the next is at hand then. */
 const MAKING: Omit<LaneLimits, 'waiting'> = { inHand: 2, deadline: 60_000, stuck: 180_000 };
 

@@ -139,13 +139,12 @@ export abstract class TokenCalls extends Token {
     return this.answer<'retireKey'>('retireKey', { name }, MAKE_PAIR_MS);
   }
 
-  override async look(file: Uint8Array, phrase: string) {
-    // `adopt` without an owner gives what the file holds.
-    return (await this.call('adopt', { file, phrase }, MAKE_PAIR_MS)) as never;
+  override look(...[file, phrase, take]: Parameters<Token['look']>) {
+    return this.answer<'look'>('look', { file, phrase, take }, MAKE_PAIR_MS);
   }
 
-  override async adopt(...[file, phrase, to]: Parameters<Token['adopt']>) {
-    return this.answer<'adopt'>('adopt', { file, phrase, to }, MAKE_PAIR_MS);
+  override adopt(...[found, to]: Parameters<Token['adopt']>) {
+    return this.answer<'adopt'>('adopt', { found, to });
   }
 
   override makeTransferKey(...[ask]: Parameters<Token['makeTransferKey']>) {

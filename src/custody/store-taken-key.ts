@@ -3,7 +3,7 @@ import { type AuditActor, type AuditLog, sha256, type Unit } from '../foundation
 import { KeyStore, type StoredKey } from '../keys/index.js';
 
 /** Stores a key that came from outside, its certificates and the entry about it, in one unit. @param reason where it is brought back, not taken in */
-export async function storeTaken(
+export async function storeTakenKey(
   unit: Unit,
   audit: AuditLog,
   { key, certificates, now, by, reason }: { key: StoredKey; certificates: readonly Buffer[]; now: Date; by: AuditActor; reason?: 'escrow' },
