@@ -169,20 +169,23 @@ const pkcs8 = (key) => key.export({ type: 'pkcs8', format: 'pem' }).toString();
  * `count` different RSA keys in seconds: each is the product of another two of a few primes. Good for nothing but a bench, where a
  * client must have a key of its own and nobody attacks it.
  */
-export function deliveryKeys(count, bits = 3072) {
+export const deliveryKeys = (count, bits = 3072) => [...distinctKeys(count, bits)];
+
+/** The same one after another, of which nobody keeps more than they want. */
+export function* distinctKeys(count, bits) {
   const primes = [];
-  const keys = [];
-  while (keys.length < count) {
+  for (let made = 0; made < count; ) {
     const prime = generatePrimeSync(bits / 2, { bigint: true });
-    for (const other of primes) if (keys.length < count) keys.push(rsaKey(prime, other));
+    for (const other of primes) if (made++ < count) yield rsaKey(prime, other);
     primes.push(prime);
   }
-  return keys;
 }
 
 function rsaKey(p, q) {
   const e = 65537n;
-  const d = inverse(e, (p - 1n) * (q - 1n));
+  const phi = (p - 1n) * (q - 1n);
+  // What makes 1 + k·phi a multiple of e: so d is found by small numbers.
+  const d = (1n + inverse(e - (phi % e), e) * phi) / e;
   const numbers = { n: p * q, e, d, p, q, dp: d % (p - 1n), dq: d % (q - 1n), qi: inverse(q, p) };
   const jwk = Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, number(value)]));
   return createPrivateKey({ key: { kty: 'RSA', ...jwk }, format: 'jwk' });

@@ -26,21 +26,34 @@ export class RequestFiled extends Fault {
   }
 }
 
+const answerLost = () =>
+  new Fault(
+    'unavailable',
+    'answer-lost',
+    'the appliance went away before it answered: what was asked may have been done, or not; look, then ask again',
+  );
+
 export const controlSocket = (home: string): string => join(home, 'run', 'control.sock');
 
-/** Asks the running appliance. Undefined when none is up. Rejects with what it refused, or with `RequestFiled`. */
+/**
+ * Asks the running appliance. Undefined when none is up. Rejects with what it refused, with `RequestFiled`, or with `answer-lost` when it went away meanwhile: the
+ * act may have been done, or not.
+ */
 export async function askAppliance(home: string, act: ActName, args: unknown): Promise<{ value: unknown } | undefined> {
   const socketPath = controlSocket(home);
   if (!existsSync(socketPath)) return undefined;
   const text = await new Promise<string | undefined>((resolve, reject) => {
     // A connection of its own: a kept one may be closed by the other side in the moment of asking.
+    const failed = (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(undefined);
+      else reject(error.code === 'ECONNRESET' || error.code === 'EPIPE' ? answerLost() : error);
+    };
     const asking = request({ agent: false, socketPath, method: 'POST', path: '/' }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+      response.on('error', failed);
     });
-    asking.on('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'ECONNREFUSED' || error.code === 'ENOENT' ? resolve(undefined) : reject(error),
-    );
+    asking.on('error', failed);
     asking.end(JSON.stringify({ act, args }));
   });
   if (text === undefined) return undefined;
@@ -48,4 +61,14 @@ export async function askAppliance(home: string, act: ActName, args: unknown): P
   if ('request' in answer) throw new RequestFiled(answer.request);
   if ('code' in answer) throw new Fault(answer.isAway ? 'unavailable' : 'conflict', answer.code, answer.message);
   return answer;
+}
+
+/**
+ * One of the acts of a long run. Never done alone: that would hold the home against the appliance that comes back meanwhile. Rejects as `askAppliance`, and with
+ * `not-running` (`unavailable`) while none is up.
+ */
+export async function askRunning(home: string, act: ActName, args: unknown): Promise<unknown> {
+  const answered = await askAppliance(home, act, args);
+  if (!answered) throw new Fault('unavailable', 'not-running', `no appliance is up in ${home}: start it (ekms serve)`);
+  return answered.value;
 }

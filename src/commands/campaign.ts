@@ -34,7 +34,8 @@ export const CAMPAIGNS = {
   },
   import: {
     script: 'test/custody/import-campaign.mjs',
-    words: 'imports a folder of so many PKCS#12 files, killed in the middle, and says rate and memory',
+    words:
+      'imports a folder of so many PKCS#12 files while the command, the token process and the appliance are killed in turn, looks for what was lost or doubled, and says rate and memory',
   },
   'staff-timing': {
     script: 'test/staff/timing-campaign.mjs',
@@ -62,17 +63,22 @@ export const CAMPAIGNS = {
   },
 } as const;
 export type CampaignName = keyof typeof CAMPAIGNS;
+export interface CampaignSize {
+  seed: number;
+  count: number;
+  kills?: number;
+}
 
 /** Throws `campaign-failed` when it found something, `campaign-not-here` outside of a checkout, where the tests are not. */
-export async function runCampaign(
-  name: CampaignName,
-  { seed, count }: { seed: number; count: number },
-  { root }: Installation,
-): Promise<void> {
+export async function runCampaign(name: CampaignName, { seed, count, kills }: CampaignSize, { root }: Installation): Promise<void> {
   const script = join(root, CAMPAIGNS[name].script);
   if (!existsSync(script))
     throw new Fault('misconfigured', 'campaign-not-here', 'campaigns are parts of the tests and run from a checkout of the project');
-  const child = spawn(process.execPath, [script, '--seed', String(seed), '--count', String(count)], { stdio: 'inherit', cwd: root });
+  const child = spawn(
+    process.execPath,
+    [script, '--seed', String(seed), '--count', String(count), ...(kills === undefined ? [] : ['--kills', String(kills)])],
+    { stdio: 'inherit', cwd: root },
+  );
   const status = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
   if (status !== 0)
     throw new Fault(

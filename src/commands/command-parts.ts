@@ -7,5 +7,7 @@ export interface CommandParts {
   installation: Installation;
   print: (value: unknown) => void;
   act: (name: ActName, args: object) => Promise<unknown>;
+  /** One act of a long run, by the running appliance only (`askRunning`). */
+  ask: (name: ActName, args: object) => Promise<unknown>;
   does: (name: ActName) => (args: object) => Promise<void>;
 }

@@ -11,7 +11,8 @@ import { recoveryCommands } from './recovery-commands.js';
 import { transferCommands } from './transfer-commands.js';
 
 /** Ceremony, backup, restore and drill: what keeps keys from being lost. */
-export function custodyCommands(ekms: Command, { home, installation, print, act, does }: CommandParts): void {
+export function custodyCommands(ekms: Command, parts: CommandParts): void {
+  const { home, installation, print, act, does } = parts;
   ekms
     .command('ceremony')
     .description('make an appliance whose keys M of N custodians can bring back; the same command goes on with one that was cut off')
@@ -70,9 +71,9 @@ export function custodyCommands(ekms: Command, { home, installation, print, act,
     .description('destroy the former one, once nothing is under it and a backup was made since')
     .action(() => does('kek.retire')({}));
 
-  recoveryCommands(ekms, { print, act, does });
-  importCommands(ekms, { print, act });
-  transferCommands(ekms, { print, act, does });
+  recoveryCommands(ekms, parts);
+  importCommands(ekms, parts);
+  transferCommands(ekms, parts);
 
   ekms
     .command('escrow')

@@ -20,7 +20,7 @@ type Line = Pick<ImportedKey, 'words'> & { file: string; outcome: string } & Par
 const MOST_FILE = 2 ** 20;
 
 /** `ekms import …`: keys of former systems. */
-export function importCommands(ekms: Command, { print, act }: Pick<CommandParts, 'print' | 'act'>): void {
+export function importCommands(ekms: Command, { print, ask }: Pick<CommandParts, 'print' | 'ask'>): void {
   ekms
     .command('import')
     .description('take former keys of people from outside, for reading old mail')
@@ -34,6 +34,8 @@ export function importCommands(ekms: Command, { print, act }: Pick<CommandParts,
     .option('--report <file>', 'write one line of JSON a key there too; files that it names as taken already are not opened again')
     .action(async (path: string, { passphrases, dryRun, report }: ImportOptions) => {
       const phrases = readPhrases(passphrases);
+      // Said at once, not after the patience that one which goes away meanwhile is waited for with.
+      await ask('health', {});
       const counts = new Map<string, number>();
       const taken = report === undefined ? new Set<string>() : await takenBefore(report);
       // Within a dry run nothing is here yet that an earlier file would bring.
@@ -46,7 +48,7 @@ export function importCommands(ekms: Command, { print, act }: Pick<CommandParts,
       const one = async (file: string) => {
         const name = basename(file);
         try {
-          for (const key of await patiently(() => keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, act))) {
+          for (const key of await patiently(() => keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, ask))) {
             const isTwice = key.outcome === 'importable' && seen.has(key.publicKey);
             if (dryRun) seen.add(key.publicKey);
             tell({ file: name, ...key, ...(isTwice ? { outcome: 'there', words: 'a file before it holds this key' } : {}) });
@@ -65,11 +67,16 @@ export function importCommands(ekms: Command, { print, act }: Pick<CommandParts,
     });
 }
 
-async function keysOf(file: string, given: Phrase | undefined, dryRun: boolean, act: CommandParts['act']): Promise<ImportedKey[]> {
+async function keysOf(file: string, given: Phrase | undefined, dryRun: boolean, ask: CommandParts['ask']): Promise<ImportedKey[]> {
   if (!given) throw new Fault('not-found', 'passphrase-missing', 'the list of pass phrases does not name this file');
   if (statSync(file).size > MOST_FILE) throw new Fault('too-large', 'file-too-large', `it has more than ${MOST_FILE} bytes`);
-  const ask = { file: readFileSync(file).toString('base64'), phrase: given.phrase, dryRun, ...(given.owner ? { owner: given.owner } : {}) };
-  const keys = (await act('key.import', ask)) as ImportedKey[]; // KeyImports.take
+  const what = {
+    file: readFileSync(file).toString('base64'),
+    phrase: given.phrase,
+    dryRun,
+    ...(given.owner ? { owner: given.owner } : {}),
+  };
+  const keys = (await ask('key.import', what)) as ImportedKey[]; // KeyImports.take
   if (keys.length === 0) throw new Fault('not-found', 'key-missing', 'it holds no private key');
   return keys;
 }

@@ -1,15 +1,16 @@
 import { resolve } from 'node:path';
 import { Argument, Command, CommanderError, InvalidArgumentError } from 'commander';
-import { Fault, isFault } from '../foundation/index.js';
+import { isFault } from '../foundation/index.js';
 import type { Installation } from '../house.js';
 import type { ActName } from './acts.js';
 import { adminCommands } from './admin-commands.js';
-import { askAppliance, RequestFiled } from './ask-appliance.js';
+import { askAppliance, askRunning, RequestFiled } from './ask-appliance.js';
 import { auditCommands } from './audit-commands.js';
 import { auditSearchCommands } from './audit-search-commands.js';
 import { authorityCommands } from './authority-commands.js';
 import { budgetCommands } from './budget-commands.js';
-import { CAMPAIGNS, type CampaignName, runCampaign } from './campaign.js';
+import { CAMPAIGNS, type CampaignName, type CampaignSize, runCampaign } from './campaign.js';
+import type { CommandParts } from './command-parts.js';
 import { custodyCommands } from './custody-commands.js';
 import { databaseCommands } from './database-commands.js';
 import { directoryCommands } from './directory-commands.js';
@@ -38,6 +39,11 @@ export function program(installation: Installation, version: string): Command {
     const value = await act(name, args, installation);
     if (value !== null && value !== undefined) print(value);
   };
+  const parts: CommandParts = {
+    ...{ home, installation, print, does },
+    act: (name, args) => act(name, args, installation),
+    ask: (name, args) => askRunning(home(), name, args),
+  };
 
   ekms
     .command('init')
@@ -57,10 +63,10 @@ export function program(installation: Installation, version: string): Command {
       await serve(home(), installation, print);
     });
   databaseCommands(ekms, home, print);
-  authorityCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
-  tokenCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
+  authorityCommands(ekms, parts);
+  tokenCommands(ekms, parts);
 
-  custodyCommands(ekms, { home, installation, print, act: (name, args) => act(name, args, installation), does });
+  custodyCommands(ekms, parts);
 
   const app = ekms.command('app').description('app credentials of the managed client');
   app
@@ -109,21 +115,21 @@ export function program(installation: Installation, version: string): Command {
   directoryCommands(ekms, employee, does);
   budgetCommands(ekms, does);
   policyCommands(ekms, does);
-  firewallCommands(ekms, home, (name, args) => act(name, args, installation));
+  firewallCommands(ekms, home, parts.act);
 
   const device = ekms.command('device').description('devices');
   device.command('list <address>').action((address: string) => does('device.list')({ address }));
   device.command('revoke <id>').action((id: string) => does('device.revoke')({ id }));
 
-  registrationCommands(device, { act: (name, args) => act(name, args, installation), does, print });
+  registrationCommands(device, parts);
 
   keyCommands(ekms, does);
   mailboxCommands(ekms, does);
   adminCommands(ekms, does);
-  requestCommands(ekms, does, (name, args) => act(name, args, installation));
+  requestCommands(ekms, does, parts.act);
   const audit = ekms.command('audit').description('the log');
-  auditCommands(audit, { home, print, act: (name, args) => act(name, args, installation) });
-  auditSearchCommands(audit, { does, print, act: (name, args) => act(name, args, installation) });
+  auditCommands(audit, parts);
+  auditSearchCommands(audit, parts);
   audit
     .command('tail')
     .option('-n, --count <n>', 'entries', (text) => whole(text), 20)
@@ -143,15 +149,14 @@ export function program(installation: Installation, version: string): Command {
     .addArgument(new Argument('<name>').choices(Object.keys(CAMPAIGNS)))
     .option('--seed <n>', 'repeats a run', (text) => whole(text), 1)
     .option('--count <n>', 'faults or inputs', (text) => whole(text), 50)
-    .action((name: CampaignName, how: { seed: number; count: number }) => runCampaign(name, how, installation));
+    .option('--kills <n>', 'of the import: deaths among them', (text) => whole(text))
+    .action((name: CampaignName, how: CampaignSize) => runCampaign(name, how, installation));
   ekms
     .command('status')
     .description('health of the running appliance')
     .option('--running', 'ask only; with none up, say so instead of looking alone', false)
     .action(async ({ running }: { running: boolean }) => {
-      const answered = running ? await askAppliance(home(), 'health', {}) : { value: await act('health', {}, installation) };
-      if (!answered) throw new Fault('conflict', 'not-running', `no appliance is up in ${home()}`);
-      print(answered.value);
+      print(await (running ? parts.ask : parts.act)('health', {}));
     });
   return ekms;
 }

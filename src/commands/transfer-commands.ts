@@ -20,7 +20,7 @@ interface FileOptions {
 }
 
 /** `ekms transfer …`: keys to another appliance, or out of all of them. */
-export function transferCommands(ekms: Command, { print, act, does }: Pick<CommandParts, 'print' | 'act' | 'does'>): void {
+export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<CommandParts, 'print' | 'act' | 'ask' | 'does'>): void {
   const transfer = ekms
     .command('transfer')
     .description('people’s keys to another appliance, or to a key of your own, approved by the recovery agents');
@@ -105,7 +105,7 @@ export function transferCommands(ekms: Command, { print, act, does }: Pick<Comma
         const said = await takeOne(
           line,
           acceptance === undefined ? await preview(line, named) : ['transfer.take', { acceptance, line: text }],
-          act,
+          ask,
         );
         counts.set(said.outcome, (counts.get(said.outcome) ?? 0) + 1);
         if (report !== undefined) appendFileSync(report, `${JSON.stringify({ from: line.key, ...said })}\n`, { mode: 0o600 });
@@ -179,10 +179,10 @@ async function preview(line: TransferLine, owners: ReadonlyMap<string, string>):
   return ['transfer.preview', { key: line, ...(owner ? { owner } : {}) }];
 }
 
-async function takeOne(line: TransferLine, [name, args]: Asked, act: CommandParts['act']): Promise<Said> {
+async function takeOne(line: TransferLine, [name, args]: Asked, ask: CommandParts['ask']): Promise<Said> {
   if ('problem' in line) return { outcome: 'refused', code: line.problem, words: 'the sending token did not give it' };
   try {
-    return (await patiently(() => act(name, args))) as ImportedKey; // KeyImports.receive
+    return (await patiently(() => ask(name, args))) as ImportedKey; // KeyImports.receive
   } catch (error) {
     // About this key; an appliance that stays away ends the run, which is then begun again.
     if (!isFault(error) || isAway(error)) throw error;

@@ -156,6 +156,21 @@ export class CustodyHome {
     return this.#server !== undefined && this.#server.exitCode === null && this.#server.signalCode === null;
   }
 
+  get pid(): number | undefined {
+    return this.#server?.pid;
+  }
+
+  /** Of the token process that the appliance began last. */
+  get tokenPid(): number | undefined {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim().split(' ');
+    return Number(children.at(-1)) || undefined;
+  }
+
+  async kill(): Promise<void> {
+    this.#server?.kill('SIGKILL');
+    await this.gone;
+  }
+
   async stop(): Promise<void> {
     this.#server?.kill('SIGTERM');
     await this.gone;
@@ -193,10 +208,7 @@ export class CustodyHome {
   }
 
   async remove(): Promise<void> {
-    if (this.serves) {
-      this.#server?.kill('SIGKILL');
-      await this.gone;
-    }
+    if (this.serves) await this.kill();
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 
