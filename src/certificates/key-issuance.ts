@@ -10,7 +10,7 @@ import {
   type Storage,
   type Unit,
 } from '../foundation/index.js';
-import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, type SecondPlace, type StoredKey } from '../keys/index.js';
+import { KeyCertificates, KeyStore, OnePlace, type ReadyPool, requireLivingKek, type SecondPlace, type StoredKey } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { Authorities, AuthorityUrls, HeldMode, KeyKind, KeyMode, Token } from '../tokens/index.js';
 import { insertCertificate, markRevoked } from './certificate-store.js';
@@ -139,10 +139,11 @@ export class KeyIssuance extends KeyCertificates {
     };
   }
 
-  /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now, `binding-ended`. */
+  /** Stores key and certificate, in the unit of whatever made the person get one. Rejects with `duplicate` when they have an active key by now, `binding-ended`, `kek-destroyed`. */
   async insert(unit: Unit, prepared: PreparedKey, by: AuditActor): Promise<void> {
     const { key, n, certificates } = prepared;
     const { record } = key.sealed;
+    await requireLivingKek(unit, record.kek);
     await this.pool.remove(unit, n);
     await this.#keys.insert(unit, key, this.clock.now().getTime());
     const common = { outcome: 'done', actor: by, employee: record.employee } as const;

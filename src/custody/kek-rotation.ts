@@ -1,5 +1,5 @@
-import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Storage, type Unit } from '../foundation/index.js';
-import { KeyStore, type PoolRow, pairOf, type SecondPlace } from '../keys/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Reader, type Storage, type Unit } from '../foundation/index.js';
+import { endKeksBefore, KeyStore, type PoolRow, pairOf, type SecondPlace } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
 import { openBackupFile } from './backup-file.js';
 import { type Backups, recall, remember } from './backups.js';
@@ -71,7 +71,12 @@ export class KekRotation {
     const known = await recall<Rotation>(this.parts.storage, SETTING);
     if (!known) return { state: 'none', left: 0 };
     const { to, begun, finished } = known;
-    return { state: finished === undefined ? 'running' : 'finished', to, left: await this.#left(to), since: finished ?? begun };
+    return {
+      state: finished === undefined ? 'running' : 'finished',
+      to,
+      left: await left(this.parts.storage, to),
+      since: finished ?? begun,
+    };
   }
 
   /** The KEK that took over, where former ones still stand with nothing under them, and since when (ms since 1970). Asked at each look at health: counts nothing. */
@@ -102,12 +107,6 @@ export class KekRotation {
     const known = await recall<Rotation>(storage, SETTING);
     if (known?.finished === undefined)
       throw new Fault('conflict', 'kek-in-use', 'keys are still wrapped under the former key-encryption key: ekms kek status');
-    if ((await this.#left(known.to)) > 0) {
-      // A pair that somebody was just being given while its row was renewed.
-      await storage.write((unit) => remember(unit, SETTING, { to: known.to, begun: known.begun }));
-      this.resume();
-      throw new Fault('conflict', 'kek-in-use', 'a key came in under the former key-encryption key; it is being wrapped anew');
-    }
     const [newest] = backups.list();
     const backup = newest && (await openBackupFile(newest.file, root));
     await backup?.close();
@@ -117,6 +116,18 @@ export class KekRotation {
         'backup-older',
         'make a backup first: the newest was made before every key was under the new key-encryption key',
       );
+    // In one unit: what was wrapped under a former KEK and is still under way is refused from here on.
+    const isClear = await storage.write(async (unit) => {
+      const isClear = (await left(unit, known.to)) === 0;
+      // A pair that somebody was just being given while its row was renewed.
+      if (isClear) await endKeksBefore(unit, known.to);
+      else await remember(unit, SETTING, { to: known.to, begun: known.begun });
+      return isClear;
+    });
+    if (!isClear) {
+      this.resume();
+      throw new Fault('conflict', 'kek-in-use', 'a key came in under the former key-encryption key; it is being wrapped anew');
+    }
     const destroyed: string[] = [];
     for (let id = Number(known.to) - 1; id > 0; id--)
       try {
@@ -150,11 +161,7 @@ export class KekRotation {
         if (keys.value + pairs > 0) continue;
         await storage.write(async (unit) => {
           // In the unit: a pair that was on its way under the former KEK may have come in just now.
-          const row = await unit.one<{ n: number }>(
-            'SELECT (SELECT COUNT(*) FROM keys WHERE kek <> ?) + (SELECT COUNT(*) FROM pool WHERE kek <> ?) AS "n"',
-            [known.to, known.to],
-          );
-          if (Number(row?.n) > 0) return;
+          if ((await left(unit, known.to)) > 0) return;
           await remember(unit, SETTING, { ...known, finished: clock.now().getTime() });
           await audit.append(unit, { action: 'kek.rotated', outcome: 'done', actor: { kind: 'system' }, facts: { kek: known.to } });
         });
@@ -164,14 +171,6 @@ export class KekRotation {
         for (let waited = 0; waited < RETRY_MS && !this.#stopped; waited += 100) await new Promise((resolve) => setTimeout(resolve, 100));
       }
     }
-  }
-
-  async #left(to: string): Promise<number> {
-    const row = await this.parts.storage.one<{ n: number }>(
-      'SELECT (SELECT COUNT(*) FROM keys WHERE kek <> ?) + (SELECT COUNT(*) FROM pool WHERE kek <> ?) AS "n"',
-      [to, to],
-    );
-    return Number(row?.n ?? 0);
   }
 
   async #renewKeys(to: string): Promise<number> {
@@ -248,4 +247,13 @@ export class KekRotation {
     if (refusal !== undefined) throw refusal;
     return count;
   }
+}
+
+/** Keys and pairs that are under another KEK. */
+async function left(reader: Reader, to: string): Promise<number> {
+  const row = await reader.one<{ n: number }>(
+    'SELECT (SELECT COUNT(*) FROM keys WHERE kek <> ?) + (SELECT COUNT(*) FROM pool WHERE kek <> ?) AS "n"',
+    [to, to],
+  );
+  return Number(row?.n ?? 0);
 }

@@ -1,6 +1,6 @@
 import { certificateTimes, insertCertificate } from '../certificates/index.js';
 import { type AuditActor, type AuditLog, sha256, type Unit } from '../foundation/index.js';
-import { KeyStore, type StoredKey } from '../keys/index.js';
+import { KeyStore, requireLivingKek, type StoredKey } from '../keys/index.js';
 
 /** Stores a key that came from outside, its certificates and the entry about it, in one unit. @param reason where it is brought back, not taken in */
 export async function storeTakenKey(
@@ -9,6 +9,7 @@ export async function storeTakenKey(
   { key, certificates, now, by, reason }: { key: StoredKey; certificates: readonly Buffer[]; now: Date; by: AuditActor; reason?: 'escrow' },
 ): Promise<void> {
   const { record } = key.sealed;
+  if (reason !== 'escrow') await requireLivingKek(unit, record.kek);
   await new KeyStore().insert(unit, key, now.getTime());
   for (const der of certificates)
     await insertCertificate(unit, {

@@ -1,6 +1,7 @@
 import { type AuditLog, base64url, isFault, type Storage, sha256, type Unit } from '../foundation/index.js';
 import type { HeldMode, KeyKind, PoolRecord, Sealed, Token } from '../tokens/index.js';
 import type { StoredKey } from './key-store.js';
+import { requireLivingKek } from './living-keks.js';
 import { OnePlace, type SecondPlace } from './second-place.js';
 
 /** A row of `pool`. */
@@ -164,6 +165,7 @@ export class ReadyPool {
     const { n, suite, bits, kek, publicKey: digest } = pair.record;
     await this.second.born(pair, { publicKey, wrapped });
     await this.storage.write(async (unit) => {
+      await requireLivingKek(unit, kek);
       await unit.run('INSERT INTO pool (n, suite, bits, kek, public_key, wrapped, mac) VALUES (?, ?, ?, ?, ?, ?, ?)', [
         n,
         suite,

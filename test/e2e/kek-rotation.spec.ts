@@ -75,6 +75,7 @@ describe('a new key-encryption key', () => {
     expect(await ekms.act('health', {})).toMatchObject({ former: [{ kind: 'kek', name: '2', since: expect.any(String) }] });
     const { file } = (await ekms.act('backup.create', {})) as { file: string };
     expect(await ekms.act('kek.retire', {})).toEqual({ destroyed: ['1'] });
+    expect(await ekms.db.one("SELECT value FROM settings WHERE name = 'keys.oldest-kek'")).toEqual({ value: '2' });
     expect(await ekms.act('health', {})).not.toHaveProperty('former');
     expect(await all()).toEqual(before);
     await ekms.stop();
