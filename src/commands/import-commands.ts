@@ -59,7 +59,16 @@ export function importCommands(ekms: Command, { print, ask }: Pick<CommandParts,
           tell({ file: name, outcome: 'refused', words: `${error.message} (${error.code})` });
         }
       };
-      await eachOf(filesIn(path), one, (name) => taken.has(name));
+      let others = 0;
+      await eachOf(
+        filesIn(path, () => others++),
+        one,
+        (name) => taken.has(name),
+      );
+      if (others > 0)
+        console.error(
+          `${others} entries of the folder are no .p12 or .pfx files and were left out; folders within it are to be named themselves`,
+        );
       print([...counts].map(([outcome, count]) => `${outcome} ${count}`).join(', ') || 'there is no file to be imported');
       if (counts.has('imported')) console.error('make a backup now (ekms backup create): until then these keys are on this disk only');
       const refusals = counts.get('refused');
@@ -127,12 +136,14 @@ async function takenBefore(report: string): Promise<Set<string>> {
   return taken;
 }
 
-/** A folder is read entry by entry, however many there are. */
-async function* filesIn(path: string): AsyncGenerator<string> {
+/** A folder is read entry by entry, however many there are. @param onOther told of each that is left out */
+async function* filesIn(path: string, onOther: () => void): AsyncGenerator<string> {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) throw new Fault('not-found', 'file-unreadable', `there is no ${path}`);
   if (!found.isDirectory()) return yield path;
-  for await (const entry of await opendir(path)) if (entry.isFile() && /\.(p12|pfx)$/i.test(entry.name)) yield join(path, entry.name);
+  for await (const entry of await opendir(path))
+    if (entry.isFile() && /\.(p12|pfx)$/i.test(entry.name)) yield join(path, entry.name);
+    else onOther();
 }
 
 interface Phrase {

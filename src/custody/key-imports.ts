@@ -100,7 +100,7 @@ export class KeyImports {
 
   constructor(private readonly parts: Parts) {}
 
-  /** Rejects with `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported` about the file as a whole. */
+  /** Rejects with `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`, `archived-key-sealed` about the file as a whole. */
   async take({ file, phrase, owner, dryRun }: ImportAsk, by: AuditActor): Promise<ImportedKey[]> {
     const { token } = this.parts;
     const { keys, certificates } = await token.look(file, phrase, !dryRun);

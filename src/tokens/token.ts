@@ -284,7 +284,7 @@ export abstract class Token {
   abstract retireKey(name: RetiredName): Promise<{ destroyed: number[] }>;
   /**
    * What a PKCS#12 file holds. With `take` each key without a `problem` is wrapped then and there, so that a file is opened once. Low-priority lane.
-   * Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`.
+   * Codes: `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`, `archived-key-sealed`.
    */
   abstract look(file: Uint8Array, phrase: string, take: boolean): Promise<ForeignKeys>;
   /** Makes a key that was found in a file somebody's, for reading only (`deactivated`), marked as imported. Code `record-forged`. */

@@ -90,12 +90,35 @@ test('what cannot be taken is told by a code, a key at a time, and leaves nothin
   expect(await code(other)).toBe('owner-unknown');
   expect(await code(other, { phrase: 'wrong' })).toBe('pkcs12-passphrase');
   expect(await code(Buffer.from('nothing of the kind'))).toBe('pkcs12-malformed');
-  // As AD CS hands out what it archived: for a recovery agent's key, which is not here.
-  openssl('cms', '-encrypt', '-binary', '-aes256', '-in', 'other.key', '-outform', 'DER', '-out', 'blob', 'other.pem');
-  await expect(take(read('blob'))).rejects.toMatchObject({
-    code: 'algorithm-unsupported',
-    message: expect.stringContaining('certutil -recoverkey'),
-  });
+  // As AD CS hands out what it archived: for a recovery agent's key, which is not here, and signed by the authority.
+  openssl('cms', '-encrypt', '-binary', '-aes256', '-in', 'other.key', '-outform', 'DER', '-out', 'sealed', 'other.pem');
+  openssl(
+    'cms',
+    '-sign',
+    '-binary',
+    '-nodetach',
+    '-in',
+    'sealed',
+    '-signer',
+    'other.pem',
+    '-inkey',
+    'other.key',
+    '-outform',
+    'DER',
+    '-out',
+    'blob',
+  );
+  for (const name of ['sealed', 'blob'])
+    await expect(take(read(name))).rejects.toMatchObject({
+      code: 'archived-key-sealed',
+      message: expect.stringMatching(/certutil -getkey .*certutil -recoverkey/),
+    });
+  const text = read('other.p12').toString('base64');
+  for (const bytes of [text, `-----BEGIN PKCS12-----\n${text}`])
+    await expect(take(Buffer.from(bytes))).rejects.toMatchObject({
+      code: 'pkcs12-malformed',
+      message: expect.stringContaining('base64 -d'),
+    });
   expect(await code(file('sign', { usage: 'digitalSignature' }))).toBe('signing-only');
   expect(await code(file('ec', { curve: 'P-256', usage: 'keyAgreement' }))).toBe('key-unsupported');
   const without = ['pkcs12', '-export', '-passout', 'pass:phrase', '-noiter', '-nomaciter'];

@@ -20,6 +20,10 @@ const unknown = (what: string) => new Fault('malformed', 'algorithm-unsupported'
 
 const DATA = '1.2.840.113549.1.7.1';
 const ENCRYPTED_DATA = '1.2.840.113549.1.7.6';
+/** SignedData and EnvelopedData: what [MS-CSRA] §3.1.4.2.9 has around an archived key. What is inside, no sample of it says here, so nothing is guessed. */
+const SEALED = ['1.2.840.113549.1.7.2', '1.2.840.113549.1.7.3'];
+/** Base64, with or without a line before it. */
+const TEXT = /^(-----BEGIN |[A-Za-z0-9+/\r\n]{64})/;
 const BAG = '1.2.840.113549.1.12.10.1.';
 const X509_CERTIFICATE = '1.2.840.113549.1.9.22.1';
 const PBE = '1.2.840.113549.1.12.1.';
@@ -57,7 +61,7 @@ const OLD: Readonly<Record<string, { cipher: '3des' | 'rc2'; key: number }>> = {
 
 /**
  * Reads a PFX (RFC 7292 §4) in password privacy and integrity mode, in the old forms and in PBES2, with the MAC of RFC 7292 or PBMAC1 (RFC 9579).
- * Throws `pkcs12-malformed`, `pkcs12-passphrase`, `algorithm-unsupported`.
+ * Throws `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`, `archived-key-sealed`.
  */
 export function readPkcs12(file: Buffer, phrase: string | null): Pkcs12Content {
   try {
@@ -78,9 +82,16 @@ class Reader {
   constructor(private readonly phrase: string | null) {}
 
   read(file: Buffer): Pkcs12Content {
+    if (TEXT.test(file.toString('latin1', 0, 64)))
+      throw malformed('it is text; decode it first (openssl base64 -d, without the lines that begin with "-")');
     const whole = readWhole(file);
-    if (whole.tag === TAG.sequence && children(whole)[0]?.tag === TAG.oid)
-      throw unknown('a CMS message, as "certutil -getkey" writes it (a recovery agent makes a .pfx of it by "certutil -recoverkey"),');
+    const [first] = whole.tag === TAG.sequence ? children(whole) : [];
+    if (first?.tag === TAG.oid && SEALED.includes(oidOf(first)))
+      throw new Fault(
+        'malformed',
+        'archived-key-sealed',
+        'this is a CMS message, as AD CS writes a key that it archived (certutil -getkey SERIAL FILE): only its key recovery agents open it; one of them makes the .pfx to be imported (certutil -recoverkey FILE OUT.pfx)',
+      );
     const pfx = Fields.of(whole, TAG.sequence);
     if (numberOf(pfx.take(TAG.integer)) !== 3) throw malformed('its version is not 3');
     const safe = contentInfo(pfx.take(TAG.sequence));
