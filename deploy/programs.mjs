@@ -1,7 +1,7 @@
 // Joins what tsc built in DIST (dist/src, dist/client) into one file for each program, in DIST/programs: Node then reads a few files at a
 // start instead of a thousand. Native modules, and what Nest asks for without need, stay outside. Run as `node deploy/programs.mjs [DIST]`.
 import { rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { build } from 'esbuild';
 
 const dist = resolve(process.argv[2] ?? 'dist');
@@ -30,10 +30,10 @@ const shared = {
   },
   logLevel: 'error',
 };
-for (const part of ['shared', 'mesign']) rmSync(join(dist, 'programs', part), { recursive: true, force: true });
+for (const part of ['shared', 'cache', 'mesign']) rmSync(join(dist, 'programs', part), { recursive: true, force: true });
 await build({
   ...shared,
-  entryPoints: Object.entries(programs).map(([out, source]) => ({ out, in: join(dist, source) })),
+  entryPoints: Object.entries(programs).map(([out, source]) => ({ out: `${out}.program`, in: join(dist, source) })),
   // A command that asks the running appliance loads a tenth of what serving takes. (What is loaded by import() must be a module of ours: a CommonJS package
   // alone in its file has lost its names.)
   chunkNames: 'shared/[name]-[hash]',
@@ -52,6 +52,14 @@ await build({
     '@fastify/middie',
   ],
 });
+// What runs is a few lines that let V8 keep what it made of the code beside it, then import the program. Only whoever may write there may change the code itself;
+// where nobody may, as under systemd, each start compiles anew.
+const keeping = (from) => `enableCompileCache({ directory: \`${'$'}{import.meta.dirname}/${relative(dirname(from), 'cache')}\`, portable: true });`;
+for (const out of Object.keys(programs))
+  writeFileSync(
+    join(dist, 'programs', `${out}.js`),
+    `import { enableCompileCache } from 'node:module';\n${keeping(out)}\nawait import('./${basename(out)}.program.js');\n`,
+  );
 
 // The client starts anew for each document, so its start is what counts. As CommonJS in one file Node loads it in a third of the time that modules take; what a
 // command does not need stays unread in it, since none of our modules does anything by being loaded. IMAP, larger than all the rest, is a file of its own.
@@ -67,11 +75,10 @@ await build({
   ],
 });
 await build({ ...client, stdin: { contents: "module.exports = require('imapflow');", resolveDir: dist, sourcefile: 'imapflow' }, outdir: undefined, outfile: join(client.outdir, 'imapflow.cjs') });
-// V8 keeps what it made of the code beside it: who may write there may change the code itself. Where nobody may, each start compiles anew.
 writeFileSync(
   join(dist, 'programs/mesign.js'),
   `import { createRequire, enableCompileCache } from 'node:module';
-enableCompileCache({ directory: \`${'$'}{import.meta.dirname}/mesign/cache\`, portable: true });
+${keeping('mesign')}
 createRequire(import.meta.url)('./mesign/main.cjs');
 `,
 );

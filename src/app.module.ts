@@ -95,7 +95,7 @@ export function appModule(house: House, defect: (error: unknown, request: string
       { provide: AuditSearch, useValue: house.auditSearch },
       { provide: Health, useValue: house.health },
       { provide: IsolationGuard, useValue: house.isolation },
-      { provide: OPEN_API, useValue: openApi(CONTROLLERS) },
+      { provide: OPEN_API, useValue: () => openApi(CONTROLLERS) },
       { provide: DeviceGuard, useValue: house.deviceGuard },
       { provide: AppCredentials, useValue: house.apps },
       { provide: SessionGuard, useValue: house.sessionGuard },

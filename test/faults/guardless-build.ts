@@ -4,7 +4,9 @@ import { join, resolve } from 'node:path';
 const ROOT = resolve(import.meta.dirname, '../..');
 
 /** What `ekms` and the token process consist of, in dist/programs. */
-const CHANGEABLE = ['main.js', 'shared', 'tokens'];
+const CHANGEABLE = ['main.js', 'main.program.js', 'shared', 'tokens'];
+/** What V8 kept of the code is of that code. */
+const KEPT = 'cache';
 
 /** A place in the built product and what stands there instead. */
 export interface Change {
@@ -26,7 +28,7 @@ export function changedBuild(folder: string, changes: readonly Change[]): string
   for (const [from, but] of [
     ['.', ['dist']],
     ['dist', ['programs']],
-    ['dist/programs', CHANGEABLE],
+    ['dist/programs', [...CHANGEABLE, KEPT]],
   ] as const)
     for (const name of readdirSync(join(ROOT, from)))
       if (!but.some((each) => each === name)) symlinkSync(join(ROOT, from, name), join(folder, from, name));
