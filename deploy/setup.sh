@@ -31,12 +31,17 @@ stamp_of() { # one line over what the modules and the build are made from
   (cd "$root" && cat package.json package-lock.json tsconfig.json tsconfig.build.json native/* deploy/programs.mjs && find src client/src -type f -name '*.ts' | LC_ALL=C sort | xargs cat) | sha256sum | cut -c1-64
 }
 
+setup_packages() {
+  mkdir -p "$root/.setup"
+  need_packages node=nodejs npm=npm /usr/lib/softhsm/libsofthsm2.so=softhsm2 python3=python3 make=make g++=g++ openssl=openssl
+}
+
 setup() {
   mkdir -p "$root/.setup"
   exec 9>"$root/.setup/lock"
   flock 9
   if [ "$(cat "$root/.setup/stamp" 2>/dev/null)" != "$(stamp_of)" ] || [ ! -x "$root/node_modules/.bin/node" ] || [ ! -x "$root/dist/native/ekms-kek" ]; then
-    need_packages node=nodejs npm=npm /usr/lib/softhsm/libsofthsm2.so=softhsm2 python3=python3 make=make g++=g++ openssl=openssl
+    setup_packages
     modules
     say "building"
     (cd "$root" && rm -rf dist && PATH="$root/node_modules/.bin:$PATH" && export PATH && tsc -p tsconfig.build.json && node deploy/programs.mjs && sh native/build.sh) >&2

@@ -4,33 +4,45 @@
 set -u
 : "${root:?run ./ekms test}"
 . "$root/deploy/setup.sh"
+setup_packages || exit $?
+# The tests' own packages are the larger half, and come while modules are installed and built.
+(need_packages pg_virtualenv=postgresql-common /usr/lib/postgresql=postgresql pkcs11-tool=opensc pk12util=libnss3-tools cmsutil=libnss3-tools gpgsm=gpgsm gpg-agent=gpg-agent /usr/sbin/slapd=slapd ldapadd=ldap-utils chromium=chromium certutil=libnss3-tools age=age javac=default-jdk-headless /usr/share/java/pdfbox2.jar=libpdfbox2-java /usr/share/java/bcmail.jar=libbcmail-java qpdf=qpdf /usr/sbin/rsyslogd=rsyslog /var/lib/dpkg/info/rsyslog-openssl.list=rsyslog-openssl systemd-analyze=systemd ip=iproute2 nft=nftables) &
+packages=$!
 setup || exit $?
-need_packages pg_virtualenv=postgresql-common /usr/lib/postgresql=postgresql pkcs11-tool=opensc pk12util=libnss3-tools cmsutil=libnss3-tools gpgsm=gpgsm gpg-agent=gpg-agent /usr/sbin/slapd=slapd ldapadd=ldap-utils chromium=chromium certutil=libnss3-tools age=age javac=default-jdk-headless /usr/share/java/pdfbox2.jar=libpdfbox2-java /usr/share/java/bcmail.jar=libbcmail-java qpdf=qpdf /usr/sbin/rsyslogd=rsyslog /var/lib/dpkg/info/rsyslog-openssl.list=rsyslog-openssl || exit $?
+wait "$packages" || exit $?
 cd "$root" || exit 1
 bin="$root/node_modules/.bin"
-need_packages systemd-analyze=systemd || exit $?
-need_packages ip=iproute2 nft=nftables openssl=openssl || exit $?
 passed=0 failed=0
 
-check() { # name, command…
-  name=$1
+begin() { # word, command…: a check beside what follows; `tell` waits for it
+  word=$1
   shift
-  began=$(date +%s)
-  if "$@" >"$root/.setup/check.log" 2>&1; then
+  rm -f "$root/.setup/$word.ended"
+  {
+    began=$(date +%s)
+    "$@" >"$root/.setup/$word.log" 2>&1
+    echo "$? $(($(date +%s) - began))" >"$root/.setup/$word.ended"
+  } &
+}
+
+tell() { # word, what it is called
+  wait
+  read -r status seconds <"$root/.setup/$1.ended" || status=1
+  if [ "$status" = 0 ]; then
     passed=$((passed + 1))
-    say "ok: $name ($(($(date +%s) - began)) s)"
+    say "ok: $2 ($seconds s)"
   else
     failed=$((failed + 1))
-    say "FAILED: $name"
-    tail -n 60 "$root/.setup/check.log" >&2
+    say "FAILED: $2"
+    tail -n 60 "$root/.setup/$1.log" >&2
   fi
 }
 
-
+# Of one thread each, so they run beside the tests.
 if [ $# = 0 ]; then
-  check "format and lint (biome)" "$bin/biome" ci --error-on-warnings
-  check "types (tsc)" "$bin/tsc" --noEmit -p tsconfig.json
-  check "room rules (dependency-cruiser)" "$bin/node" "$bin/depcruise" --config .dependency-cruiser.cjs src client/src
+  begin format "$bin/biome" ci --error-on-warnings
+  begin types "$bin/tsc" --noEmit -p tsconfig.json
+  begin rooms "$bin/node" "$bin/depcruise" --config .dependency-cruiser.cjs src client/src
 fi
 
 say "tests (jest), with a PostgreSQL of their own"
@@ -46,7 +58,11 @@ passed=$((passed + ${counts% *}))
 failed=$((failed + ${counts#* }))
 
 if [ $# = 0 ]; then
-  check "the demo, from nothing to the last step" "$root/ekms" demo --once
+  tell format "format and lint (biome)"
+  tell types "types (tsc)"
+  tell rooms "room rules (dependency-cruiser)"
+  begin demo "$root/ekms" demo --once
+  tell demo "the demo, from nothing to the last step"
 fi
 
 echo "$passed passed, $failed failed"
