@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto';
+import { thisUpdateOf } from '../codec/x509/index.js';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Storage, type Unit } from '../foundation/index.js';
 import { type Authorities, type Authority, type AuthorityName, authorityId, type Token } from '../tokens/index.js';
 import { markRevoked, type RevocationReason } from './certificate-store.js';
@@ -98,10 +99,9 @@ export class RevocationLists {
     const now = this.clock.now().getTime();
     for (const authority of this.authorities.all) {
       if (authority.state === 'retired') continue;
-      const last = await this.storage.one<{ next_update: number }>('SELECT next_update FROM crls WHERE authority = ?', [
-        authorityId(authority),
-      ]);
-      const made = (last?.next_update ?? 0) - LIFE * DAY;
+      const last = await this.storage.one<{ der: Buffer }>('SELECT der FROM crls WHERE authority = ?', [authorityId(authority)]);
+      // By what the list says: the last one of a generation whose retirement was given up is in force for years.
+      const made = last ? thisUpdateOf(last.der).getTime() : 0;
       const newer = await this.storage.one(`SELECT serial ${LISTED} AND revoked_at >= ?`, [...listedBy(authority), made]);
       if (newer || made < now - RENEW * DAY) await this.#next(authority);
     }

@@ -1,6 +1,8 @@
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { pem, RevocationLists } from '../../src/certificates/index.js';
+import { readRevocationList } from '../../src/codec/x509/index.js';
+import { serialOf } from '../../src/codec/x509/revocation-list.js';
 import { AuthorityRetirement, recall, remember } from '../../src/custody/index.js';
 import type { Authority, SucceedingAuthority } from '../../src/tokens/index.js';
 import { HouseInProcess } from '../support/house-in-process.js';
@@ -113,6 +115,19 @@ describe('an authority that came or went unseen', () => {
     await revocations.publish('people');
     const list = await ekms.db.one<{ next_update: number }>("SELECT next_update FROM crls WHERE authority = 'people-4'");
     expect(((list?.next_update ?? 0) - clock.now().getTime()) / 86_400_000).toBeGreaterThan(365);
+  });
+
+  test('what is revoked after the last list of one that was not retired after all is on its next', async () => {
+    const { authorities, revocations, storage, clock } = ekms.house;
+    const former = authorities.of('people').find(({ n }) => n === 4);
+    const clara = await ekms.db.one<{ serial: string }>("SELECT serial FROM certificates WHERE authority = 'people-4' AND length(der) > 0");
+    if (!former || !clara) throw new Error('nobody to revoke');
+    ekms.pass(2_000);
+    await storage.write((unit) => revocations.revoke(unit, clara.serial, 'keyCompromise', { kind: 'operator' }));
+    await revocations.publishDue();
+    const list = await readRevocationList(await revocations.find('people-4'), [Buffer.from(former.certificate)]);
+    expect([...(list?.revoked ?? [])]).toContain(serialOf(clara.serial));
+    expect(list?.nextUpdate.getTime()).toBeGreaterThan(clock.now().getTime() + 365 * 86_400_000);
   });
 
   test('the end of an authority that serves again is given up, and nothing of it is revoked', async () => {

@@ -21,6 +21,6 @@ export type { DeviceBinding } from './device-binding.js';
 export { readDeviceCertificate, type TrustedDevice } from './device-certificate.js';
 export { judgeManagedDevice, type UnfitCertificate } from './managed-device.js';
 export { POLICY, type Profile, USAGE } from './oids.js';
-export { type RevocationList, readRevocationList } from './revocation-list.js';
+export { type RevocationList, readRevocationList, thisUpdateOf } from './revocation-list.js';
 export type { Signer, SignerAlgorithm } from './signer.js';
 export { isTimeStampingCertificate } from './time-stamping.js';

@@ -35,6 +35,9 @@ export async function readRevocationList(der: Buffer, authorities: readonly Buff
   return undefined;
 }
 
+/** When a list that we made says it was made. @param der */
+export const thisUpdateOf = (der: Buffer): Date => new X509Crl(der).thisUpdate;
+
 /** An authority that names its key's usages must name this one (§4.2.1.3). */
 function mayList(authority: X509Certificate): boolean {
   const usages = authority.getExtension(KeyUsagesExtension)?.usages;
