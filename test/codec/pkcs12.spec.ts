@@ -97,6 +97,19 @@ test('what NSS writes', () => {
   }
 }, 30_000);
 
+test('what the keytool of Java writes', () => {
+  const run = (...words: string[]) => execFileSync('keytool', words, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  openssl('pkcs12', '-export', '-inkey', 'key.pem', '-in', 'cert.pem', '-name', 'anna', '-passout', 'pass:to java', '-out', 'to-java.p12');
+  const from = ['-importkeystore', '-noprompt', '-srckeystore', 'to-java.p12', '-srcstorepass', 'to java', '-deststoretype', 'PKCS12'];
+  // The second is what Java 8 wrote: RC2-40 and 3DES.
+  for (const [name, ...form] of [['new.p12'], ['old.p12', '-J-Dkeystore.pkcs12.legacy']] as const) {
+    run(...form, ...from, '-destkeystore', name, '-deststorepass', 'from java');
+    const { keys, certificates } = readPkcs12(readFileSync(path(name)), 'from java');
+    expect(keys.map(same)).toEqual([true]);
+    expect(certificates).toEqual([certificate]);
+  }
+}, 30_000);
+
 test('what we write ourselves, and openssl with us', () => {
   const identity = {
     name: 'Anna',

@@ -1,25 +1,30 @@
 import 'reflect-metadata';
 import { execFileSync } from 'node:child_process';
-import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { Command } from 'commander';
 import { acceptKey } from '../../client/src/keys/index.js';
 import { readCertificate } from '../../client/src/x509/index.js';
 import { compat, pkcs12 } from '../../src/codec/pkcs12/index.js';
+import type { ActName } from '../../src/commands/acts.js';
 import { checkData } from '../../src/commands/consistency.js';
+import { importCommands } from '../../src/commands/import-commands.js';
 import type { ImportedKey } from '../../src/custody/index.js';
-import { newId } from '../../src/foundation/index.js';
+import { Fault, newId } from '../../src/foundation/index.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { openKey } from '../support/open-delivery.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
+import { PHRASE, p12Maker } from './p12-maker.js';
 import { p12sIn, takeSamples } from './pkcs12-samples.js';
 
 jest.setTimeout(60_000);
 let house: HouseInProcess;
 let folder: string;
 let alice: WireDevice;
+let bob: WireDevice;
 
 const openssl = (...words: string[]) => execFileSync('openssl', words, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
 const read = (name: string) => readFileSync(join(folder, name));
@@ -41,6 +46,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'ekms-import-'));
   house = await HouseInProcess.open({ settings: { keys: { bits: 2048, pool: { target: 1 } } } });
   alice = await enrolDevice(house, 'alice@corp.example');
+  bob = await enrolDevice(house, 'bob@corp.example');
   await keysOf(house, alice);
 });
 afterAll(async () => {
@@ -135,7 +141,6 @@ test('what cannot be taken is told by a code, a key at a time, and leaves nothin
   expect(await code(pkcs12(foreign, compat('phrase')))).toBe('key-foreign');
   expect(await imported()).toEqual(before);
 
-  const bob = await enrolDevice(house, 'bob@corp.example');
   expect(await code(read('old.p12'), { owner: 'bob@corp.example' })).toBe('owner-other');
   expect(await take(other, { owner: bob.employee, dryRun: true })).toMatchObject([{ outcome: 'importable', employee: bob.employee }]);
   const weak = file('weak', { bits: 1024, address: 'bob@corp.example' });
@@ -169,19 +174,64 @@ test('a file is opened once: what the token takes of it is wrapped then, becomes
 });
 
 test('published samples (test/vectors/pkcs12) are imported, or refused by a name that says why', async () => {
-  const carol = await enrolDevice(house, 'carol@corp.example');
-  const told = await takeSamples(house, p12sIn(resolve(__dirname, '../vectors/pkcs12')), carol.employee);
+  const told = await takeSamples(house, p12sIn(resolve(__dirname, '../vectors/pkcs12')), alice.employee);
   const by = (outcome: string) => [...told].filter(([, one]) => one === outcome).map(([name]) => name);
   expect(by('imported')).toEqual([
     'InvalidRFC822nameConstraintsTest22EE.p12',
     'ValidRFC822nameConstraintsTest21EE.p12',
     'ValidRFC822nameConstraintsTest23EE.p12',
+    'rfc9579-a1.p12',
   ]);
   expect(by('signing-only')).toEqual(['nameConstraintsRFC822CA1Cert.p12']);
   // Keys on a curve, or of DSA; certificates without a key.
   expect(by('key-unsupported')).toHaveLength(21);
   expect(by('key-missing')).toHaveLength(11);
   expect(by('imported').length + by('signing-only').length + 21 + by('key-missing').length).toBe(told.size);
+});
+
+test('the command asks again for what its lost answers were about, and for all that a report which was cut off does not name; each key is there once', async () => {
+  const files = join(folder, 'files');
+  mkdirSync(files);
+  const make = p12Maker();
+  for (let n = 0; n < 6; n++) {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+    writeFileSync(join(files, `${n}.p12`), (await make(alice.address, privateKey)).p12);
+  }
+  writeFileSync(join(files, 'a letter'), '');
+  writeFileSync(join(folder, 'phrases.csv'), `*,${PHRASE}\n`);
+  const report = join(folder, 'report');
+  const run = async (ask: (act: ActName, args: object) => Promise<unknown>) => {
+    const ekms = new Command().exitOverride();
+    importCommands(ekms, { print: () => undefined, ask });
+    await ekms.parseAsync(['import', 'p12', files, '--passphrases', join(folder, 'phrases.csv'), '--report', report], { from: 'user' });
+  };
+  const said = () =>
+    readFileSync(report, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as ImportedKey).outcome);
+  const lost = () => Promise.reject(new Fault('unavailable', 'answer-lost', 'killed'));
+  const before = await imported();
+  const progress = jest.spyOn(console, 'error').mockImplementation(() => undefined);
+
+  await expect(run(() => Promise.reject(new Fault('unavailable', 'not-running', 'down')))).rejects.toMatchObject({ code: 'not-running' });
+  expect(existsSync(report)).toBe(false);
+  // Killed once before it did the act, and once after.
+  const deaths = [lost, (args: object) => house.act('key.import', args).then(lost)];
+  await run(async (name, args) => (name === 'key.import' ? (deaths.pop()?.(args) ?? house.act(name, args)) : undefined));
+  expect(deaths).toEqual([]);
+  expect(said().sort()).toEqual([...Array<string>(5).fill('imported'), 'there']);
+  expect(await imported()).toHaveLength(before.length + 6);
+  // As the command's own death leaves it: half a line, and lines that were never written.
+  writeFileSync(report, readFileSync(report, 'utf8').split('\n').slice(0, 3).join('\n').slice(0, -20));
+  let asked = 0;
+  await run(async (name, args) => {
+    if (name === 'key.import') asked++;
+    return name === 'key.import' ? house.act(name, args) : undefined;
+  });
+  progress.mockRestore();
+  expect(asked).toBe(4);
+  expect(await imported()).toHaveLength(before.length + 6);
 });
 
 test('a key that is imported for a shared mailbox is its members’, on their devices', async () => {
@@ -194,6 +244,5 @@ test('a key that is imported for a shared mailbox is its members’, on their de
   const pkcs8 = { format: 'der', type: 'pkcs8' } as const;
   expect(openKey(old?.delivery ?? null, alice.keys.delivery).export(pkcs8)).toEqual(createPrivateKey(read('sales.key')).export(pkcs8));
   // To somebody else's devices it goes no more than any other key.
-  const eve = await enrolDevice(house, 'eve@corp.example');
-  expect((await keysOf(house, eve)).map(({ id }) => id)).not.toContain(old?.id);
+  expect((await keysOf(house, bob)).map(({ id }) => id)).not.toContain(old?.id);
 });

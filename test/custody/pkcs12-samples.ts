@@ -8,8 +8,8 @@ interface Importer {
   act(name: 'key.import', args: object): Promise<unknown>;
 }
 
-/** Of the samples of python3-cryptography-vectors; the last is for files that have none. */
-const PHRASES = ['cryptography', 'password', ''] as const;
+/** Of the samples of python3-cryptography-vectors and of RFC 9579; the last is for files that have none. */
+const PHRASES = ['cryptography', 'password', '1234', ''] as const;
 
 export const p12sIn = (folder: string): string[] =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
@@ -29,7 +29,13 @@ export async function takeSamples(house: Importer, files: readonly string[], own
 
 /** The likely one first: each that is wrong costs the file's rounds of derivation. */
 function phrasesFor(name: string): string[] {
-  const likely = /no-p(wd|assword)/.test(name) ? '' : /pwd|EE\.|Cert\./.test(name) ? 'password' : 'cryptography';
+  const likely = /no-p(wd|assword)/.test(name)
+    ? ''
+    : /^rfc9579/.test(name)
+      ? '1234'
+      : /pwd|EE\.|Cert\./.test(name)
+        ? 'password'
+        : 'cryptography';
   return [likely, ...PHRASES.filter((phrase) => phrase !== likely)];
 }
 
