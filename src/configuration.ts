@@ -199,6 +199,8 @@ const schema = z.strictObject({
       /** 0: only when asked for. */
       everyHours: z.int().min(0).max(720).default(24),
       keep: z.int().min(1).max(1_000).default(14),
+      /** Every so many-th backup is a full one, the others hold what changed since the one before; 1: each is full. */
+      fullEvery: z.int().min(1).max(100).default(7),
     })
     .prefault({}),
 });
@@ -393,7 +395,7 @@ mail: { transport: maildir, directory: mail }
 # forwarding: { siem: { to: syslog, host: siem.corp.example, form: cef, caFile: siem-ca.pem } }   # or: file, otlp; operator's guide, "The log outside"
 # authorities: p384                               # or rsa4096; counts at init
 # durability: two                                 # with: escrow: { directory: /mnt/second/ekms } (ekms escrow prepare)
-# backup: { directory: backups, everyHours: 24, keep: 14 }   # a second disk or a share; needs a ceremony with custodians
+# backup: { directory: backups, everyHours: 24, keep: 14, fullEvery: 7 }   # a second disk or a share; needs a ceremony with custodians
 # witnesses: { readable: [{ name: vault, folder: /mnt/worm/ekms }], unreachable: serve }   # who remembers the log; wait: no keys until one is reached
 # witnessing: { logs: ["keys.other.example/v1/audit+…"] }   # other appliances (their audit.pub) whose log is remembered here
 # certificates: { personDays: 730, deviceDays: 365, renewal: { key: same, overlapDays: 30 } }   # new: each renewal is a new key

@@ -375,7 +375,7 @@ async function joinRooms(
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);
   const { escrow } = configuration;
   const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
-  const backups = new Backups(storage, audit, token, clock, root, backupSettings(configuration));
+  const backups = new Backups(storage, audit, token, clock, root, logBook.tiles, backupSettings(configuration));
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
   const pool: ReadyPool = new ReadyPool(
     storage,
@@ -494,7 +494,7 @@ async function joinRooms(
   const lives = new KeyLives({ ...log, token, replacement, clock, seal, authorities });
   const transfers = new KeyTransfers({ ...log, token, employees, agents: recoveryAgents, mail, lives, clock, authorities });
   const tls: House['tls'] = {};
-  const rotation = new KekRotation({ storage, audit, token, clock, second, backups, root });
+  const rotation = new KekRotation({ storage, audit, token, clock, second, backups });
   const formerKeys = new FormerKeys({ storage, seal, token, kek: rotation, label: configuration.token.label });
   return {
     configuration,

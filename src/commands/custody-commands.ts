@@ -10,6 +10,8 @@ import { importCommands } from './import-commands.js';
 import { recoveryCommands } from './recovery-commands.js';
 import { transferCommands } from './transfer-commands.js';
 
+const BASES = 'files that an incremental backup builds on, where they are not in its folder';
+
 /** Ceremony, backup, restore and drill: what keeps keys from being lost. */
 export function custodyCommands(ekms: Command, parts: CommandParts): void {
   const { home, installation, print, act, does } = parts;
@@ -88,17 +90,29 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     });
 
   const backup = ekms.command('backup').description('backups that only the custodians together can open');
-  backup.command('create').action(() => does('backup.create')({}));
+  backup
+    .command('create')
+    .description('what changed since the backup before, or a full one when that is due (backup.fullEvery)')
+    .option('--full', 'a full one in any case', false)
+    .action(async ({ full }: { full: boolean }) => {
+      const made = (await act('backup.create', { full })) as { needs: string[] }; // what Backups.create gives
+      print(made);
+      if (made.needs.length > 0) console.error(`A restore of it needs these beside it: ${made.needs.join(', ')}. Copy them together.`);
+    });
   backup.command('list').action(() => does('backup.list')({}));
   backup
     .command('verify <file>')
-    .description('read it from end to end against this appliance’s signature')
-    .action((file: string) => does('backup.verify')({ file: resolve(file) }));
+    .description('read it, and what it builds on, from end to end against this appliance’s signature')
+    .option('--base <file...>', BASES, [])
+    .action((file: string, { base }: { base: string[] }) =>
+      does('backup.verify')({ file: resolve(file), bases: base.map((path) => resolve(path)) }),
+    );
 
   ekms
     .command('restore <backup>')
     .description('make the appliance again in a blank home, from a backup and M shares')
     .option('--share <file...>', 'a file with the line of one share, as its custodian opened it', [])
+    .option('--base <file...>', BASES, [])
     .option('--file-key <file>', 'instead of shares, where the token is another user’s: what ekms token restore wrote')
     .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
     .option('--escrow <folder>', 'the escrow journal of durability: two: keys given after the backup come from it')
@@ -114,13 +128,23 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
         file: string,
         {
           share,
+          base,
           fileKey,
           ca,
           escrow,
           head,
           tail,
           nothingLost,
-        }: { share: string[]; fileKey?: string; ca?: string; escrow?: string; head: string[]; tail?: string; nothingLost: boolean },
+        }: {
+          share: string[];
+          base: string[];
+          fileKey?: string;
+          ca?: string;
+          escrow?: string;
+          head: string[];
+          tail?: string;
+          nothingLost: boolean;
+        },
       ) => {
         const { restore, readMadeToken, readShare } = await import('./restore.js');
         const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
@@ -128,6 +152,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
           {
             home: home(),
             backup: resolve(file),
+            bases: base,
             shares: share.map(readShare),
             nothingLost,
             say: console.error,

@@ -6,6 +6,7 @@ import { pem } from '../certificates/index.js';
 import { toBase64 } from '../codec/merkle/index.js';
 import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration.js';
 import {
+  type Content,
   decodeContent,
   type FromEscrow,
   type FromTail,
@@ -13,9 +14,10 @@ import {
   holdAgainst,
   type KnownLog,
   type OpenBackup,
-  openBackupFile,
+  openChain,
   type Restored,
   readKnownLog,
+  rowsOf,
   settleRestored,
   takeFromEscrow,
   takeFromTail,
@@ -31,6 +33,8 @@ import { askTokenProgram } from './token-program.js';
 export interface RestoreOptions {
   home: string;
   backup: string;
+  /** Files of what an incremental backup builds on, where they do not lie beside it. */
+  bases?: readonly string[];
   /** Shares as their custodians hand them over: the line, or a text with the line in it. */
   shares: string[];
   /** Where the token process is a user of its own: what its own part of the restore left for ours. */
@@ -60,7 +64,7 @@ export interface RestoreReport extends Restored {
   seconds: number;
 }
 
-const opened = z.strictObject({ fileKey: z.string() });
+const opened = z.strictObject({ fileKeys: z.array(z.string()) });
 /** Stands in a home while a restore works on it: what is half made is nobody's, and the next try begins by removing it. */
 const MARK = 'restoring';
 
@@ -78,10 +82,11 @@ export async function restore(options: RestoreOptions, installation: Installatio
         `${home} holds an appliance: a restore goes into a blank home. Nothing was changed`,
       );
     say('reading the backup from end to end');
-    const backup = await openBackupFile(options.backup, options.root);
+    const chain = await openChain(options.backup, options);
     try {
+      const backup = newestOf(chain);
       const tail = options.tail === undefined ? undefined : exportFolder(options.tail);
-      const known = await readKnownLog({ heads: options.heads ?? [], tail }, backup.custody.package, Number(backup.statement['entries']));
+      const known = await readKnownLog({ heads: options.heads ?? [], tail }, backup.custody.package, backup.statement.entries);
       if (options.nothingLost && known.lost > 0)
         throw new Fault(
           'conflict',
@@ -90,28 +95,35 @@ export async function restore(options: RestoreOptions, installation: Installatio
         );
       clearHalfMade(home, installation);
       writeFileSync(join(home, MARK), `${backup.head.id}\n`, { mode: 0o600 });
-      const { configuration, rows, ...log } = await takeBack(options, backup, installation);
-      const report = await settle(configuration, installation, backup, { ...options, known, ...log });
+      const { configuration, rows, ...log } = await takeBack(options, chain, installation);
+      const report = await settle(configuration, installation, chain, { ...options, known, ...log });
       rmSync(join(home, MARK));
       return { ...report, rows, seconds: Math.round((Date.now() - began) / 100) / 10 };
     } finally {
-      await backup.close();
+      await closeAll(chain);
     }
   } finally {
     unlock();
   }
 }
 
+const newestOf = (chain: readonly OpenBackup[]): OpenBackup => chain.at(-1) as OpenBackup; // `openChain` gives the backup itself last
+
+async function closeAll(chain: readonly OpenBackup[]): Promise<void> {
+  for (const each of chain) await each.close();
+}
+
 /** Token, configuration, database and journal, in this order. */
 async function takeBack(
   { home, shares, nothingLost = false, say, made }: RestoreOptions,
-  backup: OpenBackup,
+  chain: readonly OpenBackup[],
   installation: Installation,
 ): Promise<{ configuration: Configuration; rows: number } & LogTakenBack> {
+  const { head } = newestOf(chain);
   // Until the backup is open, its head says as much of the configuration as making the token needs.
   const before = existsSync(configurationFile(home))
     ? loadConfiguration(home)
-    : parseConfiguration(JSON.stringify({ token: backup.head.token }), home);
+    : parseConfiguration(JSON.stringify({ token: head.token }), home);
   const places = placesOf(before, installation);
   const elsewhere = before.token.socket !== undefined;
   if (elsewhere && !made)
@@ -123,27 +135,46 @@ async function takeBack(
   if (!elsewhere) say('making the token from the shares');
   if (made && (made.origin === undefined) !== nothingLost)
     throw new Fault('conflict', 'entries-lost', '--nothing-lost is said to both: to ekms token restore and to ekms restore, or to neither');
-  const fileKey = made
-    ? Buffer.from(made.fileKey, 'base64url')
-    : await makeToken(backup, shares, {
+  const fileKeys = made
+    ? made.fileKeys.map(keyBytes)
+    : await makeToken(chain, shares, {
         token: tokenSettings(before, installation),
         ...(before.token.profile === 'softhsm' ? { softhsmTokens: places.softhsm.tokens } : {}),
         ...{ kekHelper: places.kekHelper, entry: places.tokenEntry },
       });
-  const { manifest, rows } = await decodeContent(backup.content(fileKey));
+  const contents = await openContents(chain, fileKeys);
+  const { manifest } = contents.at(-1) as Content; // as `chain`
   if (!existsSync(configurationFile(home))) writeFileSync(configurationFile(home), manifest.configuration, { mode: 0o600 });
   atStandardPlace(home);
   const configuration = loadConfiguration(home);
   say('filling the database');
   const { url, passwordFile } = configuration.database;
   const count = await withFreshSchema({ url, home, ...(passwordFile ? { passwordFile } : {}) }, manifest.migrations, (runner) =>
-    fillDatabase(runner, rows, backup.head.id),
+    fillDatabase(runner, rowsOf(contents), head.id),
   );
-  fileKey.fill(0);
+  for (const key of fileKeys) key.fill(0);
   if (made) return { configuration, rows: count, ...logOf(made) };
   const name = nothingLost ? undefined : logName(configuration);
   return { configuration, rows: count, ...(await journalInto(places.tokenState, manifest.journal, name)) };
 }
+
+/** What each holds, once the keys are at hand. Each says inside what it builds on, too: nobody but those who wrote it could have put it there. */
+async function openContents(chain: readonly OpenBackup[], fileKeys: readonly Buffer[]): Promise<Content[]> {
+  if (fileKeys.length !== chain.length)
+    throw new Fault('conflict', 'file-key', 'these are keys of another backup, or of one that builds on others than these');
+  const contents: Content[] = [];
+  for (const [n, { file, content }] of chain.entries()) {
+    const opened = await decodeContent(content(fileKeys[n] as Buffer)); // as many as there are backups
+    const { base } = opened.manifest;
+    const before = chain[n - 1];
+    if (base?.id !== before?.head.id || base?.digest !== before?.statement.digest)
+      throw new Fault('malformed', 'backup-chain-broken', `${file} was written to build on another backup than its statement says`);
+    contents.push(opened);
+  }
+  return contents;
+}
+
+const keyBytes = (text: string): Buffer => fromBase64(text, 'base64url') ?? Buffer.alloc(0);
 
 /** Where the log goes on under another name: that name, and the last head under the former one that the backup knows. */
 interface LogTakenBack {
@@ -160,8 +191,8 @@ async function journalInto(state: string, copy: string | Uint8Array, name: strin
 }
 
 const madeShape = z.strictObject({
-  /** Base64url. */
-  fileKey: z.string(),
+  /** Base64url, in the order of the backups: oldest first. */
+  fileKeys: z.array(z.string()),
   origin: z.string().exactOptional(),
   former: z.strictObject({ origin: z.string(), size: z.int(), root: z.string() }).exactOptional(),
 });
@@ -172,44 +203,48 @@ export const readMadeToken = (path: string): MadeToken => parsed(madeShape, JSON
 
 const logOf = ({ origin, former }: MadeToken): LogTakenBack => (origin !== undefined && former ? { origin, former } : {});
 
-/** The token from M shares. Resolves with the key of this one backup. */
+/** The token from M shares. Resolves with the keys of these backups and no others. */
 async function makeToken(
-  backup: OpenBackup,
+  chain: readonly OpenBackup[],
   shares: string[],
   { entry, ...where }: { token: object; softhsmTokens?: string; kekHelper: string | undefined; entry: string },
-): Promise<Buffer> {
-  const { share, body } = backup.header.stanza;
-  const stanza = { share: share.toString('base64url'), body: body.toString('base64url') };
-  const ask = { ...where, package: encodePackage(backup.custody), shares: shares.map(shareLine), stanza };
+): Promise<Buffer[]> {
+  const stanzas = chain.map(({ header: { stanza } }) => ({ share: base64url(stanza.share), body: base64url(stanza.body) }));
+  const ask = { ...where, package: encodePackage(newestOf(chain).custody), shares: shares.map(shareLine), stanzas };
   const answer = await askTokenProgram('restore', ask, entry);
-  return fromBase64(parsed(opened, answer, 'what the token process answered').fileKey, 'base64url') ?? Buffer.alloc(0);
+  return parsed(opened, answer, 'what the token process answered').fileKeys.map(keyBytes);
 }
 
 /**
- * The token process's own part of a restore, where it is a user of its own: token and journal at its places, and the key of this one backup in a file, for whoever
+ * The token process's own part of a restore, where it is a user of its own: token and journal at its places, and the keys of this backup and of what it builds on in a file, for whoever
  * fills the database. Shares and PIN are seen by this user alone.
  */
 export async function restoreToken(
-  of: { settings: string; pinFile?: string; backup: string; shares: string[]; root?: Buffer; fileKey: string; nothingLost: boolean },
+  of: Pick<RestoreOptions, 'backup' | 'bases' | 'shares' | 'root'> & {
+    settings: string;
+    pinFile?: string;
+    fileKey: string;
+    nothingLost: boolean;
+  },
   { root: installed }: Installation,
 ): Promise<void> {
   if (existsSync(of.fileKey)) throw new Fault('conflict', 'file-key', `${of.fileKey} exists: the key goes into a file of its own`);
   const { settings, softhsmTokens } = readTokenFile(of.settings, installed);
-  const backup = await openBackupFile(of.backup, of.root);
+  const chain = await openChain(of.backup, of);
   try {
     const token = { ...settings, ...(of.pinFile ? { pinFile: of.pinFile } : {}) };
-    const fileKey = await makeToken(backup, of.shares, {
+    const fileKeys = await makeToken(chain, of.shares, {
       ...{ token, kekHelper: settings.kekHelper, entry: join(installed, 'dist/programs/tokens/process/main.js') },
       ...(softhsmTokens ? { softhsmTokens } : {}),
     });
-    const { manifest } = await decodeContent(backup.content(fileKey));
+    const { manifest } = (await openContents(chain, fileKeys)).at(-1) as Content; // as `chain`
     const name = of.nothingLost ? undefined : logName(parseConfiguration(manifest.configuration, '/'));
     const log = await journalInto(settings.state, manifest.journal, name);
-    const made: MadeToken = { fileKey: base64url(fileKey), ...log };
+    const made: MadeToken = { fileKeys: fileKeys.map(base64url), ...log };
     writeFileSync(of.fileKey, `${JSON.stringify(made)}\n`, { mode: 0o600, flag: 'wx' });
-    fileKey.fill(0);
+    for (const key of fileKeys) key.fill(0);
   } finally {
-    await backup.close();
+    await closeAll(chain);
   }
 }
 
@@ -225,15 +260,16 @@ function atStandardPlace(home: string): void {
 async function settle(
   configuration: Configuration,
   installation: Installation,
-  backup: OpenBackup,
+  chain: readonly OpenBackup[],
   { nothingLost = false, escrow, say, known, former, origin }: RestoreOptions & { known: KnownLog } & LogTakenBack,
 ): Promise<Omit<RestoreReport, 'rows' | 'seconds'>> {
   say('applying the rules after a restore, and checking the log');
+  const backup = newestOf(chain);
   const house = await openHouse(configuration, installation);
   try {
     await forgetFormer(house.storage);
-    const entries = Number(backup.statement['entries']);
-    await holdAgainst(house.storage, known);
+    const { entries } = backup.statement;
+    await holdAgainst(house.storage, [...known.heads, ...headsOf(chain)]);
     const newest = known.heads.at(-1);
     const last = former && newest && newest.size > former.size ? { ...former, size: newest.size, root: toBase64(newest.root) } : former;
     if (last && origin !== undefined) await goOnRestored(house, { backup: backup.head.id, known: last, kept: entries, origin });
@@ -263,6 +299,10 @@ async function settle(
     await house.close();
   }
 }
+
+/** Heads of the log that were signed before each: what was put together must be the log that went on from one to the next. */
+const headsOf = (chain: readonly OpenBackup[]) =>
+  chain.flatMap(({ statement: { head } }) => (head ? [{ ...head, root: fromBase64(head.root, 'base64') ?? Buffer.alloc(0) }] : []));
 
 /** Only what an earlier try made, which its mark tells of. */
 function clearHalfMade(home: string, installation: Installation): void {

@@ -30,8 +30,7 @@ export const TOKEN_ACTS = {
     args: z.strictObject({}),
     roles: ['operator'],
     danger: 'two-persons',
-    perform: ({ authorities, configuration, ...house }, _, by) =>
-      destroyFormer({ ...house, root: authorities.root, present: placeInService(configuration) }, by),
+    perform: (house, _, by) => destroyFormer({ ...house, present: placeInService(house.configuration) }, by),
   }),
   // New keys for what serves now: nothing is taken from anybody.
   'tls.renew': act({

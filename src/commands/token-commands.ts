@@ -147,22 +147,31 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .option('--settings <file>', 'its settings', FILE)
     .option('--pin-file <file>', 'where the new PIN is written, for sealing; needed unless the settings name a file')
     .requiredOption('--share <file...>', 'a file with the line of one share')
+    .option('--base <file...>', 'files that an incremental backup builds on, where they are not in its folder', [])
     .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
-    .requiredOption('--file-key <file>', 'new file for the key of this one backup; hand it to the appliance’s user and delete it')
+    .requiredOption(
+      '--file-key <file>',
+      'new file for the key of this one backup, with what it builds on; hand it to the appliance’s user and delete it',
+    )
     .option('--nothing-lost', 'the log did not grow after this backup; to be said to ekms restore as well', false)
     .action(
-      async (backup: string, of: Where & { pinFile?: string; share: string[]; ca?: string; fileKey: string; nothingLost: boolean }) => {
+      async (
+        backup: string,
+        of: Where & { pinFile?: string; share: string[]; base: string[]; ca?: string; fileKey: string; nothingLost: boolean },
+      ) => {
         const { restoreToken, readShare } = await import('./restore.js');
-        const { settings, fileKey, share, ca, pinFile, nothingLost } = of;
+        const { settings, fileKey, share, base, ca, pinFile, nothingLost } = of;
         await restoreToken(
           {
-            ...{ settings, backup: resolve(backup), shares: share.map(readShare), fileKey: resolve(fileKey), nothingLost },
+            ...{ settings, backup: resolve(backup), shares: share.map(readShare), bases: base, fileKey: resolve(fileKey), nothingLost },
             ...(pinFile ? { pinFile: resolve(pinFile) } : {}),
             ...(ca === undefined ? {} : { root: new X509Certificate(readFileSync(ca)).raw }),
           },
           installation,
         );
-        print(`the token is made again; start it, then: ekms restore ${backup} --file-key ${fileKey}`);
+        print(
+          `the token is made again; start it, then: ekms restore ${[backup, ...(base.length > 0 ? ['--base', ...base] : [])].join(' ')} --file-key ${fileKey}`,
+        );
       },
     );
   token

@@ -2,15 +2,16 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
 import { type AgeHeader, checkHeader, makeHeader, openPayload, readHeader, sealPayload } from '../codec/age.js';
-import { base64url, Fault, isFault, type Json } from '../foundation/index.js';
+import { base64url, Fault, isFault } from '../foundation/index.js';
 import { parsePackage, type SealedPackage } from '../tokens/index.js';
+import { type BackupBase, baseShape } from './backup-content.js';
 import { verifyStatement } from './statement.js';
 
 /**
  * A backup in one file (docs/formats/backup.md): a line of JSON that anybody may read, an age file for the custodians' common key, and the
  * appliance's signature over both. So damage and foreign files are told without any share, and M custodians open it, by EKMS or by `age`.
  */
-const head = z.strictObject({
+const whole = z.strictObject({
   type: z.literal('ekms-backup'),
   v: z.literal(1),
   id: z.string(),
@@ -19,13 +20,34 @@ const head = z.strictObject({
   token: z.strictObject({ label: z.string(), module: z.string(), profile: z.string() }),
   custody: z.string(),
 });
+/** An incremental one has a version of its own: whoever does not know what it builds on must not take it for a whole one. */
+const head = z.discriminatedUnion('v', [whole, whole.extend({ v: z.literal(2), base: baseShape })]);
 export type BackupHead = z.output<typeof head>;
+
+/** What this backup builds on; undefined where it is whole by itself. */
+export const baseOf = (of: BackupHead): BackupBase | undefined => ('base' in of ? of.base : undefined);
+
+/** What the appliance stated of a backup. */
+const statement = z.object({
+  backup: z.string(),
+  created: z.string(),
+  digest: z.string(),
+  /** Of the log. */
+  entries: z.int(),
+  base: baseShape.optional(),
+  /** The last head of the log that was signed before; null before the first, absent in older backups. */
+  head: z.object({ origin: z.string(), size: z.int(), root: z.string() }).nullish(),
+  /** SHA-256 over the digests of all pages that the backup has with those it builds on. */
+  pages: z.string().optional(),
+});
+export type BackupStatement = z.output<typeof statement>;
 
 /** What the first line of a backup may have: the custody package, some 20 KiB. */
 const MOST_HEAD = 2 ** 20;
 /** Digits of the footer's length, and the LF before which they stand. */
 const FOOTER_DIGITS = 6;
 const READ = 2 ** 18;
+const LF = 0x0a;
 
 const damaged = (why: string): Fault => new Fault('malformed', 'backup-damaged', `this backup is damaged or no backup: ${why}`);
 
@@ -54,46 +76,38 @@ export async function writeBackupFile(
   return { bytes: bytes + footer.length, digest };
 }
 
-export interface OpenBackup {
+/** What a backup says of itself, and what was signed of it. */
+export interface BackupEnds {
+  file: string;
   head: BackupHead;
   custody: SealedPackage;
+  statement: BackupStatement;
+}
+
+export interface OpenBackup extends BackupEnds {
   header: AgeHeader;
-  /** What the appliance stated of it: id, entries of the log. */
-  statement: Record<string, Json>;
-  digest: string;
   /** The plain content. Throws `age-damaged`, `backup-damaged` when the file changed since it was checked. */
   content(fileKey: Buffer): AsyncGenerator<Buffer>;
   close(): Promise<void>;
 }
 
 /**
- * Reads the whole file once and holds it against its signature, before anything is believed of it.
+ * Reads the whole file once and holds it against its signature, before anything is believed of it. Throws `backup-damaged`, `backup-missing`, `statement-invalid`.
  * @param root the root (DER) that it must have been signed under; without it the one that the backup itself names, which then proves only that it is whole
  */
 export async function openBackupFile(path: string, root?: Buffer): Promise<OpenBackup> {
   const file = await openFile(path);
   try {
-    const { size } = await file.stat();
-    const { statement: jws, end } = await footerOf(file, size);
-    const first = await read(file, 0, Math.min(MOST_HEAD, end));
-    const lf = first.indexOf(0x0a);
-    const parsed = lf < 0 ? undefined : head.safeParse(json(first.subarray(0, lf)));
-    if (!parsed?.success) throw damaged('its first line cannot be read');
-    const custody = parsePackage(parsed.data.custody);
+    const { first, lf, end, ...ends } = await readEnds(path, file, root);
     const header = readHeader(first.subarray(lf + 1));
     if (!header) throw damaged('it ends in its header');
     const begin = lf + 1 + header.bytes.length;
     const hash = createHash('sha256');
     for await (const part of parts(file, 0, end)) hash.update(part);
-    const digest = base64url(hash.digest());
-    const statement = verifyStatement(jws, 'backup', root ?? custody.package.certificates.root);
-    if (statement['digest'] !== digest || statement['backup'] !== parsed.data.id) throw damaged('it is not what the appliance signed');
+    if (ends.statement.digest !== base64url(hash.digest())) throw damaged('it is not what the appliance signed');
     return {
-      head: parsed.data,
-      custody,
+      ...ends,
       header,
-      statement,
-      digest,
       async *content(fileKey) {
         checkHeader(header, fileKey);
         yield* openPayload(fileKey, parts(file, begin, end));
@@ -102,7 +116,55 @@ export async function openBackupFile(path: string, root?: Buffer): Promise<OpenB
     };
   } catch (error) {
     await file.close();
-    throw isFault(error, 'age-damaged') || isFault(error, 'custody-package-malformed') ? damaged(error.message) : error;
+    throw isFault(error, 'age-damaged') ? damaged(error.message) : error;
+  }
+}
+
+/** First line and statement, without what is between them: quick, and no proof that the file is whole. Throws as `openBackupFile`. */
+export async function readBackupEnds(path: string, root?: Buffer): Promise<BackupEnds> {
+  const file = await openFile(path);
+  try {
+    const { head, custody, statement } = await readEnds(path, file, root);
+    return { file: path, head, custody, statement };
+  } finally {
+    await file.close();
+  }
+}
+
+/** The first line alone, believed by nobody; undefined where there is none. */
+export async function readBackupHead(path: string): Promise<BackupHead | undefined> {
+  const file = await openFile(path);
+  try {
+    return headIn(await read(file, 0, Math.min(MOST_HEAD, (await file.stat()).size)))?.head;
+  } finally {
+    await file.close();
+  }
+}
+
+function headIn(first: Buffer): { head: BackupHead; lf: number } | undefined {
+  const lf = first.indexOf(LF);
+  const parsed = lf < 0 ? undefined : head.safeParse(json(first.subarray(0, lf)));
+  return parsed?.success ? { head: parsed.data, lf } : undefined;
+}
+
+async function readEnds(path: string, file: FileHandle, root: Buffer | undefined) {
+  const { statement: jws, end } = await footerOf(file, (await file.stat()).size);
+  const first = await read(file, 0, Math.min(MOST_HEAD, end));
+  const found = headIn(first);
+  if (!found) throw damaged('its first line cannot be read');
+  const custody = packageIn(found.head);
+  const stated = statement.safeParse(verifyStatement(jws, 'backup', root ?? custody.package.certificates.root));
+  const [said, signed] = [baseOf(found.head), stated.data?.base];
+  if (!stated.success || stated.data.backup !== found.head.id || said?.id !== signed?.id || said?.digest !== signed?.digest)
+    throw damaged('it is not what the appliance signed');
+  return { file: path, ...found, custody, statement: stated.data, first, end };
+}
+
+function packageIn({ custody }: BackupHead): SealedPackage {
+  try {
+    return parsePackage(custody);
+  } catch (error) {
+    throw isFault(error, 'custody-package-malformed') ? damaged(error.message) : error;
   }
 }
 

@@ -1,18 +1,23 @@
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newId, type Storage } from '../foundation/index.js';
+import { fromBase64, verifyConsistency } from '../codec/merkle/index.js';
+import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newId, type Storage, sha256 } from '../foundation/index.js';
 import { openSnapshot, type Snapshot, type StorageSettings, syncFolder } from '../storage/index.js';
-import { parsePackage, type Token } from '../tokens/index.js';
-import { encodeContent } from './backup-content.js';
-import { openBackupFile, writeBackupFile } from './backup-file.js';
+import { type AuditHead, parsePackage, type Token } from '../tokens/index.js';
+import { BACKUP_SUFFIX, backupName, backupsIn, openChain, readChain } from './backup-chain.js';
+import { encodeContent, type KnownPages } from './backup-content.js';
+import { baseOf, type OpenBackup, readBackupHead, writeBackupFile } from './backup-file.js';
+import { KeptPages, pagesDigest } from './kept-pages.js';
 
 export interface BackupSettings {
   directory: string;
-  /** Newest ones that stay. */
+  /** Newest ones that stay, with those they build on. */
   keep: number;
   /** Hours between two backups of the schedule; 0: none by itself. */
   everyHours: number;
+  /** Every so many-th is a full one; 1: each. */
+  fullEvery: number;
   database: StorageSettings;
   token: { label: string; module: string; profile: string };
   /** Text of ekms.yaml. */
@@ -23,16 +28,43 @@ export interface ListedBackup {
   file: string;
   bytes: number;
   modified: string;
+  /** Null where its first line cannot be read. */
+  id: string | null;
+  /** Names of the files that it builds on, oldest first; a restore needs them all. Null where one is not there. */
+  needs: string[] | null;
+}
+
+export interface MadeBackup {
+  id: string;
+  file: string;
+  bytes: number;
+  /** Names of the files that it builds on, oldest first; empty for a full one. */
+  needs: string[];
+}
+
+export interface VerifiedBackup {
+  id: string;
+  created: string;
+  entries: number;
+  digest: string;
+  /** It and all that it builds on, oldest first. */
+  chain: { file: string; id: string; created: string; entries: number }[];
+}
+
+/** The log's tree as it is now. */
+export interface LogProofs {
+  /** RFC 9162 §2.1.4. */
+  consistency(from: number, size: number): Promise<Buffer[]>;
 }
 
 /** In `settings`: when the last backup was made, and when a restore was last drilled. */
 export const CUSTODY_SETTINGS = { backup: 'custody.backup', drill: 'custody.drill' } as const;
 
-const SUFFIX = '.ekms-backup';
-
 /** Backups of the whole appliance, made while it serves, for its custodians to open. */
 export class Backups {
   #making: Promise<unknown> = Promise.resolve();
+
+  readonly #pages: KeptPages;
 
   constructor(
     private readonly storage: Storage,
@@ -40,54 +72,73 @@ export class Backups {
     private readonly token: Token,
     private readonly clock: Clock,
     private readonly root: Buffer,
+    private readonly log: LogProofs,
     private readonly settings: BackupSettings,
-  ) {}
+  ) {
+    this.#pages = new KeptPages(join(settings.database.home, 'backup-pages'));
+  }
 
-  /** One at a time. Throws `no-custodians` where no ceremony was held. The file has its name only when it is whole and on the disk. */
-  create(by: AuditActor): Promise<{ id: string; file: string; bytes: number }> {
-    const made = this.#making.then(() => this.#create(by));
+  /**
+   * One at a time. It holds what changed since the one before where that is there and followed by fewer than `fullEvery` already. Throws `no-custodians` where no
+   * ceremony was held. The file has its name only when it is whole and on the disk.
+   */
+  create(by: AuditActor, { full = false }: { full?: boolean } = {}): Promise<MadeBackup> {
+    const made = this.#making.then(() => this.#create(by, full));
     this.#making = made.catch(() => undefined);
     return made;
   }
 
-  async #create(by: AuditActor): Promise<{ id: string; file: string; bytes: number }> {
-    await packageOf(this.token); // before anything is made
+  async #create(by: AuditActor, full: boolean): Promise<MadeBackup> {
+    const { recipient } = parsePackage(await packageOf(this.token)).package.backup; // before anything is made
     const id = newId();
     const created = this.clock.now().toISOString();
     const { directory } = this.settings;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    // With its milliseconds: two of one second are in their order too.
-    const name = `${created.replace(/[-:.]/g, '')}-${id.slice(0, 8)}${SUFFIX}`;
+    const name = backupName(created, id);
     const staged = join(directory, `.${name}.part`);
+    const log = await this.token.auditHead();
+    const before = full ? undefined : await this.#base(recipient, log);
     const { custody, journal, snapshot } = await takenTogether(this.token, () => openSnapshot(this.settings.database));
+    const { migrations, tables, entries } = snapshot;
+    const base = before && before.entries <= entries && isSame(before.of, { migrations, tables }) ? before : undefined;
+    const digests: Buffer[] = [];
     const file = await open(staged, 'wx', 0o600);
     try {
       const about = { journal: journal.toString('utf8'), configuration: this.settings.configuration() };
+      const head = { type: 'ekms-backup' as const, id, created, token: this.settings.token, custody };
+      const named = base && { id: base.id, digest: base.digest };
       const { bytes, digest } = await writeBackupFile(
         file,
         {
-          head: { type: 'ekms-backup', v: 1, id, created, token: this.settings.token, custody },
-          recipient: parsePackage(custody).package.backup.recipient,
-          content: encodeContent(about, snapshot),
+          head: named ? { ...head, v: 2, base: named } : { ...head, v: 1 },
+          recipient,
+          content: encodeContent(about, snapshot, { base, kept: (of) => digests.push(of) }),
         },
-        (of) => this.token.attest('backup', { backup: id, created, digest: of, entries: snapshot.entries }),
+        (of) =>
+          this.token.attest('backup', {
+            ...{ backup: id, created, digest: of, entries, pages: pagesDigest(digests) },
+            head: log && { ...log },
+            ...(named ? { base: named } : {}),
+          }),
       );
       await file.sync();
       await file.close();
       await rename(staged, join(directory, name));
       await syncFolder(directory);
+      // Until then the next one builds on what this one built on.
+      await this.#pages.keep({ backup: id, digest, name, migrations, tables }, digests);
       await this.storage.write(async (unit) => {
         await this.audit.append(unit, {
           action: 'backup.create',
           outcome: 'done',
           actor: by,
           subject: id,
-          facts: { bytes, digest, entries: snapshot.entries },
+          facts: { bytes, digest, entries, ...(named ? { base: named.digest } : {}) },
         });
         await remember(unit, CUSTODY_SETTINGS.backup, { id, time: this.clock.now().getTime() });
       });
-      this.#forgetOld(name);
-      return { id, file: join(directory, name), bytes };
+      await this.#forgetOld(name);
+      return { id, file: join(directory, name), bytes, needs: base ? base.chain : [] };
     } finally {
       await snapshot.close();
       await file.close().catch(() => undefined);
@@ -95,30 +146,73 @@ export class Backups {
     }
   }
 
-  /** Newest first. */
-  list(): ListedBackup[] {
-    const { directory } = this.settings;
-    let names: string[];
+  /** What the next one may build on: whole as far as first lines and statements tell, for the same custodians, of the same log, and not followed by too many. */
+  async #base(
+    recipient: string,
+    log: AuditHead | null,
+  ): Promise<(KnownPages & { of: Rows; entries: number; chain: string[] }) | undefined> {
+    const known = this.settings.fullEvery === 1 ? undefined : await this.#pages.read();
+    if (!known) return undefined;
+    const { of, pages, has } = known;
     try {
-      names = readdirSync(directory).filter((name) => name.endsWith(SUFFIX) && !name.startsWith('.'));
+      const chain = await readChain(join(this.settings.directory, of.name), { root: this.root });
+      const newest = chain.at(-1);
+      if (!newest || chain.length >= this.settings.fullEvery) return undefined;
+      const { statement, custody } = newest;
+      const isKnown = statement.backup === of.backup && statement.digest === of.digest && statement.pages === pages;
+      if (!isKnown || custody.package.backup.recipient !== recipient || !(await this.#goesOn(statement.head, log))) return undefined;
+      return { id: of.backup, digest: of.digest, has, of, entries: statement.entries, chain: chain.map(({ file }) => basename(file)) };
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      if (isFault(error)) return undefined; // it went, or is damaged: then all is kept anew
       throw error;
     }
-    return names
-      .sort()
-      .reverse()
-      .map((name) => {
-        const { size, mtime } = statSync(join(directory, name));
-        return { file: join(directory, name), bytes: size, modified: mtime.toISOString() };
-      });
   }
 
-  /** Reads it from end to end against this appliance's signature. Whether its custodians can open it, only a drill tells. Throws `backup-damaged`. */
-  async verify(file: string): Promise<{ id: string; created: string; entries: number; digest: string }> {
-    const backup = await openBackupFile(file, this.root);
-    await backup.close();
-    return { id: backup.head.id, created: backup.head.created, entries: Number(backup.statement['entries']), digest: backup.digest };
+  async #goesOn(before: AuditHead | null | undefined, log: AuditHead | null): Promise<boolean> {
+    if (!before || log?.origin !== before.origin) return false;
+    const [earlier, later] = [treeHead(before), treeHead(log)];
+    return earlier.size <= later.size && verifyConsistency(sha256, earlier, later, await this.log.consistency(earlier.size, later.size));
+  }
+
+  /** Newest first. */
+  async list(): Promise<ListedBackup[]> {
+    const found: (Omit<ListedBackup, 'needs'> & { base?: string | undefined })[] = [];
+    for (const file of await backupsIn(this.settings.directory)) {
+      const { size, mtime } = statSync(file);
+      const head = await readBackupHead(file);
+      found.push({ file, bytes: size, modified: mtime.toISOString(), id: head?.id ?? null, base: head && baseOf(head)?.id });
+    }
+    const needs = (base: string | undefined): string[] | null => {
+      if (base === undefined) return [];
+      const before = found.find(({ id }) => id === base);
+      const more = before && needs(before.base);
+      return more ? [...more, basename(before.file)] : null;
+    };
+    return found.map(({ base, ...each }) => ({ ...each, needs: each.id === null ? null : needs(base) }));
+  }
+
+  /**
+   * Reads it and all that it builds on from end to end against this appliance's signature. Whether its custodians can open it, only a drill tells. Throws
+   * as `openChain`.
+   */
+  async verify(file: string, bases: readonly string[] = []): Promise<VerifiedBackup> {
+    const chain = await openChain(file, { root: this.root, bases });
+    for (const each of chain) await each.close();
+    const told = chain.map(({ file, head: { id, created }, statement: { entries } }) => ({ file, id, created, entries }));
+    const { head, statement } = chain.at(-1) as OpenBackup; // it is never empty
+    await this.#requireRising(chain);
+    return { id: head.id, created: head.created, entries: statement.entries, digest: statement.digest, chain: told };
+  }
+
+  /** As far as this appliance's own log reaches: that of each is the beginning of that of the next. */
+  async #requireRising(chain: readonly OpenBackup[]): Promise<void> {
+    const log = await this.token.auditHead();
+    for (const [n, { file, statement }] of chain.entries()) {
+      const [head, next] = [statement.head, chain[n + 1]?.statement.head ?? log];
+      const isOurs = log !== null && log.origin === head?.origin && log.origin === next?.origin && next.size <= log.size;
+      if (isOurs && !(await this.#goesOn(head, next)))
+        throw new Fault('malformed', 'backup-chain-broken', `the log in ${file} is not the beginning of the one that came after it`);
+    }
   }
 
   /** For the schedule: makes one when the last is older than it should be. An appliance without custodians makes none. */
@@ -152,17 +246,31 @@ export class Backups {
     });
   }
 
-  #forgetOld(made: string): void {
-    for (const { file } of outdated(this.list(), this.settings.keep, made)) rmSync(file);
+  async #forgetOld(made: string): Promise<void> {
+    for (const { file } of outdated(await this.list(), this.settings.keep, made)) rmSync(file);
     // What a killed process left half written. One is made at a time, and this one has its name by now.
     for (const name of readdirSync(this.settings.directory))
-      if (name.endsWith(`${SUFFIX}.part`)) rmSync(join(this.settings.directory, name));
+      if (name.endsWith(`${BACKUP_SUFFIX}.part`)) rmSync(join(this.settings.directory, name));
   }
 }
 
-/** All but so many of the newest, and never the one that was just made: the clock may have been ahead once, and others look newer since. */
-export const outdated = (listed: readonly ListedBackup[], keep: number, made: string): ListedBackup[] =>
-  listed.slice(keep).filter(({ file }) => basename(file) !== made);
+interface Rows {
+  migrations: string[];
+  tables: string[];
+}
+
+const isSame = (a: Rows, b: Rows): boolean => JSON.stringify([a.migrations, a.tables]) === JSON.stringify([b.migrations, b.tables]);
+
+const treeHead = ({ size, root }: AuditHead) => ({ size, root: fromBase64(root) ?? new Uint8Array() });
+
+/**
+ * All but so many of the newest, and what those build on; and never the one that was just made: the clock may have been ahead once, and others look newer since.
+ */
+export function outdated(listed: readonly ListedBackup[], keep: number, made: string): ListedBackup[] {
+  const stay = listed.filter(({ file }, n) => n < keep || basename(file) === made);
+  const needed = new Set(stay.flatMap(({ file, needs }) => [basename(file), ...(needs ?? [])]));
+  return listed.filter(({ file }) => !needed.has(basename(file)));
+}
 
 /** Before it is said that keys change faster than a backup is begun. */
 const TRIES = 5;

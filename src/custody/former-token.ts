@@ -3,7 +3,6 @@ import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'nod
 import { z } from 'zod';
 import type { RowSeal } from '../access/index.js';
 import { type AuditActor, type AuditLog, base64url, Fault, fromBase64, type Storage, type Unit } from '../foundation/index.js';
-import { openBackupFile } from './backup-file.js';
 import { type Backups, recall, remember } from './backups.js';
 
 /** In `settings`: a switch to another token whose entry is not written yet. */
@@ -121,7 +120,7 @@ export async function settleMigration({ storage, audit, seal }: Log, label: stri
  * @param present the token that is worked with now, with all that must not be deleted
  */
 export async function destroyFormer(
-  { storage, audit, seal, backups, root, present }: Log & { backups: Pick<Backups, 'list'>; root: Buffer; present: Place },
+  { storage, audit, seal, backups, present }: Log & { backups: Pick<Backups, 'list' | 'verify'>; present: Place },
   by: AuditActor,
 ): Promise<{ destroyed: string; byHand?: string }> {
   const former = await read(storage, seal, FORMER_TOKEN);
@@ -132,10 +131,9 @@ export async function destroyFormer(
       'former-in-service',
       `the appliance works with the files of the token ${former.from.label} now: nothing was destroyed`,
     );
-  const [newest] = backups.list();
-  const backup = newest && (await openBackupFile(newest.file, root));
-  await backup?.close();
-  if (!backup || Date.parse(backup.head.created) < former.time)
+  const [newest] = await backups.list();
+  const backup = newest && (await backups.verify(newest.file));
+  if (!backup || Date.parse(backup.created) < former.time)
     throw new Fault('conflict', 'backup-older', 'make a backup first: the newest was made before the appliance moved to its present token');
   const { label, profile, paths } = former.from;
   for (const path of paths) rmSync(path, { recursive: true, force: true });

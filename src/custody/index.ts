@@ -2,9 +2,10 @@
 export { type Acceptance, AcceptedTransfers, acceptanceId, ownerOf } from './accepted-transfers.js';
 export { type Restored, settleRestored } from './after-restore.js';
 export { AuthorityRetirement, type AuthorityStanding, rootFixed } from './authority-retirement.js';
-export { decodeContent, type Manifest } from './backup-content.js';
-export { type BackupHead, type OpenBackup, openBackupFile } from './backup-file.js';
-export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember } from './backups.js';
+export { openChain } from './backup-chain.js';
+export { type Content, decodeContent, rowsOf } from './backup-content.js';
+export { type OpenBackup, openBackupFile } from './backup-file.js';
+export { type BackupSettings, Backups, CUSTODY_SETTINGS, recall, remember } from './backups.js';
 export { DocumentRecovery } from './document-recovery.js';
 export { EscrowJournal, isSameDisk, prepareEscrow } from './escrow-journal.js';
 export { type Former, FormerKeys } from './former-keys.js';

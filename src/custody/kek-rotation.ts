@@ -1,7 +1,6 @@
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, type Reader, type Storage, type Unit } from '../foundation/index.js';
 import { endKeksBefore, KeyStore, type PoolRow, pairOf, type SecondPlace } from '../keys/index.js';
 import type { Token } from '../tokens/index.js';
-import { openBackupFile } from './backup-file.js';
 import { type Backups, recall, remember } from './backups.js';
 
 const SETTING = 'custody.kek-rotation';
@@ -43,7 +42,6 @@ export class KekRotation {
       clock: Clock;
       second: SecondPlace;
       backups: Backups;
-      root: Buffer;
     },
   ) {}
 
@@ -103,14 +101,13 @@ export class KekRotation {
    * custodians keep their copy of every KEK. Kept deliveries end with their KEK.
    */
   async retire(by: AuditActor): Promise<{ destroyed: string[] }> {
-    const { storage, audit, token, backups, root } = this.parts;
+    const { storage, audit, token, backups } = this.parts;
     const known = await recall<Rotation>(storage, SETTING);
     if (known?.finished === undefined)
       throw new Fault('conflict', 'kek-in-use', 'keys are still wrapped under the former key-encryption key: ekms kek status');
-    const [newest] = backups.list();
-    const backup = newest && (await openBackupFile(newest.file, root));
-    await backup?.close();
-    if (!backup || Date.parse(backup.head.created) < known.finished)
+    const [newest] = await backups.list();
+    const backup = newest && (await backups.verify(newest.file));
+    if (!backup || Date.parse(backup.created) < known.finished)
       throw new Fault(
         'conflict',
         'backup-older',

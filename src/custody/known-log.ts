@@ -5,6 +5,7 @@ import {
   type Checkpoint,
   decodeBundle,
   Frontier,
+  HASH_BYTES,
   hashLeaf,
   isWrong,
   type NoteKey,
@@ -14,6 +15,7 @@ import {
   type Sha256,
   sameHash,
   TILE_WIDTH,
+  type TreeHead,
   verifyByWebCrypto,
 } from '../codec/merkle/index.js';
 import { Fault, type Storage } from '../foundation/index.js';
@@ -88,25 +90,38 @@ export async function readKnownLog(
 }
 
 /** Whether the log that came out of a backup is the one that was signed, as far as both reach. Throws `head-forked`. */
-export async function holdAgainst(storage: Pick<Storage, 'all'>, { heads }: KnownLog): Promise<void> {
+export async function holdAgainst(storage: Pick<Storage, 'all'>, heads: readonly TreeHead[]): Promise<void> {
   const tree = new Frontier(sha256);
-  const due = [...heads];
-  for (;;) {
-    const rows = await storage.all<{ leaf: Buffer }>('SELECT leaf FROM audit_entries WHERE idx >= ? ORDER BY idx LIMIT ?', [
-      tree.size,
-      PAGE,
-    ]);
-    if (rows.length === 0) return;
-    for (const { leaf } of rows) {
-      tree.append(leaf);
-      while (due[0]?.size === tree.size)
-        if (!sameHash(due.shift()?.root ?? new Uint8Array(), tree.root()))
-          throw new Fault(
-            'conflict',
-            'head-forked',
-            `the log in this backup is not the one whose ${tree.size} entries were signed: backup or remembered head belong to another history`,
-          );
+  const due = heads.toSorted((a, b) => a.size - b.size);
+  for await (const leaf of leavesOf(storage)) {
+    tree.append(leaf);
+    while (due[0]?.size === tree.size)
+      if (!sameHash(due.shift()?.root ?? new Uint8Array(), tree.root()))
+        throw new Fault(
+          'conflict',
+          'head-forked',
+          `the log in this backup is not the one whose ${tree.size} entries were signed: backup or remembered head belong to another history`,
+        );
+  }
+}
+
+/** Of pruned entries out of the tiles, which stay. */
+async function* leavesOf(storage: Pick<Storage, 'all'>): AsyncGenerator<Buffer> {
+  for (let at = 0; ; ) {
+    const rows = await storage.all<{ idx: number; leaf: Buffer }>(
+      'SELECT idx, leaf FROM audit_entries WHERE idx >= ? ORDER BY idx LIMIT ?',
+      [at, PAGE],
+    );
+    const [first] = rows;
+    if (!first) return;
+    for (; at < first.idx; at += TILE_WIDTH) {
+      const [tile] = await storage.all<{ hashes: Buffer }>('SELECT hashes FROM audit_tiles WHERE level = 0 AND n = ?', [at / TILE_WIDTH]);
+      if (tile?.hashes.length !== TILE_WIDTH * HASH_BYTES)
+        throw new Fault('conflict', 'log-broken', `the log lacks its entries from ${at} on`);
+      for (let n = 0; n < TILE_WIDTH; n++) yield tile.hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES);
     }
+    for (const { leaf } of rows) yield leaf;
+    at += rows.length;
   }
 }
 

@@ -212,7 +212,7 @@ export const ACTIONS = {
   'agents.file': { facts: AGENTS },
   'agents.approve': { facts: { request: digest, approvals: count } },
   'agents.appoint': { facts: AGENTS },
-  'backup.create': { facts: { bytes: count, digest, entries: count } },
+  'backup.create': { facts: { bytes: count, digest, entries: count, base: digest } },
   'appliance.restore': {
     facts: {
       entries: count,

@@ -42,7 +42,9 @@ export interface Snapshot {
   migrations: string[];
   /** Entries of the log. */
   entries: number;
-  /** Every kept row, tables before those that point at them, each table at least once. */
+  /** The kept ones, each after those it points at: in this order of any database of these migrations. */
+  tables: string[];
+  /** Every kept row by `tables`, each table at least once. */
   rows(): AsyncGenerator<TableRows>;
   close(): Promise<void>;
 }
@@ -66,6 +68,7 @@ function sqliteSnapshot({ url, home }: StorageSettings): Snapshot {
   return {
     migrations,
     entries,
+    tables,
     async *rows() {
       for (const table of tables) {
         const statement = db.prepare(`SELECT * FROM ${table}`).raw();
@@ -104,6 +107,7 @@ async function postgresSnapshot(settings: StorageSettings): Promise<Snapshot> {
   return {
     migrations,
     entries,
+    tables,
     async *rows() {
       for (const table of tables) {
         const columns = (
@@ -133,10 +137,10 @@ function ordered(names: readonly string[], pointsAt: (table: string) => string[]
   const done: string[] = [];
   const visit = (table: string) => {
     if (NOT_KEPT.has(table) || done.includes(table)) return;
-    for (const other of pointsAt(table)) if (other !== table) visit(other);
+    for (const other of pointsAt(table).toSorted()) if (other !== table) visit(other);
     done.push(table);
   };
-  for (const name of names) visit(name);
+  for (const name of names.toSorted()) visit(name);
   return done;
 }
 

@@ -18,6 +18,7 @@ function changing(times: number) {
     open++;
     return {
       migrations: [],
+      tables: [],
       entries: 0,
       async *rows() {},
       close: async () => {
@@ -45,8 +46,22 @@ test('keys that change without an end make no backup, and none is left open', as
 });
 
 test('the backup that was just made is kept, also where others bear a later date because the clock was ahead once; without that guard it is the first to go', () => {
-  const listed = ['2031-b', '2031-a', '2026-now', '2026-old'].map((file) => ({ file: `/backups/${file}`, bytes: 1, modified: '' }));
+  const listed = ['2031-b', '2031-a', '2026-now', '2026-old'].map((file) => ({
+    ...{ file: `/backups/${file}`, bytes: 1, modified: '', id: file, needs: [] },
+  }));
   expect(backups.outdated(listed, 2, '2026-now').map(({ file }) => file)).toEqual(['/backups/2026-old']);
-  const unguarded = guardOff<typeof backups>({ file: 'src/custody/backups.ts', guard: 'basename(file) !== made', instead: 'true' });
+  const unguarded = guardOff<typeof backups>({ file: 'src/custody/backups.ts', guard: ' || basename(file) === made', instead: '' });
   expect(unguarded.outdated(listed, 2, '2026-now').map(({ file }) => file)).toContain('/backups/2026-now');
+});
+
+test('what a kept backup builds on is kept with it, however old; without that guard it goes', () => {
+  const listed = [
+    { file: 'd', needs: ['b', 'c'] },
+    { file: 'c', needs: ['b'] },
+    { file: 'b', needs: [] },
+    { file: 'a', needs: [] },
+  ].map((each) => ({ ...each, id: each.file, bytes: 1, modified: '' }));
+  expect(backups.outdated(listed, 1, 'd').map(({ file }) => file)).toEqual(['a']);
+  const unguarded = guardOff<typeof backups>({ file: 'src/custody/backups.ts', guard: ', ...(needs ?? [])]', instead: ']' });
+  expect(unguarded.outdated(listed, 1, 'd').map(({ file }) => file)).toEqual(['c', 'b', 'a']);
 });

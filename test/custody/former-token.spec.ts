@@ -32,14 +32,25 @@ afterEach(() => rmSync(home, { recursive: true }));
 
 eachDatabase((open) => {
   const noBackup = {
-    guard: 'if (!backup || Date.parse(backup.head.created) < former.time)',
+    guard: 'if (!backup || Date.parse(backup.created) < former.time)',
     instead: 'if (false)',
   };
   const file = 'src/custody/former-token.ts';
   const left = { to: 'other', keys: 1, pairs: 1, time: 1 };
   const destroy = (module: typeof formerToken, { storage }: TestDatabase, present: Place) =>
     module.destroyFormer(
-      { storage, seal, present, audit: new DurableAuditLog(new SystemClock()), backups: { list: () => [] }, root: Buffer.alloc(0) },
+      {
+        storage,
+        seal,
+        present,
+        audit: new DurableAuditLog(new SystemClock()),
+        backups: {
+          list: async () => [],
+          verify: async () => {
+            throw new Error('there is none');
+          },
+        },
+      },
       OPERATOR,
     );
   const migrated = async (database: TestDatabase) => {

@@ -15,7 +15,7 @@ const other = entriesOf(400, dice(2), entries.slice(0, 290), 'other');
 const noteOf = (of: readonly string[], by = signer) => by.note(of.length, rootOf(of));
 const storage = (of: readonly string[]) => ({
   all: async (_: string, [from = 0]: number[] = []) =>
-    of.slice(from, from + 4_096).map((entry) => ({ leaf: Buffer.from(hashLeaf(sha256, Buffer.from(entry))) })),
+    of.slice(from, from + 4_096).map((entry, n) => ({ idx: from + n, leaf: Buffer.from(hashLeaf(sha256, Buffer.from(entry))) })),
 });
 
 /** What a restore of the backup finds with this head and this tail: the code of its refusal, or how much is lost and whether all of that is known. */
@@ -25,7 +25,7 @@ async function found(
 ): Promise<string> {
   try {
     const known = await of.readKnownLog({ heads, tail: files && sourceOf(files) }, custody, IN_BACKUP);
-    await of.holdAgainst(storage(entries.slice(0, IN_BACKUP)) as never, known);
+    await of.holdAgainst(storage(entries.slice(0, IN_BACKUP)) as never, known.heads);
     return `${known.lost} lost${known.isComplete ? ', all known' : ''}`;
   } catch (error) {
     return (error as { code: string }).code;

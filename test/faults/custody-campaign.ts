@@ -27,7 +27,7 @@ export interface CampaignOptions {
 /** Fewer than the acts take: the last ones stay out of a short campaign. */
 const AT_LEAST: Record<ActName, number> = {
   birth: 150,
-  backup: 16,
+  backup: 20,
   rotation: 120,
   keys: 60,
   authorities: 250,

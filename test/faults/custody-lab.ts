@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AppCredential } from '../../client/src/sdk/index.js';
 import { checkLog } from '../../src/audit/index.js';
@@ -87,7 +87,13 @@ const ACTS = {
   },
   restore: async (home: CustodyHome) => {
     const [first = '', , third = ''] = home.shares;
-    const { status, said } = await home.restore(home.beside('backup'), [third, first], '--nothing-lost', '--escrow', home.beside('second'));
+    const { status, said } = await home.restore(
+      newestIn(home.beside('backup')),
+      [third, first],
+      '--nothing-lost',
+      '--escrow',
+      home.beside('second'),
+    );
     if (status !== 0 && !said.includes('already-initialised')) throw new Error(said);
   },
 } as const;
@@ -102,7 +108,7 @@ export interface Death {
   problems: string[];
 }
 
-/** An appliance with custodians, a person with a device, and a backup; copies of it die. */
+/** An appliance with custodians, a person with a device, a full backup and one that builds on it; copies of it die. */
 export class CustodyLab {
   readonly #steps = new Map<ActName, number>();
 
@@ -135,8 +141,10 @@ export class CustodyLab {
     await until(template, 'everybody of the directory has a key', async (storage) => (await nobodyWithout(storage)) === 0);
     const vera = await enrolDevice(template.door(app), 'vera@corp.example');
     const keys = await veraKeys(template, app, vera);
-    const { file } = await template.act<{ file: string }>('backup.create', {});
-    cpSync(file, template.beside('backup'));
+    await template.act('backup.create', {});
+    await template.act('directory.sync', {});
+    await template.act('backup.create', {});
+    cpSync(join(template.path, 'backups'), template.beside('backup'), { recursive: true });
     await template.stop();
     makeFormer(template, vera.address);
     return new CustodyLab({ template, blank, app, vera, keys });
@@ -238,6 +246,8 @@ export class CustodyLab {
   }
 }
 
+const newestIn = (folder: string): string => join(folder, readdirSync(folder).sort().at(-1) ?? '');
+
 /** Keys with certificates for this address, as PKCS#12. */
 function makeFormer(home: CustodyHome, address: string): void {
   mkdirSync(home.beside('former'));
@@ -284,7 +294,7 @@ export async function wholeness(house: House): Promise<string[]> {
     const { sealed, blob } = pairOf(row);
     await token.renew(sealed, blob).catch((error: unknown) => problems.push(`pair ${row.n} does not open: ${error}`));
   }
-  for (const { file } of backups.list())
+  for (const { file } of await backups.list())
     await backups.verify(file).catch((error: unknown) => problems.push(`backup ${file}: ${String(error)}`));
   return problems;
 }

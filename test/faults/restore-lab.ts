@@ -1,5 +1,5 @@
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { type Appliance, startAppliance } from '../../src/appliance.js';
 import { ActDesk, operator } from '../../src/commands/act-desk.js';
 import type { ActName } from '../../src/commands/acts.js';
@@ -95,9 +95,10 @@ export class RestoreLab {
       home.people(Array.from({ length: 2 + this.#roll(3) }, (_, n) => `p${n + 1}`));
       await house.pool.fill(3 + this.#roll(3));
       await act(house, 'directory.sync', {});
-      const { file } = await act<{ file: string }>(house, 'backup.create', {});
-      const backup = home.beside('kept.ekms-backup');
-      cpSync(file, backup);
+      const { file, needs } = await act<{ file: string; needs: string[] }>(house, 'backup.create', {});
+      if (needs.length === 0) throw new Error('this is to build on what the template has');
+      cpSync(dirname(file), home.beside('kept'), { recursive: true });
+      const backup = home.beside('kept', basename(file));
       let owners = await ownersOf(house.storage);
       if (way !== 'nothing lost') {
         owners = await this.#newcomer(home, house, 'later');
@@ -131,18 +132,6 @@ export class RestoreLab {
   ): Promise<number> {
     const [first = '', second = ''] = shares;
     const foreign = await foreignShare(first);
-    const bytes = readFileSync(backup);
-    const bent = home.beside('bent.ekms-backup');
-    const lf = bytes.indexOf(0x0a);
-    const end = bytes.length - 7 - Number(bytes.subarray(-7).toString());
-    const header = bytes.indexOf('\n---', lf);
-    const regions: [string, number, number][] = [
-      ['first line', 0, lf],
-      ['age header', lf, header + 5],
-      ['content', header + 60, end],
-      ['statement', end, bytes.length - 7],
-      ['length', bytes.length - 7, bytes.length],
-    ];
     const badShares: [string, RegExp, Partial<RestoreOptions>][] = [
       ['one share', /^shares-too-few$/, { shares: [first] }],
       ['a damaged share', /^share-damaged$/, { shares: [first.replace(/.$/, (letter) => (letter === 'A' ? 'B' : 'A')), second] }],
@@ -169,15 +158,29 @@ export class RestoreLab {
       }
     };
     for (const [what, code, more] of cases) await must(what, code, more);
-    for (const [name, from, to] of regions) {
+    const chain = readdirSync(dirname(backup)).map((name) => join(dirname(backup), name));
+    for (const region of REGIONS) {
+      // In the backup itself, or in one that it builds on.
+      const file = chain[this.#roll(chain.length)] ?? backup;
+      const bytes = readFileSync(file);
+      const { from, to } = placeOf(bytes, region);
       const at = from + this.#roll(Math.max(1, to - from));
-      const copy = Buffer.from(bytes);
-      copy[at] = (copy[at] ?? 0) ^ (1 << this.#roll(8));
-      writeFileSync(bent, copy);
-      await must(`a backup bent in its ${name} (byte ${at})`, /^(backup-damaged|statement-invalid)$/, { backup: bent });
+      const bent = Buffer.from(bytes);
+      bent[at] = (bent[at] ?? 0) ^ (1 << this.#roll(8));
+      writeFileSync(file, bent);
+      await must(`a backup bent in its ${region} (byte ${at} of ${basename(file)})`, /^(backup-damaged|statement-invalid)$/, { backup });
+      writeFileSync(file, bytes.subarray(0, this.#roll(bytes.length)));
+      if (region === 'content') await must('a backup that was cut', /^backup-damaged$/, { backup });
+      writeFileSync(file, bytes);
     }
-    writeFileSync(bent, bytes.subarray(0, this.#roll(bytes.length)));
-    await must('a backup that was cut', /^backup-damaged$/, { backup: bent });
+    const before = chain.filter((file) => file !== backup);
+    const gone = before[this.#roll(before.length)] ?? '';
+    renameSync(gone, home.beside('away'));
+    await must('a backup whose base is not there', /^backup-base-missing$/, { backup });
+    const other = before.find((file) => file !== gone) ?? backup;
+    cpSync(other, gone);
+    await must('a backup with another in the place of its base', /^backup-chain-broken$/, { backup });
+    renameSync(home.beside('away'), gone);
     return refused;
   }
 
@@ -254,6 +257,23 @@ async function ownersOf(storage: Pick<Storage, 'all'>): Promise<Record<string, s
 async function twoOwners(storage: Pick<Storage, 'all'>, before: Record<string, string>, problems: string[]): Promise<void> {
   for (const [key, owner] of Object.entries(await ownersOf(storage)))
     if (before[key] !== undefined && before[key] !== owner) problems.push(`a pair has two owners: ${before[key]} and ${owner}`);
+}
+
+const REGIONS = ['first line', 'age header', 'content', 'statement', 'length'] as const;
+
+function placeOf(bytes: Buffer, region: (typeof REGIONS)[number]): { from: number; to: number } {
+  const lf = bytes.indexOf(0x0a);
+  const end = bytes.length - 7 - Number(bytes.subarray(-7).toString());
+  const header = bytes.indexOf('\n---', lf);
+  const places = {
+    'first line': [0, lf],
+    'age header': [lf, header + 5],
+    content: [header + 60, end],
+    statement: [end, bytes.length - 7],
+    length: [bytes.length - 7, bytes.length],
+  } as const;
+  const [from, to] = places[region];
+  return { from, to };
 }
 
 /** Of a ceremony elsewhere with as many custodians. */

@@ -43,6 +43,10 @@ export function onPostgres(suite: (open: Opener) => void): void {
   else describe.skip('on PostgreSQL (EKMS_TEST_POSTGRES is not set)', () => suite(opener(sqlite)));
 }
 
+/** An address for an empty database that outlives one test; whoever asks removes it. */
+export const lastingDatabase = (kind: TestDatabase['kind']): Promise<Place> =>
+  kind === 'sqlite' ? sqlite() : postgres(process.env['EKMS_TEST_POSTGRES'] ?? '');
+
 interface Place {
   settings: StorageSettings;
   tamper(sql: string): Promise<void>;

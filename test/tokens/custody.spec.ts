@@ -128,7 +128,7 @@ const sealedToAll = (text: string) => text.match(/EKMS-SHARE-1:\S+/)?.[0] ?? '';
       kekHelper,
       package: change(text),
       shares: given,
-      stanza: { share: stanza?.share.toString('base64url'), body: stanza?.body.toString('base64url') },
+      stanzas: [{ share: stanza?.share.toString('base64url'), body: stanza?.body.toString('base64url') }],
     });
   };
 
@@ -153,7 +153,7 @@ const sealedToAll = (text: string) => text.match(/EKMS-SHARE-1:\S+/)?.[0] ?? '';
       try {
         const { status, stderr, stdout } = restored(second, [shares[a] ?? '', shares[b] ?? '']);
         expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-        expect(stdout).toMatch(/^ready \{"fileKey":"[\w-]{22}"\}/);
+        expect(stdout).toMatch(/^ready \{"fileKeys":\["[\w-]{22}"\]\}/);
         copyFileSync(join(first.home, 'token-state/journal'), join(second.home, 'token-state/journal'));
         const again = new TokenProcess({ entry: ENTRY, settings: second.settings });
         await again.start();

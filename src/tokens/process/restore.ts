@@ -19,19 +19,22 @@ const shape = z.strictObject({
   /** The custody package as the backup carries it, and shares as lines. */
   package: z.string(),
   shares: z.array(z.string().max(400)).max(255),
-  /** The stanza of the backup that is to be opened, base64url; absent where only the token is wanted. */
-  stanza: z.strictObject({ share: z.string(), body: z.string() }).optional(),
+  /** The stanzas of the backup that is to be opened and of those it builds on, base64url; none where only the token is wanted. */
+  stanzas: z
+    .array(z.strictObject({ share: z.string(), body: z.string() }))
+    .max(1_000)
+    .default([]),
 });
 export type RestoreSettings = z.input<typeof shape>;
 
 /**
- * Makes the token anew from a custody package and M shares. Resolves with the file key of that one backup (base64url) if one is named, not with the identity
+ * Makes the token anew from a custody package and M shares. Resolves with the file keys of the backups that are named (base64url), not with the identity
  * that opens them all. The journal is the caller's to put back: it comes out of the backup. Throws the faults of `combineShares`.
  */
-export async function restore(value: unknown): Promise<{ fileKey?: string }> {
+export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
   const parsed = shape.safeParse(value);
   if (!parsed.success) throw new Fault('misconfigured', 'token-settings', 'the settings of a restore do not fit');
-  const { token, kekHelper, stanza, ...given } = parsed.data;
+  const { token, kekHelper, stanzas, ...given } = parsed.data;
   const sealed = parsePackage(given.package);
   const custody = sealed.package;
   const digests = custody.shares.map(({ digest }) => digest);
@@ -47,8 +50,8 @@ export async function restore(value: unknown): Promise<{ fileKey?: string }> {
     writeState(state, canary, custody.certificates);
     writeDurably(join(state, CUSTODY_FILE), encodePackage(sealed));
     const part = (text: string) => fromBase64(text, 'base64url') ?? Buffer.alloc(0);
-    const fileKey = stanza && openStanza({ share: part(stanza.share), body: part(stanza.body) }, identity);
+    const fileKeys = stanzas.map(({ share, body }) => openStanza({ share: part(share), body: part(body) }, identity));
     for (const secret of [ceremonyKey, identity]) secret.fill(0);
-    return fileKey ? { fileKey: base64url(fileKey) } : {};
+    return { fileKeys: fileKeys.map(base64url) };
   });
 }
