@@ -31,11 +31,13 @@ export async function startAppliance(
   tell: (line: string) => void = () => undefined,
 ): Promise<Appliance> {
   const { configuration, authorities, infrastructure, health } = house;
+  /** Hears what goes wrong in a part of the work that nobody waits for. */
+  const defectIn = (part: string) => (error: unknown) => defect(error, part);
   for (const line of await house.networks.start()) tell(line);
-  await house.isolation.start(tell, (error) => defect(error, 'isolation'));
+  await house.isolation.start(tell, defectIn('isolation'));
   const app = await application(house, defect);
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance; // Nest's own type names another copy of the same Fastify
-  const refusals = new RefusedConnections(house, house.clock, (error) => defect(error, 'refused connections'));
+  const refusals = new RefusedConnections(house, house.clock, defectIn('refused connections'));
   const listeners = new Listeners(fastify, {
     policy: () => house.networks.policy,
     refused: (kind, network, rule) => {
@@ -80,7 +82,7 @@ export async function startAppliance(
       () => undefined,
     );
   });
-  const unwatch = house.networks.watch((error) => defect(error, 'network policy'));
+  const unwatch = house.networks.watch(defectIn('network policy'));
   const counting = setInterval(() => refusals.tick(), 1_000);
   const renewTls = async () => {
     tls = await infrastructure.tlsServer(names);
@@ -92,29 +94,36 @@ export async function startAppliance(
     tls.notAfter - house.clock.now().getTime() < 3 * 24 * HOUR || !tls.authority.equals(authorities.serving('infrastructure').certificate);
   const unfollowAuthorities = authorities.follow(() => {
     listeners.renew(tls);
-    if (tlsIsDue()) void renewTls().catch((error: unknown) => defect(error, 'TLS certificate'));
+    if (tlsIsDue()) void renewTls().catch(defectIn('TLS certificate'));
   });
-  // What cannot be finished now (the log is in breach, no witness answers) is asked again in an hour; it keeps nobody from their mail.
-  const finishRotations = async () => {
-    await house.tokenKeys.resume().catch((error: unknown) => defect(error, 'rotation of token keys'));
-    await house.authorityRetirement.resume().catch((error: unknown) => defect(error, 'end of an authority'));
-    await house.auditKeyRotation.resume().catch((error: unknown) => defect(error, 'rotation of the key of the log'));
+  // Each by itself: what cannot be done now (the log is in breach, no witness answers) is asked again in an hour and keeps nothing else from being done.
+  const each = async (steps: readonly (readonly [part: string, act: () => Promise<unknown>])[]) => {
+    for (const [part, act] of steps)
+      try {
+        await act();
+      } catch (error) {
+        defect(error, part);
+      }
   };
-  const upkeep = async () => {
-    await finishRotations();
-    if (tlsIsDue()) await renewTls();
-    await house.revocations.publishDue();
-    await house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays);
-    await forgetExpired(house.storage, house.clock.now().getTime());
-    await house.sealedEntries.unsealDue();
-    // A policy that somebody changed in the database keeps nothing else from being done.
-    await house.lives.destroyDue().catch((error: unknown) => defect(error, 'retention of keys'));
-    await house.pruning.resume();
-    await house.backups.createDue();
-    await house.headArchive.sendDue();
-    await house.timeStamps.stampDue();
-    await house.staff.forgetExpired();
-  };
+  const rotations = [
+    ['rotation of token keys', () => house.tokenKeys.resume()],
+    ['end of an authority', () => house.authorityRetirement.resume()],
+    ['rotation of the key of the log', () => house.auditKeyRotation.resume()],
+  ] as const;
+  const upkeep = [
+    ...rotations,
+    ['TLS certificate', async () => tlsIsDue() && renewTls()],
+    ['revocation lists', () => house.revocations.publishDue()],
+    ['kept deliveries', () => house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays)],
+    ['what has expired', () => forgetExpired(house.storage, house.clock.now().getTime())],
+    ['sealed entries', () => house.sealedEntries.unsealDue()],
+    ['retention of keys', () => house.lives.destroyDue()],
+    ['pruning of the log', () => house.pruning.resume()],
+    ['backup', () => house.backups.createDue()],
+    ['archive of heads', () => house.headArchive.sendDue()],
+    ['time stamps', () => house.timeStamps.stampDue()],
+    ['what has expired of staff', () => house.staff.forgetExpired()],
+  ] as const;
   let timer: NodeJS.Timeout | undefined;
   let counted: NodeJS.Timeout | undefined;
   let sync: ReturnType<NonNullable<House['directorySync']>['every']> | undefined;
@@ -134,29 +143,29 @@ export async function startAppliance(
     await app.close();
     await house.searchIndex.stop();
     await house.forwarder.stop();
-    await house.audit.settle(house.storage, true).catch((error: unknown) => defect(error, 'counted refusals'));
+    await house.audit.settle(house.storage, true).catch(defectIn('counted refusals'));
   };
   try {
     await house.revocations.publishDue();
     // What was sealed until a day on which nothing ran is told now, not an hour later.
-    await house.sealedEntries.unsealDue().catch((error: unknown) => defect(error, 'sealed entries'));
-    timer = setInterval(() => void upkeep().catch((error: unknown) => defect(error, 'upkeep')), HOUR);
-    sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, (error) => defect(error, 'directory sync'));
+    await house.sealedEntries.unsealDue().catch(defectIn('sealed entries'));
+    timer = setInterval(() => void each(upkeep), HOUR);
+    sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, defectIn('directory sync'));
     counted = setInterval(() => {
-      void house.audit.settle(house.storage).catch((error: unknown) => defect(error, 'counted refusals'));
+      void house.audit.settle(house.storage).catch(defectIn('counted refusals'));
       // A token that is away is told of elsewhere.
       void authorities.refresh().catch(() => undefined);
     }, HALF_MINUTE);
-    await house.clockWatch.begin((error) => defect(error, 'clock'));
+    await house.clockWatch.begin(defectIn('clock'));
     await house.witnesses.begin();
     await house.checkpoints.begin();
     house.forwarder.begin();
-    house.searchIndex.begin((error) => defect(error, 'search index'));
+    house.searchIndex.begin(defectIn('search index'));
     house.mail.start();
     house.pool.start();
     house.rotation.resume();
-    house.renewal.begin((error) => defect(error, 'renewal of keys'));
-    await finishRotations();
+    house.renewal.begin(defectIn('renewal of keys'));
+    await each(rotations);
     return { places, close };
   } catch (error) {
     // A listener or a timer left open would keep a process that serves nobody from ending, and its supervisor from starting another.

@@ -18,34 +18,36 @@ export interface Binding {
   shown: string;
 }
 
-interface BindingRow {
+/** A row of `bindings`, but for how the person writes the address. */
+export interface BindingRow {
   id: string;
   version: number;
   employee: string;
   address: string;
-  shown: string;
   from_time: number;
   to_time: number | null;
   directory: string | null;
   mac: Buffer;
 }
 
-const binding = (row: BindingRow): Binding => ({
-  sealed: {
-    record: {
-      type: 'binding',
-      id: row.id,
-      version: row.version,
-      employee: row.employee,
-      address: row.address,
-      from: row.from_time,
-      to: row.to_time,
-      ...(row.directory === null ? {} : { directory: row.directory }),
-    },
-    mac: row.mac,
+type ShownRow = BindingRow & { shown: string };
+
+/** What the token is asked about a binding with. */
+export const sealedBinding = ({ from_time: from, to_time: to, directory, mac, ...row }: BindingRow): Sealed<BindingRecord> => ({
+  record: {
+    type: 'binding',
+    id: row.id,
+    version: row.version,
+    employee: row.employee,
+    address: row.address,
+    from,
+    to,
+    ...(directory === null ? {} : { directory }),
   },
-  shown: row.shown,
+  mac,
 });
+
+const binding = (row: ShownRow): Binding => ({ sealed: sealedBinding(row), shown: row.shown });
 
 /**
  * Employees and the addresses bound to them. Keys belong to an employee, never to an address: when a binding ends, the address's next owner
@@ -60,13 +62,13 @@ export class Employees {
   ) {}
 
   async bindingOf(address: string, reader: Reader = this.storage): Promise<Binding | undefined> {
-    const row = await reader.one<BindingRow>('SELECT * FROM bindings WHERE address = ? AND to_time IS NULL', [address]);
+    const row = await reader.one<ShownRow>('SELECT * FROM bindings WHERE address = ? AND to_time IS NULL', [address]);
     return row && binding(row);
   }
 
   /** The open bindings of an employee, oldest first. */
   async bindingsOf(employee: string): Promise<Binding[]> {
-    const rows = await this.storage.all<BindingRow>('SELECT * FROM bindings WHERE employee = ? AND to_time IS NULL ORDER BY from_time', [
+    const rows = await this.storage.all<ShownRow>('SELECT * FROM bindings WHERE employee = ? AND to_time IS NULL ORDER BY from_time', [
       employee,
     ]);
     return rows.map(binding);
@@ -136,7 +138,7 @@ export class Employees {
     ]);
     if (!row) return undefined;
     // Who writes the database must not make one person another: the token looks at the seal, and that it is the latest.
-    await this.token.raise(binding(row).sealed);
+    await this.token.raise(sealedBinding(row));
     return row.employee;
   }
 
@@ -196,7 +198,7 @@ export class Employees {
     );
     if (!past) throw new Fault('not-found', 'employee-unknown', 'no former owner of this address has that id');
     // That they were is the token's word, not the database's.
-    await this.token.raise(binding(past).sealed);
+    await this.token.raise(sealedBinding(past));
     const successor = await this.#bound(former, { key: address, shown: current.shown }, directory);
     await this.endBinding(address, by, async (unit, ended) => {
       if (ended !== newcomer) throw new Fault('conflict', 'binding-changed', 'this address has another owner by now');
@@ -316,12 +318,12 @@ export class Employees {
     for (const { id } of await this.storage.all<{ id: string }>("SELECT id FROM employees WHERE state <> 'active'"))
       await this.settleBlock(id);
     for (const row of await this.storage.all<BindingRow>('SELECT * FROM bindings WHERE version > 1'))
-      await this.token.raise(binding(row).sealed);
+      await this.token.raise(sealedBinding(row));
   }
 
   async settleRaise(id: string): Promise<void> {
     const row = await this.storage.one<BindingRow>('SELECT * FROM bindings WHERE id = ?', [id]);
-    if (row) await this.token.raise(binding(row).sealed);
+    if (row) await this.token.raise(sealedBinding(row));
     await this.storage.write((unit) => fulfil(unit, id));
   }
 }

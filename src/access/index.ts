@@ -10,7 +10,7 @@ export { DeviceGuard } from './device-guard.js';
 export { DeviceTrust, type KnownDevice } from './device-trust.js';
 export { DocumentReader } from './document-reader.js';
 export { type Challenge, EmailChallenge, forgetExpired } from './email-challenge.js';
-export { type Binding, Employees } from './employees.js';
+export { type Binding, type BindingRow, Employees, sealedBinding } from './employees.js';
 export { type Destination, type FirewallSettings, nftables, systemdDropIn } from './firewall.js';
 export { type IsolationFinding, IsolationGuard } from './isolation-guard.js';
 export { type KnownAdministrator, KnownAdministrators } from './known-administrators.js';

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto';
+import { type BindingRow, sealedBinding } from '../access/index.js';
 import { base64url, isFault, type SqlValue, type Storage, sameBytes, sha256 } from '../foundation/index.js';
 import { KeyStore } from '../keys/index.js';
 import type { BindingRecord, KeyRecord, Sealed, Token } from '../tokens/index.js';
@@ -90,17 +91,6 @@ async function checkKeys(storage: Storage, token: Token, pool: ReadonlySet<strin
   return findings.end(`${count} keys: each sealed by the token and current, with one owner and, while active, a certificate`);
 }
 
-interface BindingRow {
-  id: string;
-  version: number;
-  employee: string;
-  address: string;
-  from_time: number;
-  to_time: number | null;
-  directory: string | null;
-  mac: Buffer;
-}
-
 async function checkBindings(storage: Storage, token: Token): Promise<Finding[]> {
   const findings = new Findings('bindings');
   let count = 0;
@@ -110,13 +100,7 @@ async function checkBindings(storage: Storage, token: Token): Promise<Finding[]>
     '',
   )) {
     count += rows.length;
-    const seals = rows.map(
-      ({ id, version, employee, address, from_time: from, to_time: to, directory, mac }): Sealed<BindingRecord> => ({
-        record: { type: 'binding', id, version, employee, address, from, to, ...(directory === null ? {} : { directory }) },
-        mac,
-      }),
-    );
-    await checkSeals(token, seals, findings);
+    await checkSeals(token, rows.map(sealedBinding), findings);
   }
   const sql =
     'SELECT e.id, (SELECT COUNT(*) FROM bindings b WHERE b.employee = e.id) AS "bindings" FROM employees e WHERE e.id > ? ORDER BY e.id LIMIT ?';

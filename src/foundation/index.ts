@@ -10,5 +10,4 @@ export { isId, newId, newSerial } from './ids.js';
 export { OneAtATime } from './one-at-a-time.js';
 export { parsed, parsedJson, shapes } from './parsed.js';
 export { ROLES, type Role } from './roles.js';
-export { Secret } from './secret.js';
 export { type Reader, type Row, type SqlValue, Storage, type Unit } from './unit.js';

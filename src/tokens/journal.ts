@@ -155,7 +155,7 @@ export class Journal {
   async admit(claims: readonly JournalClaim[]): Promise<void> {
     for (const claim of claims) this.require(claim);
     for (const claim of claims) this.remember(claim);
-    await this.settle();
+    await this.settled();
     // A block or a newer version may have come, and been confirmed, while this waited for the disk: it counts.
     for (const claim of claims) if (claim.kind === 'version' || claim.kind === 'open' || claim.kind === 'free') this.require(claim);
   }
@@ -172,12 +172,12 @@ export class Journal {
 
   async block(id: string): Promise<void> {
     if (!this.blocked.has(id)) this.owe({ t: 'block', id });
-    await this.settle();
+    await this.settled();
   }
 
   async unblock(id: string): Promise<void> {
     if (this.blocked.has(id)) this.owe({ t: 'unblock', id });
-    await this.settle();
+    await this.settled();
   }
 
   /** Every signing key that took over, in the order in which they did. */
@@ -188,7 +188,7 @@ export class Journal {
   /** From now on this key is in service. Its number is the next one of its name. */
   async succeed(succession: Succession): Promise<void> {
     this.owe(lineOf({ ...succession, time: this.clock.now().getTime() }));
-    await this.settle();
+    await this.settled();
   }
 
   /**
@@ -207,23 +207,18 @@ export class Journal {
   /** From now on nothing that this authority signed is trusted here, and it signs nothing. */
   async retire({ name, n }: RetiredAuthority): Promise<void> {
     if (!this.retired.has(`${name} ${n}`)) this.owe({ t: 'retired', name, n });
-    await this.settle();
-  }
-
-  /** Resolves when all that this memory says is on disk. */
-  async settled(): Promise<void> {
-    await this.settle();
+    await this.settled();
   }
 
   /** Of this employee no key is destroyed from now on. */
   async hold(id: string): Promise<void> {
     if (!this.held.has(id)) this.owe({ t: 'hold', id });
-    await this.settle();
+    await this.settled();
   }
 
   async unhold(id: string): Promise<void> {
     if (this.held.has(id)) this.owe({ t: 'unhold', id });
-    await this.settle();
+    await this.settled();
   }
 
   get bootstrapIsOver(): boolean {
@@ -232,14 +227,14 @@ export class Journal {
 
   async endBootstrap(): Promise<void> {
     if (!this.isBootstrapOver) this.owe({ t: 'bootstrap-over' });
-    await this.settle();
+    await this.settled();
   }
 
   /** The number of the next pair; never the same again, not after a crash either. */
   async nextPair(): Promise<number> {
     const n = this.next++;
     if (n > this.reserved) this.owe({ t: 'reserved', n: n + RESERVE - 1 });
-    await this.settle();
+    await this.settled();
     return n;
   }
 
@@ -290,7 +285,7 @@ export class Journal {
   }
 
   /** Resolves when all that this memory holds now is on disk. One fsync serves everyone who waits for it. */
-  private async settle(): Promise<void> {
+  async settled(): Promise<void> {
     const all = this.put;
     while (this.safe < all) {
       this.writing ??= this.write().finally(() => {

@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { Fault, isFault, type Storage, type Unit } from '../../foundation/index.js';
+import { Fault, isFault, OneAtATime, type Storage, type Unit } from '../../foundation/index.js';
 import { AuditReader } from '../audit-reader.js';
 import { type Gathered, gather } from './gathering.js';
 import { indexState } from './postings.js';
@@ -27,7 +27,7 @@ export interface Gatherer {
 export class SearchIndex {
   readonly #reader: AuditReader;
   #timer: NodeJS.Timeout | undefined;
-  #working: Promise<void> = Promise.resolve();
+  readonly #turns = new OneAtATime();
   #stopping = false;
 
   /** @param thread where much is gathered; without it, here */
@@ -63,7 +63,7 @@ export class SearchIndex {
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     this.#stopping = true;
-    await this.#working;
+    await this.#turns.run('catch-up', async () => undefined); // whoever is at it ends
     await this.thread?.stop();
   }
 
@@ -74,9 +74,7 @@ export class SearchIndex {
 
   /** Takes in what there is now; what comes meanwhile is the next one's. One after the other; where another node was quicker, from there. */
   catchUp(): Promise<void> {
-    const next = this.#working.then(() => this.#catchUp());
-    this.#working = next.catch(() => undefined);
-    return next;
+    return this.#turns.run('catch-up', () => this.#catchUp());
   }
 
   async #behind(): Promise<number> {

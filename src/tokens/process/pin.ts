@@ -13,7 +13,6 @@ const shape = z.strictObject({
   /** Where the new PIN goes, when the file of the present one cannot be written: it is sealed by systemd-creds. */
   newPinFile: z.string().startsWith('/').optional(),
 });
-export type PinSettings = z.input<typeof shape>;
 
 /** SoftHSM's own file of a token, which holds its PIN and which it writes in place. */
 const TOKEN_FILE = 'token.object';

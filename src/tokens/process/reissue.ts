@@ -26,7 +26,6 @@ const shape = z.strictObject({
   /** Folder for the new shares. */
   out: z.string().startsWith('/'),
 });
-export type ReissueSettings = z.input<typeof shape>;
 
 /** In `out` until the new shares are in force: id of their ceremony. */
 const MARK = 'unfinished';

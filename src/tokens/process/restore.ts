@@ -25,7 +25,6 @@ const shape = z.strictObject({
     .max(1_000)
     .default([]),
 });
-export type RestoreSettings = z.input<typeof shape>;
 
 /**
  * Makes the token anew from a custody package and M shares. Resolves with the file keys of the backups that are named (base64url), not with the identity
