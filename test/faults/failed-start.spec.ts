@@ -81,6 +81,7 @@ test('a start that fails after its listeners opened leaves neither listener nor 
   expect(served).toBe(5);
   // The house is ended by whoever opened it, as serve does.
   await house.witnesses.stop();
-  expect([listening() - servers, timers() - before]).toEqual([0, 0]);
+  expect(listening()).toBe(servers);
+  expect(timers()).toBeLessThanOrEqual(before); // one of what was there before may have run out meanwhile
   Object.assign(house.checkpoints, { begin });
 });
