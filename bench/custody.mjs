@@ -22,9 +22,20 @@ const { values: given } = parseArgs({
     people: { type: 'string', default: '32' },
     clients: { type: 'string', default: '4' },
     kills: { type: 'string', default: '5' },
+    /** Keys that change between a backup and the next. */
+    changed: { type: 'string', default: '100' },
+    /** `backups`: that part alone. */
+    only: { type: 'string' },
   },
 });
-const [keys, backup, people, clients, kills] = [given.keys, given.backup, given.people, given.clients, given.kills].map(Number);
+const [keys, backup, people, clients, kills, changed] = [
+  given.keys,
+  given.backup,
+  given.people,
+  given.clients,
+  given.kills,
+  given.changed,
+].map(Number);
 const BITS = 2048;
 const folder = mkdtempSync(join(tmpdir(), 'ekms-bench-custody-'));
 const prepared = await preparedHome({ people, bits: BITS, custodians: true });
@@ -41,7 +52,7 @@ try {
   const began = performance.now();
   await synthesise(home, { real: keys, count: backup, bits: BITS });
   console.log(`the keys are made in ${Math.round((performance.now() - began) / 1000)} s\n`);
-  await rotation();
+  if (given.only !== 'backups') await rotation();
   await backups();
 } finally {
   rmSync(folder, { recursive: true, force: true });
@@ -84,10 +95,12 @@ async function rotation() {
 }
 
 async function backups() {
-  const storage = await openStorage({ url: 'sqlite:ekms.db', home });
-  await storage.write((unit) => unit.run('INSERT INTO keys SELECT * FROM bench_aside'));
-  await storage.write((unit) => unit.run('DROP TABLE bench_aside'));
-  await storage.close();
+  if (given.only !== 'backups') {
+    const storage = await openStorage({ url: 'sqlite:ekms.db', home });
+    await storage.write((unit) => unit.run('INSERT INTO keys SELECT * FROM bench_aside'));
+    await storage.write((unit) => unit.run('DROP TABLE bench_aside'));
+    await storage.close();
+  }
   rmSync(join(home, 'backups'), { recursive: true, force: true });
   const server = await appliance(home);
   const ca = readFileSync(join(home, 'ca.pem'), 'utf8');
@@ -96,7 +109,7 @@ async function backups() {
   const before = await load.run(clients, 6);
   const began = performance.now();
   let isOver = false;
-  const made = askAppliance(home, 'backup.create', {}).finally(() => {
+  const made = askAppliance(home, 'backup.create', { full: true }).finally(() => {
     isOver = true;
   });
   const latencies = [];
@@ -106,9 +119,14 @@ async function backups() {
   // On both sides, for the machine may have been busier by the end.
   before.latencies.push(...(await load.run(clients, 6)).latencies);
   await load.stop();
-  const quiet = performance.now();
-  await askAppliance(home, 'backup.create', {});
-  const seconds = (performance.now() - quiet) / 1000;
+  const make = async (how) => {
+    const began = performance.now();
+    const { value } = await askAppliance(home, 'backup.create', how);
+    return { ...value, seconds: (performance.now() - began) / 1000 };
+  };
+  const { seconds, ...full } = await make({ full: true });
+  await changeSome();
+  const link = await make({});
   await server.stop();
   const [calm, during] = [quantile(before.latencies, 0.99), quantile(latencies, 0.99)];
   console.log(
@@ -120,6 +138,26 @@ async function backups() {
   mkdirSync(blank, { mode: 0o700 });
   const report = await restore({ home: blank, backup: file, shares: shares.slice(0, 2), say: () => undefined }, { root });
   console.log(`restore: ${report.keys} keys, ${report.rows} rows in ${report.seconds} s`);
+  console.log(
+    `\nincremental, ${changed} keys changed since: ${(link.bytes / 2 ** 20).toFixed(1)} MiB in ${link.seconds.toFixed(1)} s; a full one: ${(full.bytes / 2 ** 20).toFixed(0)} MiB in ${seconds.toFixed(1)} s`,
+  );
+  verdict('incremental / full, bytes', link.bytes / full.bytes, 0.1, link.needs.length === 1 && link.bytes <= 0.1 * full.bytes);
+  verdict('incremental / full, time', link.seconds / seconds, 0.5, link.seconds <= 0.5 * seconds);
+  rmSync(blank, { recursive: true });
+  mkdirSync(blank, { mode: 0o700 });
+  const both = await restore({ home: blank, backup: link.file, shares: shares.slice(0, 2), say: () => undefined }, { root });
+  console.log(`restore of both: ${both.keys} keys, ${both.rows} rows in ${both.seconds} s`);
+}
+
+/** Keys all over the table, as a day's renewals are; of those that no token opens. */
+async function changeSome() {
+  const storage = await openStorage({ url: 'sqlite:ekms.db', home });
+  await storage.write((unit) =>
+    unit.run(
+      `UPDATE keys SET wrapped = randomblob(LENGTH(wrapped)) WHERE id IN (SELECT id FROM keys WHERE LENGTH(public_key) = 294 AND LENGTH(wrapped) = 1224 ORDER BY id LIMIT ${changed})`,
+    ),
+  );
+  await storage.close();
 }
 
 function plainCopy(file) {

@@ -9,7 +9,15 @@ const DAY = 86_400_000;
 const DRILL_DAYS = 180;
 
 /** Whether the keys outlive this machine. */
-export async function examineCustody({ token, storage, clock, configuration, second, documentRecovery }: House): Promise<Finding[]> {
+export async function examineCustody({
+  token,
+  storage,
+  clock,
+  configuration,
+  second,
+  documentRecovery,
+  backups,
+}: House): Promise<Finding[]> {
   const findings = new Findings('custody');
   const { durability, escrow, home } = configuration;
   if (durability === 'two' && escrow) {
@@ -33,6 +41,12 @@ export async function examineCustody({ token, storage, clock, configuration, sec
   if (!backup) findings.say('bad', 'no backup was made yet: ekms backup create');
   else if (everyHours > 0 && now - backup.time > 2 * everyHours * 3_600_000)
     findings.say('bad', `the last backup is ${Math.round((now - backup.time) / 3_600_000)} hours old; one is due every ${everyHours}`);
+  const [newest] = await backups.list();
+  if (newest?.needs === null)
+    findings.say(
+      'bad',
+      `the newest backup, ${newest.file}, builds on one that is not beside it: put that back, or ekms backup create --full`,
+    );
   if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
   else if (now - drill.time > DRILL_DAYS * DAY)
     findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);

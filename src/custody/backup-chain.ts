@@ -55,10 +55,10 @@ async function follow<T extends BackupEnds>(
 }
 
 async function fileOf(base: BackupBase, files: readonly string[]): Promise<string> {
-  for (const file of files) if ((await readBackupHead(file))?.id === base.id) return file;
+  const named = files.filter((file) => basename(file).endsWith(`-${base.id.slice(0, 8)}${BACKUP_SUFFIX}`));
+  for (const file of [...named, ...files]) if ((await readBackupHead(file))?.id === base.id) return file;
   // A first line that is damaged, or a file in the place of another: to be told as what it is.
-  const named = files.find((file) => basename(file).endsWith(`-${base.id.slice(0, 8)}${BACKUP_SUFFIX}`));
-  if (named !== undefined) return named;
+  if (named[0] !== undefined) return named[0];
   throw new Fault(
     'not-found',
     'backup-base-missing',

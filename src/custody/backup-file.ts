@@ -131,13 +131,15 @@ export async function readBackupEnds(path: string, root?: Buffer): Promise<Backu
   }
 }
 
-/** The first line alone, believed by nobody; undefined where there is none. */
+/** The first line alone, believed by nobody; undefined where it cannot be read. */
 export async function readBackupHead(path: string): Promise<BackupHead | undefined> {
-  const file = await openFile(path);
+  const file = await open(path, 'r').catch(() => undefined);
   try {
-    return headIn(await read(file, 0, Math.min(MOST_HEAD, (await file.stat()).size)))?.head;
+    return file && headIn(await read(file, 0, Math.min(MOST_HEAD, (await file.stat()).size)))?.head;
+  } catch {
+    return undefined;
   } finally {
-    await file.close();
+    await file?.close();
   }
 }
 

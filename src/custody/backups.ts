@@ -182,11 +182,12 @@ export class Backups {
       const head = await readBackupHead(file);
       found.push({ file, bytes: size, modified: mtime.toISOString(), id: head?.id ?? null, base: head && baseOf(head)?.id });
     }
-    const needs = (base: string | undefined): string[] | null => {
+    // First lines are not signed: they may name one another in a circle.
+    const needs = (base: string | undefined, deep = 0): string[] | null => {
       if (base === undefined) return [];
       const before = found.find(({ id }) => id === base);
-      const more = before && needs(before.base);
-      return more ? [...more, basename(before.file)] : null;
+      const more = before && deep < found.length ? needs(before.base, deep + 1) : null;
+      return before && more ? [...more, basename(before.file)] : null;
     };
     return found.map(({ base, ...each }) => ({ ...each, needs: each.id === null ? null : needs(base) }));
   }

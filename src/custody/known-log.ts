@@ -94,6 +94,7 @@ export async function holdAgainst(storage: Pick<Storage, 'all'>, heads: readonly
   const tree = new Frontier(sha256);
   const due = heads.toSorted((a, b) => a.size - b.size);
   for await (const leaf of leavesOf(storage)) {
+    if (due.length === 0) return;
     tree.append(leaf);
     while (due[0]?.size === tree.size)
       if (!sameHash(due.shift()?.root ?? new Uint8Array(), tree.root()))

@@ -71,3 +71,19 @@ test('a tail with a changed entry, or cut before a remembered head, is refused; 
     expect(await found(damaged, without('if (first) throw', 'if (false) throw'))).toMatch(/lost/);
   }
 });
+
+test('pruned entries are held against a head by their tile', async () => {
+  const all = entries.map((entry) => Buffer.from(hashLeaf(sha256, Buffer.from(entry))));
+  const pruned = {
+    all: async (sql: string, [from = 0]: number[] = []) =>
+      sql.includes('audit_tiles')
+        ? [{ hashes: Buffer.concat(all.slice(256 * from, 256 * from + 256)) }]
+        : all.slice(Math.max(from, 256)).map((leaf, n) => ({ idx: Math.max(from, 256) + n, leaf })),
+  } as never;
+  const heads = [100, 256, 400].map((size) => ({ size, root: rootOf(entries.slice(0, size)) }));
+  await knownLog.holdAgainst(pruned, heads);
+  for (const [n, { size }] of heads.entries()) {
+    const forked = heads.with(n, { size, root: rootOf(other.slice(0, size - 1)) });
+    await expect(knownLog.holdAgainst(pruned, forked)).rejects.toMatchObject({ code: 'head-forked' });
+  }
+});
