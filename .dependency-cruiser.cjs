@@ -9,6 +9,7 @@ const MAY_ENTER = {
   access: ['foundation', 'codec', 'storage', 'tokens', 'mail'],
   administration: ['foundation', 'storage', 'mail', 'access'],
   audit: ['foundation', 'codec', 'storage', 'tokens', 'access'],
+  configuration: ['foundation', 'codec', 'access'],
   keys: ['foundation', 'codec', 'storage', 'tokens', 'access'],
   certificates: ['foundation', 'codec', 'storage', 'tokens', 'access', 'keys'],
   staff: ['foundation', 'storage', 'mail', 'access', 'directory'],

@@ -71,7 +71,7 @@ import {
   PremadeKeys,
   RevocationLists,
 } from './certificates/index.js';
-import { type Configuration, configurationFile, policyOf } from './configuration.js';
+import { type Configuration, configurationFile, policyOf } from './configuration/index.js';
 import {
   AcceptedTransfers,
   AuthorityRetirement,
@@ -104,13 +104,13 @@ import { Health, type Pages, readPages } from './http/index.js';
 import { KeyVault, OnePlace, ReadyPool, type SecondPlace } from './keys/index.js';
 import { MaildirTransport, MailQueue, type MailTransport, SmtpTransport } from './mail/index.js';
 import { foreignCertificate, PdfDesk, PdfWorkers } from './pdf/index.js';
-import { sinksOf } from './sinks-wiring.js';
 import type { StaffDoors } from './staff/index.js';
-import { staffDoors } from './staff-wiring.js';
 import { openStorage } from './storage/index.js';
-import { tokenFiles } from './token-place.js';
 import { Authorities, type AuthorityName, type AuthorityUrls, type Token, TokenProcess } from './tokens/index.js';
-import { headMail, timeStampsOf, witnessesOf } from './witness-wiring.js';
+import { sinksOf } from './wiring/sinks.js';
+import { staffDoors } from './wiring/staff.js';
+import { tokenFiles } from './wiring/token-place.js';
+import { headMail, timeStampsOf, witnessesOf } from './wiring/witnesses.js';
 
 /** Where this installation's own files lie. */
 export interface Installation {

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { configurationFile, freshConfiguration, loadConfiguration, parseConfiguration } from '../src/configuration.js';
+import { configurationFile, freshConfiguration, loadConfiguration, parseConfiguration } from '../src/configuration/index.js';
 import { Fault } from '../src/foundation/index.js';
 
 const home = mkdtempSync(join(tmpdir(), 'ekms-conf-'));

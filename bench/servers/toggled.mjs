@@ -2,7 +2,7 @@
 // Orders over the channel of child_process.fork: 'all' (as delivered), 'charged' (all, and no request is charged ahead), 'no-budgets', 'none'. Each is answered when it holds.
 import { startAppliance } from '../../dist/src/appliance.js';
 import { reconcile } from '../../dist/src/commands/reconcile.js';
-import { loadConfiguration } from '../../dist/src/configuration.js';
+import { loadConfiguration } from '../../dist/src/configuration/index.js';
 import { openHouse } from '../../dist/src/house.js';
 import { root } from '../support/home.mjs';
 

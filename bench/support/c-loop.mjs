@@ -2,7 +2,7 @@ import { execFile, execFileSync } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadConfiguration } from '../../dist/src/configuration.js';
+import { loadConfiguration } from '../../dist/src/configuration/index.js';
 import { root } from './home.mjs';
 
 /**

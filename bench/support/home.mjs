@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { certificationRequest } from '../../dist/client/src/x509/index.js';
-import { configurationFile, loadConfiguration } from '../../dist/src/configuration.js';
+import { configurationFile, loadConfiguration } from '../../dist/src/configuration/index.js';
 import { must } from '../../dist/src/demo/programs.js';
 import { base64url, canonicalJson, parseAddress, sha256 } from '../../dist/src/foundation/index.js';
 import { openHouse, placesOf, tokenSettings } from '../../dist/src/house.js';

@@ -1,7 +1,7 @@
 import { createPublicKey, randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadConfiguration } from '../../dist/src/configuration.js';
+import { loadConfiguration } from '../../dist/src/configuration/index.js';
 import { base64url, sha256 } from '../../dist/src/foundation/index.js';
 import { tokenSettings } from '../../dist/src/house.js';
 import { KeyStore } from '../../dist/src/keys/index.js';

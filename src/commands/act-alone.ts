@@ -1,4 +1,4 @@
-import { loadConfiguration } from '../configuration.js';
+import { loadConfiguration } from '../configuration/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
 import { ActDesk, operator, shown } from './act-desk.js';
 import type { ActName } from './acts.js';

@@ -2,7 +2,7 @@ import { createPublicKey, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { loadConfiguration } from '../configuration.js';
+import { loadConfiguration } from '../configuration/index.js';
 import { minutesPdf, minutesStatement } from '../custody/index.js';
 import { base64url, Fault, sha256 } from '../foundation/index.js';
 import { type House, type Installation, openHouse, placesOf } from '../house.js';

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 export function databaseCommands(ekms: Command, home: () => string, print: (value: unknown) => void): void {
   const database = ekms.command('database').description('the database, for upgrades');
   const settings = async () => {
-    const { loadConfiguration } = await import('../configuration.js');
+    const { loadConfiguration } = await import('../configuration/index.js');
     const { url, passwordFile } = loadConfiguration(home()).database;
     return { url, home: home(), ...(passwordFile ? { passwordFile } : {}) };
   };

@@ -1,4 +1,4 @@
-import { loadConfiguration } from '../configuration.js';
+import { loadConfiguration } from '../configuration/index.js';
 import { Fault, isFault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf } from '../house.js';
 import { askAppliance } from './ask-appliance.js';

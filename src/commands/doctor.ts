@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { checkLog } from '../audit/index.js';
-import type { Configuration } from '../configuration.js';
+import type { Configuration } from '../configuration/index.js';
 import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
 import { readLastSync } from '../directory/index.js';
 import { isFault } from '../foundation/index.js';

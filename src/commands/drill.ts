@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadConfiguration } from '../configuration.js';
+import { loadConfiguration } from '../configuration/index.js';
 import { openBackupFile } from '../custody/index.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse } from '../house.js';

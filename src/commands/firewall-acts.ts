@@ -10,7 +10,7 @@ import {
   readAddress,
   systemdDropIn,
 } from '../access/index.js';
-import { type Configuration, policyOf } from '../configuration.js';
+import { type Configuration, policyOf } from '../configuration/index.js';
 import { Fault } from '../foundation/index.js';
 import { act } from './act.js';
 

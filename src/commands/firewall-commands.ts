@@ -26,7 +26,7 @@ export function firewallCommands(ekms: Command, home: () => string, act: (name: 
       const printed = await act('firewall.print', args).catch(async (error: unknown) => {
         if (!isFault(error, 'not-initialised')) throw error;
         const { firewallOfFile } = await import('./firewall-acts.js');
-        const { loadConfiguration } = await import('../configuration.js');
+        const { loadConfiguration } = await import('../configuration/index.js');
         return firewallOfFile(loadConfiguration(home()), args);
       });
       const { text, hints } = printed as Printed; // the act made it

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pem } from '../certificates/index.js';
-import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration.js';
+import { configurationFile, freshConfiguration, loadConfiguration } from '../configuration/index.js';
 import { Fault } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
 import type { CustodyPlan } from '../tokens/index.js';

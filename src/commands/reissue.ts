@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadConfiguration } from '../configuration.js';
+import { loadConfiguration } from '../configuration/index.js';
 import { recall } from '../custody/index.js';
 import { Fault } from '../foundation/index.js';
 import { type House, type Installation, openHouse, placesOf, tokenSettings } from '../house.js';

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { checkLog, exportFolder, goOnRestored, laterOrigin } from '../audit/index.js';
 import { pem } from '../certificates/index.js';
 import { toBase64 } from '../codec/merkle/index.js';
-import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration.js';
+import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration/index.js';
 import {
   type Content,
   decodeContent,

@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { ROUTE_CLASSES } from '../access/index.js';
 import { type Appliance, startAppliance } from '../appliance.js';
-import { loadConfiguration } from '../configuration.js';
+import { loadConfiguration } from '../configuration/index.js';
 import { settleMigration } from '../custody/index.js';
 import { base64url, Fault, sha256 } from '../foundation/index.js';
 import { type House, type Installation, openHouse, placesOf } from '../house.js';

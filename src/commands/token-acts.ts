@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { destroyFormer } from '../custody/index.js';
 import { Fault } from '../foundation/index.js';
-import { placeInService } from '../token-place.js';
 import { RETIRED, SUCCESSORS } from '../tokens/index.js';
+import { placeInService } from '../wiring/token-place.js';
 import { act } from './act.js';
 
 const named = z.strictObject({ name: z.enum(SUCCESSORS) });

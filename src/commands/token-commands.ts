@@ -39,7 +39,7 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .action(async ({ organisation }: { organisation?: string }) => {
       const { tokenRequest } = await import('./token-request.js');
       const { begunCeremony } = await import('./ceremony.js');
-      const { loadConfiguration } = await import('../configuration.js');
+      const { loadConfiguration } = await import('../configuration/index.js');
       const ceremony = begunCeremony(home());
       print({
         ...tokenRequest(loadConfiguration(home()), organisation ?? ceremony?.organisation),
@@ -111,7 +111,7 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
       }) => {
         if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/.test(label))
           throw new Fault('malformed', 'token-label', 'a label has up to 32 letters, digits, dots, hyphens and underscores');
-        const { migrate } = await import('./migrate.js');
+        const { migrate } = await import('./migrate-token.js');
         const { readShare } = await import('./restore.js');
         const agree = async (plan: string[]) => {
           for (const line of plan) console.error(line);

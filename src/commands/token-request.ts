@@ -1,4 +1,4 @@
-import type { Configuration } from '../configuration.js';
+import type { Configuration } from '../configuration/index.js';
 import { Fault } from '../foundation/index.js';
 import { authorityUrls } from '../house.js';
 

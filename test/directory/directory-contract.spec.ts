@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { parseConfiguration } from '../../src/configuration.js';
+import { parseConfiguration } from '../../src/configuration/index.js';
 import { CsvDirectory, type Directory, LdapDirectory, type LdapSettings, MemoryDirectory } from '../../src/directory/index.js';
 import { parseAddress } from '../../src/foundation/index.js';
 import { PEOPLE, Slapd } from '../support/slapd.js';

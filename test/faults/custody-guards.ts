@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { reconcile } from '../../src/commands/reconcile.js';
-import { loadConfiguration } from '../../src/configuration.js';
+import { loadConfiguration } from '../../src/configuration/index.js';
 import { openHouse } from '../../src/house.js';
 import type { CustodyHome, Ended } from './custody-home.js';
 import { type CustodyLab, wholeness } from './custody-lab.js';

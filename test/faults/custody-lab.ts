@@ -7,7 +7,7 @@ import type { AppCredential } from '../../client/src/sdk/index.js';
 import { checkLog } from '../../src/audit/index.js';
 import { checkData } from '../../src/commands/consistency.js';
 import { reconcile } from '../../src/commands/reconcile.js';
-import { loadConfiguration } from '../../src/configuration.js';
+import { loadConfiguration } from '../../src/configuration/index.js';
 import { keysInEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
 import type { ImportedKey } from '../../src/custody/index.js';
 import { isFault, type Storage } from '../../src/foundation/index.js';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { startAppliance } from '../../src/appliance.js';
-import { parseConfiguration } from '../../src/configuration.js';
+import { parseConfiguration } from '../../src/configuration/index.js';
 import { Fault, SystemClock } from '../../src/foundation/index.js';
 import { authorityUrls, type House, openHouse } from '../../src/house.js';
 import { MemoryTransport } from '../../src/mail/index.js';

@@ -6,7 +6,7 @@ import type { ActName } from '../../src/commands/acts.js';
 import { exportLog } from '../../src/commands/audit-export.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { type RestoreOptions, type RestoreReport, restore } from '../../src/commands/restore.js';
-import { loadConfiguration } from '../../src/configuration.js';
+import { loadConfiguration } from '../../src/configuration/index.js';
 import { isFault, newId, type Storage } from '../../src/foundation/index.js';
 import { type House, openHouse } from '../../src/house.js';
 import { formatShare, parseShare, splitKey } from '../../src/tokens/custody/shares.js';

@@ -8,7 +8,7 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
 import { appModule, CONTROLLERS } from '../../src/app.module.js';
-import { parseConfiguration } from '../../src/configuration.js';
+import { parseConfiguration } from '../../src/configuration/index.js';
 import { newId } from '../../src/foundation/index.js';
 import { type OpenApiDocument, openApi, openApiTypes } from '../../src/http/index.js';
 import { refusal } from '../support/wire.js';

@@ -10,7 +10,7 @@ import { serveControl } from '../../src/commands/control.js';
 import { init } from '../../src/commands/init.js';
 import { lockHome } from '../../src/commands/lock.js';
 import { reconcile } from '../../src/commands/reconcile.js';
-import { loadConfiguration } from '../../src/configuration.js';
+import { loadConfiguration } from '../../src/configuration/index.js';
 import { type House, openHouse } from '../../src/house.js';
 import { LIFTED } from './lifted-budgets.js';
 import type { Door } from './wire-device.js';

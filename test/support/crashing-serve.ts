@@ -5,7 +5,7 @@ import { startAppliance } from '../../src/appliance.js';
 import { serveControl } from '../../src/commands/control.js';
 import { lockHome } from '../../src/commands/lock.js';
 import { reconcile } from '../../src/commands/reconcile.js';
-import { loadConfiguration } from '../../src/configuration.js';
+import { loadConfiguration } from '../../src/configuration/index.js';
 import { openHouse, placesOf, tokenSettings } from '../../src/house.js';
 import { MaildirTransport } from '../../src/mail/index.js';
 import { openStorage } from '../../src/storage/index.js';

@@ -9,7 +9,7 @@ import { pem } from '../../src/certificates/index.js';
 import { ActDesk, operator, shown } from '../../src/commands/act-desk.js';
 import type { ActName } from '../../src/commands/acts.js';
 import { RequestFiled } from '../../src/commands/ask-appliance.js';
-import { parseConfiguration } from '../../src/configuration.js';
+import { parseConfiguration } from '../../src/configuration/index.js';
 import type { Directory } from '../../src/directory/index.js';
 import { Clock } from '../../src/foundation/index.js';
 import { authorityUrls, type House, openHouse } from '../../src/house.js';

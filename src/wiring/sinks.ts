@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { cefForm, FileSink, jsonForm, type LineForm, type Origin, OtlpSink, type Sink, SyslogSink } from './audit/index.js';
-import type { SinkConfiguration } from './forwarding-configuration.js';
+import { cefForm, FileSink, jsonForm, type LineForm, type Origin, OtlpSink, type Sink, SyslogSink } from '../audit/index.js';
+import type { SinkConfiguration } from '../configuration/index.js';
 
 /** The sinks that ekms.yaml names. Their files are read now, so that a wrong path stops the start. */
 export function sinksOf(configuration: Record<string, SinkConfiguration>, from: Omit<Origin, 'version'>): Map<string, Sink> {

@@ -1,7 +1,6 @@
-import { isIP } from 'node:net';
 import { z } from 'zod';
+import { isThisMachine, path } from './shapes.js';
 
-const path = z.string().min(1, 'must be a path');
 const attribute = z.string().regex(/^[A-Za-z][A-Za-z0-9;-]*$/, 'must be the name of an attribute');
 
 /** What holds for any source of people. */
@@ -10,8 +9,6 @@ const common = {
   leaversPercent: z.int().min(1).max(100).default(10),
   unlisted: z.enum(['allow', 'refuse']).default('refuse'),
 };
-
-const isLoopback = (host: string) => host === 'localhost' || host === '[::1]' || (isIP(host) === 4 && host.startsWith('127.'));
 
 /** What differs between directories, where ekms.yaml does not say otherwise. */
 const KINDS = {
@@ -60,7 +57,7 @@ const ldap = z
       .prefault({}),
     ...common,
   })
-  .refine(({ url, startTls }) => url.startsWith('ldaps:') || startTls || isLoopback(new URL(url).hostname), {
+  .refine(({ url, startTls }) => url.startsWith('ldaps:') || startTls || isThisMachine(new URL(url).hostname), {
     path: ['startTls'],
     message: 'passwords do not go over a connection without TLS',
   })

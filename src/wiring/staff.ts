@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
-import type { Budgets, Employees, Origins, RowSeal, Sessions } from './access/index.js';
-import type { Configuration } from './configuration.js';
-import type { Directory } from './directory/index.js';
-import { type AuditLog, type Clock, Fault, type Storage } from './foundation/index.js';
-import type { Mailer } from './mail/index.js';
+import type { Budgets, Employees, Origins, RowSeal, Sessions } from '../access/index.js';
+import type { Configuration } from '../configuration/index.js';
+import type { Directory } from '../directory/index.js';
+import { type AuditLog, type Clock, Fault, type Storage } from '../foundation/index.js';
+import type { Mailer } from '../mail/index.js';
 import {
   Attempts,
   DirectoryPassword,
@@ -13,7 +13,7 @@ import {
   OpenIdProvider,
   StaffDoors,
   StaffSessions,
-} from './staff/index.js';
+} from '../staff/index.js';
 
 const QUARTER = 15 * 60_000;
 /** Passwords tried for one address in a quarter of an hour; directories lock after ten or so. */

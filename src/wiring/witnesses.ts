@@ -9,13 +9,13 @@ import {
   TimeStamps,
   type Witness,
   Witnesses,
-} from './audit/index.js';
-import { keysOfLog, verifyByWebCrypto } from './codec/merkle/index.js';
-import { authoritiesIn } from './codec/timestamp.js';
-import type { Configuration } from './configuration.js';
-import { type AuditLog, type Clock, Fault, type Storage, sha256 } from './foundation/index.js';
-import type { Mailer } from './mail/index.js';
-import { auditNoteKey, type Token } from './tokens/index.js';
+} from '../audit/index.js';
+import { keysOfLog, verifyByWebCrypto } from '../codec/merkle/index.js';
+import { authoritiesIn } from '../codec/timestamp.js';
+import type { Configuration } from '../configuration/index.js';
+import { type AuditLog, type Clock, Fault, type Storage, sha256 } from '../foundation/index.js';
+import type { Mailer } from '../mail/index.js';
+import { auditNoteKey, type Token } from '../tokens/index.js';
 
 /** The witnesses that ekms.yaml names. */
 export function witnessesOf(

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { type Configuration, configurationFile } from './configuration.js';
-import type { Place } from './custody/index.js';
+import { type Configuration, configurationFile } from '../configuration/index.js';
+import type { Place } from '../custody/index.js';
 
 /** Where the token process keeps its memory and SoftHSM its keys. */
 export const tokenFiles = ({ home, token }: Pick<Configuration, 'home' | 'token'>) => ({

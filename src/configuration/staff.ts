@@ -1,12 +1,14 @@
-import { isIP } from 'node:net';
 import { z } from 'zod';
-
-const path = z.string().min(1, 'must be a path');
+import { isThisMachine, path } from './shapes.js';
 
 const issuer = z.string().refine((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const isLoopback = url?.hostname === 'localhost' || (isIP(url?.hostname ?? '') === 4 && url?.hostname.startsWith('127.'));
-  return !!url && url.search === '' && url.hash === '' && (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback));
+  return (
+    !!url &&
+    url.search === '' &&
+    url.hash === '' &&
+    (url.protocol === 'https:' || (url.protocol === 'http:' && isThisMachine(url.hostname)))
+  );
 }, 'must be the https:// address that the provider calls its issuer');
 
 /** `staff` of ekms.yaml. */
@@ -29,4 +31,3 @@ export const staffShape = z
   })
   .refine(({ signIn, oidc }) => !signIn.includes('oidc') || oidc !== undefined, { path: ['oidc'], message: 'signIn: oidc needs it' })
   .prefault({});
-export type StaffConfiguration = z.output<typeof staffShape>;

@@ -1,16 +1,14 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { isThisMachine, path } from './shapes.js';
 
-const path = z.string().min(1, 'must be a path');
 const form = z.enum(['json', 'cef']).default('json');
 /** Names and addresses leave the building's log only where the operator says so: what a SIEM has, erasing here does not erase. */
 const personal = z.boolean().default(false);
 
 const collector = z.string().refine((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const isLoopback =
-    url?.hostname === 'localhost' || url?.hostname === '[::1]' || (isIP(url?.hostname ?? '') === 4 && url?.hostname.startsWith('127.'));
-  return !!url && url.username === '' && (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback));
+  return !!url && url.username === '' && (url.protocol === 'https:' || (url.protocol === 'http:' && isThisMachine(url.hostname)));
 }, 'must be an address such as https://otel.corp.example:4318/v1/logs; http:// to this machine only');
 
 const sink = z.discriminatedUnion('to', [

@@ -1,14 +1,14 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { RowSeal } from '../access/index.js';
-import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration.js';
+import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration/index.js';
 import { formerToken, isInService, rememberSwitch, type Switch, settleMigration } from '../custody/index.js';
 import { base64url, Fault, type Storage, sha256 } from '../foundation/index.js';
 import { type Installation, openHouse, placesOf, tokenSettings } from '../house.js';
 import { KeyStore, type PoolRow, pairOf } from '../keys/index.js';
 import { openStorage } from '../storage/index.js';
-import { placeInService, tokenPlace } from '../token-place.js';
 import { Journal, parsePackage, SIGNING_KEYS, type Token, TokenProcess } from '../tokens/index.js';
+import { placeInService, tokenPlace } from '../wiring/token-place.js';
 import { operator } from './act-desk.js';
 import { lockHome } from './lock.js';
 import { shareLine } from './restore.js';

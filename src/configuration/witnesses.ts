@@ -1,17 +1,9 @@
 import { z } from 'zod';
-import { parseNoteKey } from './codec/merkle/index.js';
-import { parseAddress, sha256 } from './foundation/index.js';
+import { parseNoteKey } from '../codec/merkle/index.js';
+import { sha256 } from '../foundation/index.js';
+import { mailAddress, path } from './shapes.js';
 
-const path = z.string().min(1, 'must be a path');
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'must be a short name in lower case');
-
-const mailbox = z.string().refine((text) => {
-  try {
-    return parseAddress(text).shown !== '';
-  } catch {
-    return false;
-  }
-}, 'must be an e-mail address');
 
 /** C2SP verifier key of a cosigner. */
 const cosigner = z.string().transform((text, context) => {
@@ -53,7 +45,9 @@ export const witnessShape = z
     patienceSeconds: z.int().min(0).max(86_400).default(60),
     everySeconds: z.int().min(1).max(3_600).default(10),
     /** Heads for archives: to these people by signed mail, and as entries, which go where the log is forwarded to. */
-    archive: z.strictObject({ mail: z.array(mailbox).max(8).default([]), everyHours: z.int().min(1).max(168).default(24) }).prefault({}),
+    archive: z
+      .strictObject({ mail: z.array(mailAddress).max(8).default([]), everyHours: z.int().min(1).max(168).default(24) })
+      .prefault({}),
     /** A time-stamp authority (RFC 3161) that stamps heads, and the authorities (PEM) that its certificate ends in. */
     timestamp: z.strictObject({ url, authoritiesFile: path, everyHours: z.int().min(1).max(168).default(24) }).optional(),
   })

@@ -3,15 +3,16 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES, VERSION } from './access/index.js';
-import { type DirectoryConfiguration, directoryShape } from './directory-configuration.js';
-import { forwardingShape, settledSinks } from './forwarding-configuration.js';
-import { Fault, parseAddress } from './foundation/index.js';
-import { staffShape } from './staff-configuration.js';
-import { settledWitnesses, witnessingShape, witnessShape } from './witness-configuration.js';
+import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES, VERSION } from '../access/index.js';
+import { Fault } from '../foundation/index.js';
+import { type DirectoryConfiguration, directoryShape } from './directory.js';
+import { forwardingShape, settledSinks } from './forwarding.js';
+import { mailAddress, path } from './shapes.js';
+import { staffShape } from './staff.js';
+import { settledWitnesses, witnessingShape, witnessShape } from './witnesses.js';
 
 /** Where a listener listens. */
-export interface Listen {
+interface Listen {
   host: string;
   port: number;
 }
@@ -22,15 +23,6 @@ const domain = z
   .string()
   .toLowerCase()
   .refine((name) => NAME.test(name) && name.includes('.'), 'must be a mail domain such as corp.example');
-/** The bare address: EKMS's mail certificate names it, so it must be exactly what stands in From. */
-const sender = z.string().refine((text) => {
-  try {
-    return parseAddress(text).shown !== '';
-  } catch {
-    return false;
-  }
-}, 'must be an e-mail address such as ekms@corp.example');
-const path = z.string().min(1, 'must be a path');
 const days = (most: number, standard: number) => z.int().min(1).max(most).default(standard);
 
 const listen = (standard: string) =>
@@ -46,7 +38,7 @@ const listen = (standard: string) =>
     })
     .prefault(standard);
 
-const maildir = z.strictObject({ transport: z.literal('maildir'), directory: path.default('mail'), from: sender.optional() });
+const maildir = z.strictObject({ transport: z.literal('maildir'), directory: path.default('mail'), from: mailAddress.optional() });
 const smtp = z
   .strictObject({
     transport: z.literal('smtp'),
@@ -57,7 +49,7 @@ const smtp = z
     caFile: path.optional(),
     user: z.string().min(1).optional(),
     passwordFile: path.optional(),
-    from: sender.optional(),
+    from: mailAddress.optional(),
   })
   .refine((mail) => (mail.user === undefined) === (mail.passwordFile === undefined), {
     path: ['passwordFile'],
@@ -165,7 +157,7 @@ const schema = z.strictObject({
   retention: z.strictObject({ auditYears: z.int().min(1).max(100).optional() }).prefault({}),
   staff: staffShape,
   // How long everybody can stop new officers who are made without two, and who hears of it besides all administrators.
-  breakGlass: z.strictObject({ hours: z.int().min(24).max(720).default(48), announce: z.array(sender).default([]) }).prefault({}),
+  breakGlass: z.strictObject({ hours: z.int().min(24).max(720).default(48), announce: z.array(mailAddress).default([]) }).prefault({}),
   // Until when what was asked for may be approved and done.
   approvals: z.strictObject({ hours: z.int().min(1).max(720).default(72) }).prefault({}),
   authorities: z.enum(['p384', 'rsa4096']).default('p384'),
