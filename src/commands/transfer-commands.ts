@@ -95,6 +95,7 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     .option('--report <file>', 'write one line of JSON a key there too')
     .action(async (file: string, { from, owners, dryRun, report }: { from: string; owners?: string; dryRun: boolean; report?: string }) => {
       const { keysOf, rootIn, verifyTransfer } = await import('./transfer-file.js');
+      await ask('health', {}); // as an import does
       const root = rootIn(readFileSync(from));
       const { keys, file: sum } = await verifyTransfer(file, root);
       const named = owners === undefined ? new Map<string, string>() : readOwners(owners);

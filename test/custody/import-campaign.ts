@@ -22,7 +22,7 @@ const COPY_EVERY = 250;
 const OPENED = 25;
 const VICTIMS = ['command', 'token', 'appliance'] as const;
 type Victim = (typeof VICTIMS)[number];
-/** MiB of memory in use that no number of files brings a process to. */
+/** MiB of memory of its own (caches of the database are 128 of the appliance's) that no number of files brings a process to. */
 const MOST_MIB: Record<Victim, number> = { command: 256, token: 320, appliance: 640 };
 
 /** Of each process, all its lives together. */
@@ -39,7 +39,7 @@ class Costs {
         .split(' ')
         .slice(11, 13)
         .map(Number);
-      this.peak[of] = Math.max(this.peak[of], Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024));
+      this.peak[of] = Math.max(this.peak[of], Math.round(Number(/RssAnon:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024));
       this.#ticks.set(pid ?? 0, { of, ticks: user + system });
     } catch {
       // It has ended.

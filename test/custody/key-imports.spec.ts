@@ -14,6 +14,8 @@ import { checkData } from '../../src/commands/consistency.js';
 import { importCommands } from '../../src/commands/import-commands.js';
 import type { ImportedKey } from '../../src/custody/index.js';
 import { Fault, newId } from '../../src/foundation/index.js';
+import type * as foreign from '../../src/tokens/foreign-keys.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { openKey } from '../support/open-delivery.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
@@ -156,6 +158,12 @@ test('a file is opened once: what the token takes of it is wrapped then, becomes
   expect((await look('old', false))?.found).toBeUndefined();
   expect(await look('sign')).toMatchObject({ problem: 'signing-only' });
   expect((await look('sign'))?.found).toBeUndefined();
+  const unguarded = guardOff<typeof foreign>({
+    file: 'src/tokens/foreign-keys.ts',
+    guard: "return own.some(({ forEncryption }) => forEncryption) ? undefined : 'signing-only';",
+    instead: 'return undefined;',
+  });
+  expect(unguarded.foreignKeys(read('sign.p12'), 'phrase', ({ keys }) => keys.map(({ problem }) => problem))).toEqual([undefined]);
   const { sealed } = (await look('old'))?.found ?? {};
   if (!sealed) throw new Error('nothing was taken');
   const to = { key: newId(), employee: alice.employee, mode: 'deliver' } as const;
