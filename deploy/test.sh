@@ -46,7 +46,7 @@ if [ $# = 0 ]; then
 fi
 
 say "tests (jest), with a PostgreSQL of their own"
-rm -f "$root/.setup/jest.json"
+rm -rf "$root/.setup/jest.json" "$root/.setup/rsa-keys"
 export root bin
 pg_virtualenv -t sh -c '
   EKMS_TEST_POSTGRES="postgres://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/postgres"

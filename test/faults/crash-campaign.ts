@@ -10,6 +10,7 @@ const { values } = parseArgs({
     count: { type: 'string', default: '50' },
     only: { type: 'string' },
     'without-reconcile': { type: 'boolean', default: false },
+    'guard-off': { type: 'boolean', default: false },
   },
 });
 const seed = Number(values.seed);
@@ -28,6 +29,9 @@ const KINDS = [
   /^unit begin$/,
 ];
 
+/** What is cut there is finished by the next start, and by nothing else. */
+const CUT = 'token issueDevice after';
+
 const roll = dice(seed);
 const began = Date.now();
 const engines = process.env['EKMS_TEST_POSTGRES'] ? (['sqlite', 'sqlite', 'postgres', 'sqlite', 'sqlite'] as const) : (['sqlite'] as const);
@@ -35,6 +39,7 @@ const lab = await CrashLab.open([...new Set(engines.slice(0, count))]);
 lab.reconciles = !values['without-reconcile'];
 const outcomes: { plan: Plan; outcome: Outcome }[] = [];
 let redrawn = 0;
+let unreconciled: string[] | undefined;
 try {
   const steps = await lab.profile();
   const names = [...steps.keys(), 'time'].filter((name) => values.only === undefined || name.startsWith(values.only)).toSorted();
@@ -59,6 +64,13 @@ try {
     );
     for (const problem of problems) console.log(`    ${problem}`);
   }
+  if (values['guard-off']) {
+    lab.reconciles = false;
+    for (let tries = 0; unreconciled === undefined && tries < 5; tries++) {
+      const { fired, problems } = await lab.run('sqlite', { step: CUT, k: 1 + roll(steps.get(CUT) ?? 1) });
+      if (fired) unreconciled = problems;
+    }
+  }
 } finally {
   await lab.close();
 }
@@ -76,6 +88,7 @@ console.log(
     slowestReady: Math.max(0, ...outcomes.map(({ outcome }) => outcome.readyAgain)),
     seconds: Math.round((Date.now() - began) / 1000),
     perStep,
+    ...(unreconciled ? { unreconciled } : {}),
   }),
 );
 process.exitCode = failed.length === 0 && outcomes.length === count ? 0 : 1;

@@ -212,7 +212,10 @@ export class CustodyLab {
         return;
       } catch (error) {
         // Where one process died alone, the others may still be busy with it, and say so.
-        if (Date.now() > end || !/in-use|being started|no appliance is up|unavailable|ECONNRESET|socket hang up|token/.test(String(error)))
+        if (
+          Date.now() > end ||
+          !/in-use|being started|no appliance is up|went away|unavailable|ECONNRESET|socket hang up|token/.test(String(error))
+        )
           throw error;
       }
   }

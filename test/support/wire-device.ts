@@ -1,9 +1,9 @@
-import { constants, createPublicKey, generateKeyPair, generateKeyPairSync, type KeyObject, privateDecrypt, sign } from 'node:crypto';
+import { constants, createPublicKey, generateKeyPairSync, type KeyObject, privateDecrypt, sign } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { type AppCredential, signedFields } from '../../client/src/sdk/index.js';
 import { certificationRequest } from '../../client/src/x509/index.js';
 import { base64url, canonicalJson, sha256 } from '../../src/foundation/index.js';
+import { rsaKey } from './rsa-keys.js';
 import { derOf, send, type WireReply } from './wire.js';
 
 /** Where a device enrols: a real appliance or one in this process. */
@@ -52,12 +52,10 @@ export interface WireKey {
   receipt: { index: number; leaf: string } | null;
 }
 
-const newPair = promisify(generateKeyPair);
 export const spkiOf = (key: KeyObject): Buffer => createPublicKey(key).export({ type: 'spki', format: 'der' });
 
 export async function newDeviceKeys(bits = 3072): Promise<DeviceKeys> {
-  const { privateKey: delivery } = await newPair('rsa', { modulusLength: bits });
-  return { delivery, identity: newIdentity() };
+  return { delivery: await rsaKey(bits), identity: newIdentity() };
 }
 export const newIdentity = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
 
