@@ -77,7 +77,7 @@ export async function operate(site: Site, name: ActName, args: object, fine: str
   } catch (error) {
     if (isFault(error) && fine.includes(error.code)) return undefined;
     if (isFault(error) && /unavailable|busy/.test(error.code)) throw new Away(error.code);
-    if (isFault(error, 'body-malformed')) throw new Away('the answer was cut off');
+    if (isFault(error, 'answer-lost') || isFault(error, 'body-malformed')) throw new Away('the answer was cut off');
     throw error;
   }
 }
