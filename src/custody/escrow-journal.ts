@@ -147,25 +147,26 @@ export async function prepareEscrow(folder: string, home: string, sameDisk = fal
 
 export const isSameDisk = (folder: string, home: string): boolean => existsSync(folder) && statSync(folder).dev === statSync(home).dev;
 
-/** Every line that this token sealed, in order; lines that were cut or are not its own are counted. Throws `escrow-missing`. */
-export async function readEscrow(folder: string, token: Pick<Token, 'openBytes'>): Promise<{ lines: EscrowLine[]; unreadable: number }> {
+/**
+ * Every line that this token sealed, in order, and undefined for one that was cut or is not its own. One at a time: after years there are more of them
+ * than fit into memory. Throws `escrow-missing`.
+ */
+export async function* readEscrow(folder: string, token: Pick<Token, 'openBytes'>): AsyncGenerator<EscrowLine | undefined> {
   const path = join(folder, FILE);
   if (!existsSync(path)) throw new Fault('not-found', 'escrow-missing', `there is no escrow journal in ${folder}`);
-  const lines: EscrowLine[] = [];
-  let unreadable = 0;
-  // Line by line: after years it is longer than any text may be.
-  for await (const text of createInterface({ input: createReadStream(path, 'latin1'), crlfDelay: Number.POSITIVE_INFINITY })) {
-    if (text === '') continue;
-    const sealed = fromBase64(text, 'base64');
-    try {
-      if (!sealed) throw new Fault('malformed', 'seal-broken', 'not base64');
-      lines.push(JSON.parse((await token.openBytes(sealed, CONTEXT)).toString(), decodeBytes) as EscrowLine); // the seal says that EscrowJournal wrote it
-    } catch (error) {
-      if (!(error instanceof Fault) || error.kind === 'unavailable') throw error;
-      unreadable++;
-    }
+  for await (const text of createInterface({ input: createReadStream(path, 'latin1'), crlfDelay: Number.POSITIVE_INFINITY }))
+    if (text !== '') yield await openLine(text, token);
+}
+
+async function openLine(text: string, token: Pick<Token, 'openBytes'>): Promise<EscrowLine | undefined> {
+  const sealed = fromBase64(text, 'base64');
+  if (!sealed) return undefined;
+  try {
+    return JSON.parse((await token.openBytes(sealed, CONTEXT)).toString(), decodeBytes) as EscrowLine; // the seal says that EscrowJournal wrote it
+  } catch (error) {
+    if (!(error instanceof Fault) || error.kind === 'unavailable') throw error;
+    return undefined;
   }
-  return { lines, unreadable };
 }
 
 function encodeBytes(_: string, value: unknown): unknown {
@@ -176,40 +177,48 @@ function encodeBytes(_: string, value: unknown): unknown {
 function decodeBytes(_: string, value: unknown): unknown {
   const bytes = value as { b?: unknown } | null;
   return bytes !== null && typeof bytes === 'object' && typeof bytes.b === 'string' && Object.keys(bytes).length === 1
-    ? Buffer.from(bytes.b, 'base64')
+    ? ownBytes(bytes.b)
     : value;
 }
 
-/**
- * The newest version of each key that the journal tells of, with whom it was given to or taken for. Of one that was taken in twice the last counts: the
- * one before it never came into the database.
- */
-export function keysInEscrow(lines: readonly EscrowLine[]): {
-  given: GivenKey[];
-  taken: TakenKey[];
-  newest: Map<string, StoredKey>;
-  certificates: GivenCertificate[];
-} {
-  const given = new Map<string, GivenKey>();
-  const taken = new Map<string, TakenKey>();
-  const newest = new Map<string, StoredKey>();
-  const certificates: GivenCertificate[] = [];
-  const see = (key: StoredKey) => {
-    const { id, version } = key.sealed.record;
-    const known = newest.get(id);
-    if (!known || known.sealed.record.version <= version) newest.set(id, key);
-  };
-  for (const line of lines) {
-    if (line.t === 'key') {
-      given.set(line.key.sealed.record.id, line);
-      see(line.key);
+/** Bytes in memory of their own: a piece of Node's shared slabs would keep what else was read into them. */
+function ownBytes(text: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text, 'base64'));
+  return bytes.subarray(0, bytes.write(text, 'base64'));
+}
+
+/** What the journal tells of: the newest version of each key, with whom it was given to or taken for. */
+export class KeysInEscrow {
+  /** By key, in the order of giving. */
+  readonly given = new Map<string, Omit<GivenKey, 'key'>>();
+  /** By public key. Of one that was taken in twice the last counts: the one before it never came into the database. */
+  readonly taken = new Map<string, Omit<TakenKey, 'key'> & { id: string }>();
+  readonly newest = new Map<string, StoredKey>();
+  readonly certificates: GivenCertificate[] = [];
+
+  /** The next line. A pair that nobody was given is nothing that comes back, and is not kept here. */
+  see(line: EscrowLine): void {
+    if (line.t === 'pair') return;
+    if (line.t === 'certificate') {
+      this.certificates.push(line);
+      return;
     }
-    if (line.t === 'import') {
-      taken.set(line.key.sealed.record.publicKey, line);
-      see(line.key);
-    }
-    if (line.t === 'change') see(line.key);
-    if (line.t === 'certificate') certificates.push(line);
+    const { id, publicKey } = line.key.sealed.record;
+    if (line.t === 'key') this.given.set(id, { n: line.n, binding: line.binding, certificate: line.certificate });
+    if (line.t === 'import') this.taken.set(publicKey, { id, binding: line.binding, certificates: line.certificates });
+    this.#seeKey(line.key);
   }
-  return { given: [...given.values()], taken: [...taken.values()], newest, certificates };
+
+  #seeKey(key: StoredKey): void {
+    const { id, version } = key.sealed.record;
+    const known = this.newest.get(id);
+    if (!known || known.sealed.record.version <= version) this.newest.set(id, key);
+  }
+
+  /** Of a key that was given or taken. */
+  newestOf(id: string): StoredKey {
+    const key = this.newest.get(id);
+    if (!key) throw new Error(`no line tells of key ${id}`);
+    return key;
+  }
 }

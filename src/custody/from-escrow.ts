@@ -3,7 +3,7 @@ import { certificateTimes, insertCertificate, type RevocationLists } from '../ce
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { KeyRecord, Token } from '../tokens/index.js';
-import { type EscrowLine, keysInEscrow, readEscrow } from './escrow-journal.js';
+import { KeysInEscrow, readEscrow } from './escrow-journal.js';
 import { storeTakenKey } from './store-taken-key.js';
 
 const BY = { kind: 'system' } as const;
@@ -25,31 +25,37 @@ export async function takeFromEscrow(
   house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock; revocations: RevocationLists },
   folder: string,
 ): Promise<FromEscrow> {
-  const { lines, unreadable } = await readEscrow(folder, house.token);
-  const held = await heldDestructions(house.storage, lines);
-  const { given, taken, newest, certificates } = keysInEscrow(lines.filter((line) => line.t !== 'change' || !held.has(line)));
+  const onHold = await peopleOnHold(house.storage);
+  const found = new KeysInEscrow();
+  /** Destructions of keys of somebody on hold. */
+  const held = new Map<string, KeyRecord>();
+  let unreadable = 0;
+  for await (const line of readEscrow(folder, house.token)) {
+    if (!line) unreadable++;
+    else if (line.t === 'change' && isHeld(line.key.sealed, onHold)) held.set(line.key.sealed.record.id, line.key.sealed.record);
+    else found.see(line);
+  }
   const store = new KeyStore();
   let changes = 0;
   let keys = 0;
   // Former keys first: a person has one active key at a time.
-  for (const key of newest.values()) if (await house.storage.write((unit) => raise(unit, house.audit, store, key))) changes++;
+  for (const key of found.newest.values()) if (await house.storage.write((unit) => raise(unit, house.audit, store, key))) changes++;
   // Latest first: of two that were given and of which a crash kept one from its person, the later is theirs; the other stays for reading.
-  for (const one of given.toReversed()) {
-    const key = await withoutRival(house, newest.get(one.key.sealed.record.id) ?? one.key);
+  for (const [id, one] of [...found.given].toReversed()) {
+    const key = await withoutRival(house, found.newestOf(id));
     if (await house.storage.write((unit) => insert(unit, house, store, { ...one, key }))) keys++;
   }
-  for (const one of taken) {
-    const key = newest.get(one.key.sealed.record.id) ?? one.key;
+  for (const one of found.taken.values()) {
+    const key = found.newestOf(one.id);
     if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
   }
-  for (const one of certificates) await house.storage.write((unit) => certify(unit, house.audit, one));
+  for (const one of found.certificates) await house.storage.write((unit) => certify(unit, house.audit, one));
   await endCertificates(house);
-  const kept = new Map([...held].map(({ key: { sealed } }) => [sealed.record.id, sealed.record]));
-  for (const { id, employee } of kept.values())
+  for (const { id, employee } of held.values())
     await house.storage.write((unit) =>
       house.audit.append(unit, { action: 'key.change', outcome: 'refused', reason: 'key-held', actor: BY, employee, key: id, subject: id }),
     );
-  return { keys, changes, unreadable, held: kept.size };
+  return { keys, changes, unreadable, held: held.size };
 }
 
 /** That a certificate was revoked the journal does not tell; that its key is compromised or destroyed it does. Nobody is to encrypt to such a key again. */
@@ -65,15 +71,13 @@ async function endCertificates({ storage, revocations }: { storage: Storage; rev
   if (ended > 0) await revocations.publish('people');
 }
 
-type Change = Extract<EscrowLine, { t: 'change' }>;
-
-/** Lines that destroy a key of somebody on hold. */
-async function heldDestructions(storage: Storage, lines: readonly EscrowLine[]): Promise<Set<Change>> {
+async function peopleOnHold(storage: Storage): Promise<Set<string>> {
   const rows = await storage.all<{ employee: string }>('SELECT DISTINCT employee FROM key_holds WHERE lifted IS NULL');
-  const onHold = new Set(rows.map(({ employee }) => employee));
-  const ends = ({ record }: StoredKey['sealed']) => record.state === 'destroyed' && onHold.has(record.employee);
-  return new Set(lines.filter((line) => line.t === 'change').filter((line) => ends(line.key.sealed)));
+  return new Set(rows.map(({ employee }) => employee));
 }
+
+const isHeld = ({ record }: StoredKey['sealed'], onHold: ReadonlySet<string>): boolean =>
+  record.state === 'destroyed' && onHold.has(record.employee);
 
 /** A person has one active key: a further one is for reading only. */
 async function withoutRival({ storage, token }: { storage: Storage; token: Token }, key: StoredKey): Promise<StoredKey> {

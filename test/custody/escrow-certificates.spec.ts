@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, jest, test } from '@jest/globals';
 import { AddressCertificates } from '../../src/certificates/address-certificates.js';
-import { prepareEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
+import { prepareEscrow } from '../../src/custody/escrow-journal.js';
 import { takeFromEscrow } from '../../src/custody/from-escrow.js';
 import { authorityUrls } from '../../src/house.js';
+import { escrowLines } from '../support/escrow-lines.js';
 import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf } from '../support/wire-device.js';
@@ -42,7 +43,7 @@ test('a certificate on a key that somebody has waits for the second place like a
   renameSync(away, second);
   await renewed(house.house.addressCertificates);
   const [, next] = await usable();
-  expect((await readEscrow(second, house.token)).lines.filter(({ t }) => t === 'certificate')).toContainEqual(
+  expect((await escrowLines(second, house.token)).lines.filter(({ t }) => t === 'certificate')).toContainEqual(
     expect.objectContaining({ serial: next?.serial, address: 'alice@corp.example' }),
   );
 

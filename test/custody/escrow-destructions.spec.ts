@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { reconcile } from '../../src/commands/reconcile.js';
-import { prepareEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
+import { prepareEscrow } from '../../src/custody/escrow-journal.js';
 import * as fromEscrow from '../../src/custody/from-escrow.js';
 import { Fault } from '../../src/foundation/index.js';
 import { KeyStore, KeyVault, type StoredKey } from '../../src/keys/index.js';
 import * as keyVault from '../../src/keys/key-vault.js';
+import { escrowLines } from '../support/escrow-lines.js';
 import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf } from '../support/wire-device.js';
@@ -35,7 +36,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const journalled = async () => (await readEscrow(second, house.token)).lines.flatMap((line) => (line.t === 'change' ? [line.key] : []));
+const journalled = async () => (await escrowLines(second, house.token)).lines.flatMap((line) => (line.t === 'change' ? [line.key] : []));
 const wrapped = async () => (await house.db.one<{ wrapped: Buffer }>('SELECT wrapped FROM keys WHERE id = ?', [key]))?.wrapped.length;
 
 /** A destruction whose unit of work fails, as when a hold or PostgreSQL's end comes between; resolves with what the second place heard of it. */

@@ -8,7 +8,7 @@ import { checkLog } from '../../src/audit/index.js';
 import { checkData } from '../../src/commands/consistency.js';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { loadConfiguration } from '../../src/configuration/index.js';
-import { keysInEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
+import { KeysInEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
 import type { ImportedKey } from '../../src/custody/index.js';
 import { isFault, type Storage } from '../../src/foundation/index.js';
 import { type House, openHouse } from '../../src/house.js';
@@ -283,9 +283,9 @@ export async function wholeness(house: House): Promise<string[]> {
   const text = await token.custody();
   const held = new Set(text === null ? [] : parsePackage(text).package.keys.map(({ label }) => label));
   const stored = await new KeyStore().page(storage, '', 1_000);
-  const lines = stored.length === 0 ? [] : (await readEscrow(configuration.escrow?.directory ?? '', token)).lines;
-  const { given, taken } = keysInEscrow(lines);
-  const ids = new Set([...given, ...taken].map(({ key }) => key.sealed.record.id));
+  const found = new KeysInEscrow();
+  if (stored.length > 0) for await (const line of readEscrow(configuration.escrow?.directory ?? '', token)) if (line) found.see(line);
+  const ids = new Set([...found.given.keys(), ...[...found.taken.values()].map(({ id }) => id)]);
   for (const { sealed, wrapped, publicKey } of stored) {
     const { id, kek } = sealed.record;
     if (!held.has(`ekms/kek/${kek}`)) problems.push(`the custodians have no copy of the KEK of key ${id}`);
