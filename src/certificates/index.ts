@@ -3,7 +3,7 @@
 export { AddressCertificates } from './address-certificates.js';
 export { CertificateDirectory } from './certificate-directory.js';
 export { insertCertificate, REASON, type RevocationReason, type StoredCertificate, validCertificatesOf } from './certificate-store.js';
-export { certificateTimes, pem } from './certificate-times.js';
+export { certificateTimes, pem, serialOf } from './certificate-times.js';
 export { CertificatesController } from './certificates.controller.js';
 export { InfrastructureCertificates, type TlsCredentials } from './infrastructure-certificates.js';
 export { KeyIssuance, type KeyIssuanceSettings, type PreparedKey } from './key-issuance.js';

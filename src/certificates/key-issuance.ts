@@ -37,6 +37,9 @@ export interface KeyIssuanceSettings {
   urls: AuthorityUrls;
 }
 
+/** Whose list tells of what nobody has. */
+const ISSUER = { person: 'people', device: 'devices', authority: 'root' } as const;
+
 const isSameKind = (one: KeyKind, other: KeyKind): boolean => one.suite === other.suite && one.bits === other.bits;
 
 /** Milliseconds until somebody whose key was refused is tried again: each try takes a serial, and leaves an entry. */
@@ -171,19 +174,19 @@ export class KeyIssuance extends KeyCertificates {
   }
 
   /** A serial that may have been signed and was never stored: known from now on, and revoked. */
-  async disown(unit: Unit, serial: string, profile: 'person' | 'device'): Promise<void> {
+  async disown(unit: Unit, serial: string, profile: 'person' | 'device' | 'authority'): Promise<void> {
     const now = this.clock.now().getTime();
     const known = await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial]);
     if (known) return;
     await insertCertificate(unit, {
       serial,
-      authority: profile === 'person' ? 'people' : 'devices',
+      authority: ISSUER[profile],
       profile,
       der: Buffer.alloc(0),
       notBefore: now,
       notAfter: now,
     });
-    await markRevoked(unit, serial, 'cessationOfOperation', now);
+    await markRevoked(unit, serial, profile === 'authority' ? 'cACompromise' : 'cessationOfOperation', now);
     await this.audit.append(unit, {
       action: 'certificate.revoke',
       outcome: 'done',

@@ -85,13 +85,33 @@ export class KeyReplacement {
    * Sets how this person's keys reach them. To `remote` makes a new key: what was delivered stays delivered. To `deliver` opens the current one.
    */
   async setMode(employee: string, mode: KeyMode, by: AuditActor): Promise<void> {
-    await this.storage.write(async (unit) => {
+    await this.noteMode(employee, mode, by);
+    await this.#follow(employee, mode, by);
+  }
+
+  /** For keys that come; the one that is there stays as it is until `followModes`. Rejects with `key-mode`, `employee-unknown`. */
+  async noteMode(employee: string, mode: KeyMode, by: AuditActor): Promise<boolean> {
+    return this.storage.write(async (unit) => {
+      if (await unit.one('SELECT id FROM employees WHERE id = ? AND mode = ?', [employee, mode])) return false;
       if (await unit.one("SELECT id FROM employees WHERE id = ? AND mode = 'quorum'", [employee]))
         throw new Fault('conflict', 'key-mode', 'keys that only a quorum may use stay so');
       const changed = await unit.run('UPDATE employees SET mode = ? WHERE id = ?', [mode, employee]);
       if (changed === 0) throw new Fault('not-found', 'employee-unknown', 'there is no such employee');
       await this.audit.append(unit, { action: 'policy.change', outcome: 'done', actor: by, employee, facts: { mode } });
+      return true;
     });
+  }
+
+  /** People whose current key is not as their mode says: what a restore knows of their mode from the log alone. */
+  async followModes(by: AuditActor): Promise<void> {
+    const people = await this.storage.all<{ id: string; mode: KeyMode }>(
+      `SELECT e.id AS "id", e.mode AS "mode" FROM employees e JOIN keys k ON k.employee = e.id AND k.state = 'active'
+       WHERE e.mode IN ('deliver', 'remote') AND k.mode IN ('deliver', 'remote') AND k.mode <> e.mode`,
+    );
+    for (const { id, mode } of people) await this.#follow(id, mode, by);
+  }
+
+  async #follow(employee: string, mode: KeyMode, by: AuditActor): Promise<void> {
     const active = await this.#active(employee);
     if (!active || active.mode === mode) return;
     if (mode === 'deliver') await this.vault.change(active.id, { mode }, by);

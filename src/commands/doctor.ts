@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { checkLog } from '../audit/index.js';
+import { serialOf } from '../certificates/index.js';
 import type { Configuration } from '../configuration/index.js';
 import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
 import { readLastSync } from '../directory/index.js';
@@ -154,9 +155,18 @@ async function examineOwnCertificates({ authorities, configuration, storage, clo
   const findings = new Findings('certificates of the appliance');
   const now = clock.now().getTime();
   const backup = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.backup);
+  const ended = await storage.all<{ serial: string }>(
+    "SELECT serial FROM certificates WHERE profile = 'authority' AND revoked_at IS NOT NULL",
+  );
+  const revoked = new Set(ended.map(({ serial }) => serial));
   for (const authority of authorities.all) {
     const name = authorityId(authority);
     if (authority.state === 'retired') continue;
+    if (revoked.has(serialOf(authority.certificate)))
+      findings.say(
+        'bad',
+        `the authority “${name}” is on the root’s list and still here: ${authority.state === 'serving' ? `ekms ca rotate ${authority.name}, then ` : ''}ekms ca retire ${name} --revoke`,
+      );
     const left = (new X509Certificate(authority.certificate).validToDate.getTime() - now) / 86_400_000;
     // A restore of an older backup would not know it.
     if (authority.n > 1 && backup && backup.time < new X509Certificate(authority.certificate).validFromDate.getTime() + LEAD_MS)
@@ -164,6 +174,17 @@ async function examineOwnCertificates({ authorities, configuration, storage, clo
     if (left <= 0) findings.say('bad', `the authority “${name}” has ended`);
     else if (left < AUTHORITY_DAYS) findings.say('warn', `the authority “${name}” ends in ${Math.floor(left)} days`);
   }
+  const known = new Set(authorities.all.map(authorityId));
+  const signers = await storage.all<{ authority: string; n: number }>(
+    'SELECT authority, COUNT(*) AS "n" FROM certificates WHERE profile <> \'imported\' AND revoked_at IS NULL AND not_after > ? GROUP BY authority',
+    [now],
+  );
+  for (const { authority, n } of signers)
+    if (!known.has(authority))
+      findings.say(
+        'warn',
+        `${n} certificates were signed by the authority “${authority}”, which is not known here since a restore from before it took over, and clients refuse them: current keys are certified anew by the next renewal, former ones take a recovery case`,
+      );
   const signing = await storage.one(
     "SELECT serial FROM certificates WHERE profile = 'mail-signing' AND address = ? AND revoked_at IS NULL AND not_after > ?",
     [configuration.mail.from, now],

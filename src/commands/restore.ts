@@ -282,6 +282,7 @@ async function settle(
     });
     // Only now: an intent that waits for a key must find no pair of the old pool.
     await reconcile(house);
+    await house.replacement.followModes({ kind: 'system' });
     const { problems } = await checkLog(house.storage);
     if (problems.length > 0) throw new Fault('conflict', 'log-broken', `the restored log is not whole: ${problems[0]}`);
     await house.revocations.publishDue();

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { insertCertificate, type RevocationLists } from '../certificates/index.js';
+import { insertCertificate, type RevocationLists, serialOf } from '../certificates/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
 import { type AuditActor, type AuditLog, type Clock, Fault, OneAtATime, type Storage } from '../foundation/index.js';
 import { type Authorities, type Authority, authorityId, issuerAmong, type SucceedingAuthority, type Token } from '../tokens/index.js';
@@ -172,23 +172,28 @@ export class AuthorityRetirement {
       });
       revoked += some.length;
     }
-    await this.#revokeItself(authority, by);
+    await this.revokeItself(authority, by);
     return revoked;
   }
 
-  async #revokeItself({ certificate: der }: Authority, by: AuditActor): Promise<void> {
+  /** Its own certificate goes onto the root's list. False where it is there. */
+  async revokeItself({ certificate: der }: Authority, by: AuditActor): Promise<boolean> {
     const { storage, revocations } = this.parts;
     const certificate = new X509Certificate(der);
-    const serial = certificate.serialNumber.toLowerCase();
-    await storage.write(async (unit) => {
-      if (!(await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial])))
+    const serial = serialOf(der);
+    const revoked = await storage.write(async (unit) => {
+      const known = await unit.one<{ ended: number | null }>('SELECT revoked_at AS "ended" FROM certificates WHERE serial = ?', [serial]);
+      if (known && known.ended !== null) return false;
+      if (!known)
         await insertCertificate(unit, {
           ...{ serial, authority: 'root', profile: 'authority', der },
           ...{ notBefore: certificate.validFromDate.getTime(), notAfter: certificate.validToDate.getTime() },
         });
       await revocations.revoke(unit, serial, 'cACompromise', by);
+      return true;
     });
     await revocations.publish('root');
+    return revoked;
   }
 
   async #use(id: string): Promise<{ inUse: number; until: number | null }> {

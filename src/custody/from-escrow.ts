@@ -1,5 +1,4 @@
-import { X509Certificate } from 'node:crypto';
-import { certificateTimes, insertCertificate, type RevocationLists } from '../certificates/index.js';
+import { certificateTimes, insertCertificate, type RevocationLists, serialOf } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import type { KeyRecord, Token } from '../tokens/index.js';
@@ -130,7 +129,7 @@ async function insert(
   const { suite, bits, kek, publicKey } = record;
   if (!born) await audit.append(unit, { ...event, action: 'key.birth', facts: { n, suite, bits, kek, publicKey } });
   await audit.append(unit, { ...event, action: 'key.assign', subject: record.id, facts: { n, publicKey, mode: record.mode } });
-  const serial = new X509Certificate(certificate).serialNumber.toLowerCase();
+  const serial = serialOf(certificate);
   if (!(await unit.one('SELECT serial FROM certificates WHERE serial = ?', [serial]))) {
     await insertCertificate(unit, {
       serial,

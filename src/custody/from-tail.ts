@@ -1,9 +1,17 @@
 import type { AppCredentials, Employees, SharedMailboxes } from '../access/index.js';
 import type { Administrators } from '../administration/index.js';
-import { type KeyIssuance, type KeyReplacement, REASON, type RevocationLists, type RevocationReason } from '../certificates/index.js';
+import {
+  type KeyIssuance,
+  type KeyReplacement,
+  REASON,
+  type RevocationLists,
+  type RevocationReason,
+  serialOf,
+} from '../certificates/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
 import { isFault, parseAddress, ROLES, type Storage } from '../foundation/index.js';
-import { type KeyState, NEXT_KEY_STATE } from '../tokens/index.js';
+import { type Authorities, authorityId, type KeyMode, type KeyState, NEXT_KEY_STATE, SUCCEEDING_AUTHORITIES } from '../tokens/index.js';
+import type { AuthorityRetirement } from './authority-retirement.js';
 import type { KeyLives } from './key-lives.js';
 import type { KeyTransfers } from './key-transfers.js';
 import type { TailEntry } from './known-log.js';
@@ -20,7 +28,7 @@ export interface FromTail {
 
 /**
  * Takes away again what was taken away after the backup: devices, people's access, addresses, app credentials, administrators and roles, states of keys,
- * certificates, and the freedom to destroy what was put on legal hold. A certificate that was issued after the backup and is not in what was restored ends:
+ * certificates, authorities, how keys reach a person, and the freedom to destroy what was put on legal hold. A certificate that was issued after the backup and is not in what was restored ends:
  * nobody is to encrypt to a key that may be lost. What was given after the backup is not in it, and comes back only by the second place or by enrolling anew;
  * what the log has no more than a digest of (network policy, recovery agents, registered devices) is not known from it. May be done again.
  */
@@ -38,6 +46,8 @@ export async function takeFromTail(
     lives: KeyLives;
     revocations: RevocationLists;
     issuance: KeyIssuance;
+    authorities: Authorities;
+    authorityRetirement: AuthorityRetirement;
   },
   tail: readonly TailEntry[],
 ): Promise<FromTail> {
@@ -95,6 +105,11 @@ async function reapply(
       await replacement.setState(key, state, BY);
       return true;
     }
+    case 'policy.change': {
+      const mode = facts['mode'];
+      // The row alone: a pair of the pool that came back may have been given since. `followModes` comes when there is no such pair any more.
+      return isMode(mode) && replacement.noteMode(employee, mode, BY);
+    }
     case 'hold.place':
       return lives.holdAgain(subject, employee, BY);
     case 'hold.lift':
@@ -110,6 +125,8 @@ async function reapply(
     }
     case 'certificate.revoke':
       return endCertificate(house, subject, isReason(reason) ? reason : 'unspecified');
+    case 'authority.retire':
+      return retireAuthority(house, facts);
     case 'certificate.issue':
       // Of the appliance's own it makes others by itself.
       return facts['profile'] === undefined && endUnknown(house, subject);
@@ -118,14 +135,28 @@ async function reapply(
   }
 }
 
-type Lists = Pick<Parameters<typeof takeFromTail>[0], 'storage' | 'revocations' | 'issuance'>;
+type Lists = Pick<Parameters<typeof takeFromTail>[0], 'storage' | 'revocations' | 'issuance' | 'authorities' | 'authorityRetirement'>;
 
-async function endCertificate({ storage, revocations, issuance }: Lists, serial: string, reason: RevocationReason): Promise<boolean> {
+/** One that serves again, because who took over from it is lost, stays: `authority-in-use`. */
+async function retireAuthority({ authorities, authorityRetirement }: Lists, facts: NonNullable<TailEntry['facts']>): Promise<boolean> {
+  const name = SUCCEEDING_AUTHORITIES.find((each) => each === facts['name']);
+  if (!name) return false;
+  const id = authorityId({ name, n: Number(facts['n']) });
+  if ((await authorities.find(id))?.state === 'retired') return false;
+  await authorityRetirement.retire(id, facts['revoked'] === true, BY);
+  return true;
+}
+
+async function endCertificate(house: Lists, serial: string, reason: RevocationReason): Promise<boolean> {
+  const { storage, revocations, issuance } = house;
+  const authority = house.authorities.all.find(({ certificate }) => serialOf(certificate) === serial);
+  if (authority) return house.authorityRetirement.revokeItself(authority, BY);
   return storage.write(async (unit) => {
     const known = await unit.one<{ ended: number | null }>('SELECT revoked_at AS "ended" FROM certificates WHERE serial = ?', [serial]);
     if (known && known.ended !== null) return false;
     if (known) await revocations.revoke(unit, serial, reason, BY);
-    else await issuance.disown(unit, serial, 'person');
+    // One of a generation that is lost is the root's to list.
+    else await issuance.disown(unit, serial, reason === 'cACompromise' ? 'authority' : 'person');
     return true;
   });
 }
@@ -139,5 +170,7 @@ async function endUnknown({ storage, issuance }: Lists, serial: string): Promise
 }
 
 const isReason = (reason: unknown): reason is RevocationReason => typeof reason === 'string' && Object.hasOwn(REASON, reason);
+
+const isMode = (mode: unknown): mode is KeyMode => mode === 'deliver' || mode === 'remote';
 
 const isState = (state: unknown): state is KeyState => typeof state === 'string' && state in NEXT_KEY_STATE;

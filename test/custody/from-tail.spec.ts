@@ -1,9 +1,12 @@
 import 'reflect-metadata';
+import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { afterEach, expect, jest, test } from '@jest/globals';
+import { examine } from '../../src/commands/doctor.js';
 import * as fromTail from '../../src/custody/from-tail.js';
 import type { TailEntry } from '../../src/custody/known-log.js';
 import { newId } from '../../src/foundation/index.js';
+import { authorityId } from '../../src/tokens/index.js';
 import { type Guard, guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf, type WireDevice } from '../support/wire-device.js';
@@ -107,5 +110,76 @@ test('an administrator who was removed, or whose role was taken away, after the 
   expect(await standing()).toEqual([
     { state: 'removed', role: null },
     { state: 'active', role: null },
+  ]);
+});
+
+const listed = async (id: string) => {
+  await house.house.revocations.publishDue();
+  const input = await house.house.revocations.find(id);
+  const text = execFileSync('openssl', ['crl', '-inform', 'DER', '-noout', '-text'], { input }).toString();
+  return [...text.matchAll(/Serial Number: (\w+)/g)].map(([, serial = '']) => serial.toLowerCase().replace(/^0+/, ''));
+};
+const serialOfAuthority = (id: string) => {
+  const der = house.house.authorities.all.find((each) => authorityId(each) === id)?.certificate;
+  if (!der) throw new Error(`no authority ${id}`);
+  return new X509Certificate(der).serialNumber.toLowerCase();
+};
+
+test('an authority that was retired after the backup is so again, and its serial is on the root’s list; with the guards off it is trusted, or people’s list has it', async () => {
+  await open();
+  await house.act('ca.rotate', { name: 'people' });
+  // What the renewal does: nothing of the former one counts any more but by the new one.
+  await house.house.renewal.run();
+  const [serial, lost] = [serialOfAuthority('people'), '0cab'.padEnd(32, '4')];
+  const tail = [
+    { action: 'certificate.revoke', reason: 'cACompromise', subject: serial },
+    { action: 'certificate.revoke', reason: 'cACompromise', subject: lost },
+    { action: 'authority.retire', facts: { name: 'people', n: 1, revoked: true } },
+    // Who took over from this one is not in the backup: it goes on, and the root's list says of it what it may.
+    { action: 'certificate.revoke', reason: 'cACompromise', subject: serialOfAuthority('devices') },
+    { action: 'authority.retire', facts: { name: 'devices', n: 1, revoked: true } },
+    { action: 'authority.retire', facts: { name: 'devices', n: 2, revoked: true } },
+  ];
+  const bare = (of: string) => of.replace(/^0+/, '');
+  const state = (id: string) => house.house.authorities.all.find((each) => authorityId(each) === id)?.state;
+  await take(tail.slice(2, 3), { guard: 'return retireAuthority(house, facts);', instead: 'return false;' });
+  expect(state('people')).toBe('former');
+  expect(await take(tail)).toEqual({ reapplied: 4, moot: 2 });
+  expect([state('people'), state('devices')]).toEqual(['retired', 'serving']);
+  const told = async () => (await examine(house.house)).filter(({ words }) => /on the root’s list|is not known here/.test(words));
+  expect(await told()).toMatchObject([
+    { verdict: 'bad', words: expect.stringMatching(/“devices”.*: ekms ca rotate devices, then ekms ca retire devices --revoke/) },
+  ]);
+  await house.db.write((unit) => unit.run("UPDATE certificates SET authority = 'people-3' WHERE authority = 'people-2'", []));
+  expect((await told()).map(({ words }) => words).join()).toMatch(/1 certificates were signed by the authority “people-3”/);
+  expect(new Set(await listed('root'))).toEqual(new Set([serial, lost, serialOfAuthority('devices')].map(bare)));
+  expect(await listed('people-2')).toEqual([]);
+  expect(await take(tail)).toEqual({ reapplied: 0, moot: 2 });
+
+  const unguarded = '0cad'.padEnd(32, '5');
+  await take([{ ...tail[1], subject: unguarded }], { guard: "reason === 'cACompromise' ? 'authority' : 'person'", instead: "'person'" });
+  expect(await listed('people-2')).toEqual([bare(unguarded)]);
+});
+
+test('how keys reach a person is as it was set after the backup, and a key that was made for another way is followed by one; no pair that came back is given for it', async () => {
+  const { alice, key } = await open();
+  const tail = [{ action: 'policy.change', employee: alice.employee, facts: { mode: 'remote' } }];
+  const keys = () => house.db.all('SELECT id, mode, state FROM keys WHERE employee = ? ORDER BY created', [alice.employee]);
+  await take(tail, { guard: 'return isMode(mode) && replacement.noteMode(employee, mode, BY);', instead: 'return false;' });
+  await house.house.replacement.followModes({ kind: 'system' });
+  expect(await keys()).toEqual([{ id: key, mode: 'deliver', state: 'active' }]);
+  await house.act('pool.fill', { count: 1 });
+  expect(await take(tail)).toEqual({ reapplied: 1, moot: 0 });
+  expect(await take(tail)).toEqual({ reapplied: 0, moot: 0 });
+  expect(await keys()).toEqual([{ id: key, mode: 'deliver', state: 'active' }]);
+  const pairs = await house.db.all('SELECT n FROM pool ORDER BY n');
+  expect(pairs.length).toBeGreaterThan(0);
+  await house.house.pool.destroyAll('restored');
+  await house.house.replacement.followModes({ kind: 'system' });
+  await house.act('pool.fill', { count: 1 });
+  await house.house.issuance.serveWaiting();
+  expect(await keys()).toEqual([
+    { id: key, mode: 'deliver', state: 'deactivated' },
+    { id: expect.any(String), mode: 'remote', state: 'active' },
   ]);
 });
