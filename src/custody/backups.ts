@@ -89,7 +89,7 @@ export class Backups {
   }
 
   async #create(by: AuditActor, full: boolean): Promise<MadeBackup> {
-    const { recipient } = parsePackage(await packageOf(this.token)).package.backup; // before anything is made
+    await packageOf(this.token); // before anything is made
     const id = newId();
     const created = this.clock.now().toISOString();
     const { directory } = this.settings;
@@ -97,10 +97,12 @@ export class Backups {
     const name = backupName(created, id);
     const staged = join(directory, `.${name}.part`);
     const log = await this.token.auditHead();
-    const before = full ? undefined : await this.#base(recipient, log);
+    const before = full ? undefined : await this.#base(log);
     const { custody, journal, snapshot } = await takenTogether(this.token, () => openSnapshot(this.settings.database));
+    const { recipient } = parsePackage(custody).package.backup;
     const { migrations, tables, entries } = snapshot;
-    const base = before && before.entries <= entries && isSame(before.of, { migrations, tables }) ? before : undefined;
+    const isBase = before?.recipient === recipient && before.entries <= entries && isSame(before.of, { migrations, tables });
+    const base = isBase ? before : undefined;
     const digests: Buffer[] = [];
     const file = await open(staged, 'wx', 0o600);
     try {
@@ -146,11 +148,8 @@ export class Backups {
     }
   }
 
-  /** What the next one may build on: whole as far as first lines and statements tell, for the same custodians, of the same log, and not followed by too many. */
-  async #base(
-    recipient: string,
-    log: AuditHead | null,
-  ): Promise<(KnownPages & { of: Rows; entries: number; chain: string[] }) | undefined> {
+  /** What the next one may build on: whole as far as first lines and statements tell, of the same log, and not followed by too many. */
+  async #base(log: AuditHead | null): Promise<Base | undefined> {
     const known = this.settings.fullEvery === 1 ? undefined : await this.#pages.read();
     if (!known) return undefined;
     const { of, pages, has } = known;
@@ -160,8 +159,10 @@ export class Backups {
       if (!newest || chain.length >= this.settings.fullEvery) return undefined;
       const { statement, custody } = newest;
       const isKnown = statement.backup === of.backup && statement.digest === of.digest && statement.pages === pages;
-      if (!isKnown || custody.package.backup.recipient !== recipient || !(await this.#goesOn(statement.head, log))) return undefined;
-      return { id: of.backup, digest: of.digest, has, of, entries: statement.entries, chain: chain.map(({ file }) => basename(file)) };
+      if (!isKnown || !(await this.#goesOn(statement.head, log))) return undefined;
+      const { recipient } = custody.package.backup;
+      const { entries } = statement;
+      return { id: of.backup, digest: of.digest, has, of, recipient, entries, chain: chain.map(({ file }) => basename(file)) };
     } catch (error) {
       if (isFault(error)) return undefined; // it went, or is damaged: then all is kept anew
       throw error;
@@ -258,6 +259,16 @@ export class Backups {
 interface Rows {
   migrations: string[];
   tables: string[];
+}
+
+/** What a backup may build on. */
+interface Base extends KnownPages {
+  of: Rows;
+  recipient: string;
+  /** Of its log. */
+  entries: number;
+  /** Names of its file and of those it builds on, oldest first. */
+  chain: string[];
 }
 
 const isSame = (a: Rows, b: Rows): boolean => JSON.stringify([a.migrations, a.tables]) === JSON.stringify([b.migrations, b.tables]);

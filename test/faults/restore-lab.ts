@@ -159,6 +159,9 @@ export class RestoreLab {
     };
     for (const [what, code, more] of cases) await must(what, code, more);
     const chain = readdirSync(dirname(backup)).map((name) => join(dirname(backup), name));
+    // `run` holds the lock of whoever works on the home.
+    const made = () => readdirSync(home.path).filter((name) => name !== 'run');
+    const blank = made();
     for (const region of REGIONS) {
       // In the backup itself, or in one that it builds on.
       const file = chain[this.#roll(chain.length)] ?? backup;
@@ -181,6 +184,7 @@ export class RestoreLab {
     cpSync(other, gone);
     await must('a backup with another in the place of its base', /^backup-chain-broken$/, { backup });
     renameSync(home.beside('away'), gone);
+    if (made().join() !== blank.join()) problems.push(`what was refused left ${made()} where ${blank} was`);
     return refused;
   }
 
