@@ -20,21 +20,24 @@ export interface TestDatabase {
 
 type Opener = (settings?: Partial<StorageSettings>) => Promise<TestDatabase>;
 
-/** Runs a suite on SQLite and, where EKMS_TEST_POSTGRES names a throw-away cluster, on PostgreSQL. `open()` gives each test its own database. */
-export function eachDatabase(suite: (open: Opener, kind: TestDatabase['kind']) => void): void {
-  describe('on SQLite', () => suite(opener(sqlite), 'sqlite'));
-  const cluster = process.env['EKMS_TEST_POSTGRES'];
-  if (cluster)
-    describe('on PostgreSQL', () =>
-      suite(
-        opener(() => postgres(cluster)),
-        'postgres',
-      ));
+/** Runs a suite on SQLite and, where EKMS_TEST_POSTGRES names a throw-away cluster, on PostgreSQL. */
+export function eachKind(suite: (kind: TestDatabase['kind']) => void): void {
+  describe('on SQLite', () => suite('sqlite'));
+  if (process.env['EKMS_TEST_POSTGRES']) describe('on PostgreSQL', () => suite('postgres'));
   else {
     process.stderr.write('\n*** EKMS_TEST_POSTGRES is not set: the PostgreSQL half of these tests is SKIPPED ***\n');
-    describe.skip('on PostgreSQL', () => suite(opener(sqlite), 'postgres'));
+    describe.skip('on PostgreSQL', () => suite('postgres'));
   }
 }
+
+/** As `eachKind`; `open()` gives each test its own database. */
+export const eachDatabase = (suite: (open: Opener, kind: TestDatabase['kind']) => void): void =>
+  eachKind((kind) =>
+    suite(
+      opener(() => lastingDatabase(kind)),
+      kind,
+    ),
+  );
 
 /** For what only PostgreSQL can show: runs where eachDatabase would, with the address of an empty database. */
 export function onPostgres(suite: (open: Opener) => void): void {

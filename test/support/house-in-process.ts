@@ -17,6 +17,7 @@ import { MemoryTransport } from '../../src/mail/index.js';
 import type { RecoveryAgents } from '../../src/tokens/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { DOMAIN, type LogEntry } from './appliance.js';
+import { lastingDatabase, type TestDatabase } from './database.js';
 import { Isolated } from './isolated.js';
 import type { Door } from './wire-device.js';
 
@@ -30,8 +31,10 @@ export interface HouseOptions {
   people?: Directory;
   /** Recovery agents whom a ceremony would have named. */
   agents?: RecoveryAgents;
-  /** Of a database; else one of its own, on SQLite. */
+  /** Of a database; else one of its own. */
   database?: string;
+  /** Of the database of its own: on SQLite unless a test says otherwise. */
+  kind?: TestDatabase['kind'];
 }
 
 /** The real time, and as much later as a test lets pass. */
@@ -72,9 +75,12 @@ export class HouseInProcess implements Door {
     token: prepare = () => undefined,
     people,
     agents,
-    database,
+    kind = 'sqlite',
+    ...of
   }: HouseOptions = {}): Promise<HouseInProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ekms-house-'));
+    const own = kind === 'sqlite' || of.database !== undefined ? undefined : await lastingDatabase(kind);
+    const database = of.database ?? own?.settings.url;
     const listen = Object.fromEntries(['client', 'administration', 'staff', 'public', 'operation'].map((name) => [name, '127.0.0.1:0']));
     const given = {
       listen,
@@ -107,6 +113,7 @@ export class HouseInProcess implements Door {
       await house.close();
       await token.close();
       rmSync(folder, { recursive: true, force: true });
+      await own?.remove();
     });
   }
 
