@@ -50,16 +50,28 @@ export async function stop(child: ChildProcess | undefined): Promise<void> {
   await ended;
 }
 
-/** Ports of loopback that are free now. */
+/** Below those that the system gives to whoever asks for any port: one of these could be given away between being found free and being used. */
+const PORTS = { from: 20_000, blocks: 127, each: 100 };
+let ports = Math.floor(Math.random() * PORTS.each);
+
+/** Ports of loopback that are free now, from a block that few processes share. */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port); // a TCP server's address is never a string
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const free: number[] = [];
+  for (let tries = 0; free.length < count; tries++) {
+    if (tries >= PORTS.each) throw new Error(`${count} ports of loopback were wanted, and of ${PORTS.each} only ${free.length} are free`);
+    const port = PORTS.from + (process.pid % PORTS.blocks) * PORTS.each + (ports++ % PORTS.each);
+    if (await isFree(port)) free.push(port);
+  }
+  return free;
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer().listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+  } catch {
+    return false;
+  }
+  await new Promise((resolve) => server.close(resolve));
+  return true;
 }
