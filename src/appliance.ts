@@ -160,6 +160,7 @@ export async function startAppliance(
     await house.witnesses.begin();
     await house.checkpoints.begin();
     house.forwarder.begin();
+    house.logCopy?.begin();
     house.searchIndex.begin(defectIn('search index'));
     house.mail.start();
     house.pool.start();

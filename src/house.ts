@@ -49,6 +49,7 @@ import {
   keepWitnessKey,
   LogAcceptances,
   LogBook,
+  LogCopy,
   LogStanding,
   LogTree,
   Pruning,
@@ -80,6 +81,7 @@ import {
   DocumentRecovery,
   EscrowJournal,
   FormerKeys,
+  isMarked,
   KekRotation,
   KeyImports,
   KeyLives,
@@ -147,6 +149,8 @@ export interface House {
   authorities: Authorities;
   backups: Backups;
   second: SecondPlace;
+  /** Of the log at the second place, where there is one. */
+  logCopy: LogCopy | undefined;
   imports: KeyImports;
   lives: KeyLives;
   documentRecovery: DocumentRecovery;
@@ -285,6 +289,7 @@ export async function openHouse(configuration: Configuration, installation: Inst
         await house.pool.stop();
         await house.mail.stop();
         await house.checkpoints.stop();
+        await house.logCopy?.stop();
         await house.witnesses.stop();
         await process?.stop();
         await storage.close();
@@ -375,6 +380,7 @@ async function joinRooms(
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);
   const { escrow } = configuration;
   const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
+  const logCopy = second instanceof EscrowJournal && escrow ? new LogCopy(logBook, storage, escrow.directory, isMarked) : undefined;
   const backups = new Backups(storage, audit, token, clock, root, logBook.tiles, backupSettings(configuration));
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
   const pool: ReadyPool = new ReadyPool(
@@ -557,6 +563,7 @@ async function joinRooms(
     token,
     authorities,
     second,
+    logCopy,
     rotation,
     formerKeys,
     tokenKeys: new TokenKeyRotation({
@@ -627,7 +634,11 @@ async function joinRooms(
       async () => !(await administrators.bootstrap.isOver()),
       isolation,
       logStanding,
-      second,
+      {
+        get trouble() {
+          return second.trouble ?? logCopy?.trouble;
+        },
+      },
       forwarder,
       witnesses,
       rotation,

@@ -17,6 +17,7 @@ export { KeyUsesController } from './key-uses.controller.js';
 export { KeyUses } from './key-uses.js';
 export { goOnRestored, LogAcceptances, laterOrigin } from './log-acceptances.js';
 export { LogBook, type ReadingBy } from './log-book.js';
+export { copyOfLog, LogCopy } from './log-copy.js';
 export { LogTree } from './log-tree.js';
 export { FileSink } from './out/file-sink.js';
 export { cefForm, jsonForm, type Origin } from './out/forms.js';

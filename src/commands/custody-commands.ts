@@ -122,6 +122,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
       [],
     )
     .option('--tail <folder>', 'an export of the log that is newer than the backup: what was taken away since is taken away again')
+    .option('--no-tail', 'go on without what the second place knows of the log: what was revoked since the backup counts again')
     .option('--nothing-lost', 'the log did not grow after this backup: devices may go on without enrolling anew', false)
     .action(
       async (
@@ -142,7 +143,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
           ca?: string;
           escrow?: string;
           head: string[];
-          tail?: string;
+          tail?: string | boolean;
           nothingLost: boolean;
         },
       ) => {
@@ -160,7 +161,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
             ...(fileKey === undefined ? {} : { made: readMadeToken(fileKey) }),
             ...(escrow ? { escrow: resolve(escrow) } : {}),
             heads: head.map((path) => readFileSync(path, 'utf8')),
-            ...(tail ? { tail: resolve(tail) } : {}),
+            ...(typeof tail === 'string' ? { tail: resolve(tail) } : tail === false ? { tail } : {}),
           },
           installation,
         );

@@ -15,6 +15,7 @@ export async function examineCustody({
   clock,
   configuration,
   second,
+  logCopy,
   documentRecovery,
   backups,
 }: House): Promise<Finding[]> {
@@ -23,6 +24,8 @@ export async function examineCustody({
   if (durability === 'two' && escrow) {
     if (second.trouble !== undefined)
       findings.say('bad', `the second place is away: ${second.trouble}. No key is born and no certificate issued until it is back`);
+    else if (logCopy?.trouble !== undefined)
+      findings.say('bad', `the second place: ${logCopy.trouble}. What is revoked is not known to a restore by it alone until it is back`);
     else if (isSameDisk(escrow.directory, home)) findings.say('bad', `the second place ${escrow.directory} is on the first disk`);
   } else findings.say('warn', 'a key made since the last backup dies with the disk (durability: one)');
   const text = await token.custody();

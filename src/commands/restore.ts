@@ -1,8 +1,9 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { checkLog, exportFolder, goOnRestored, laterOrigin } from '../audit/index.js';
+import { checkLog, copyOfLog, exportFolder, goOnRestored, laterOrigin } from '../audit/index.js';
 import { pem } from '../certificates/index.js';
+import type { ExportSource } from '../codec/audit-log/index.js';
 import { toBase64 } from '../codec/merkle/index.js';
 import { type Configuration, configurationFile, loadConfiguration, parseConfiguration, tokenNamed } from '../configuration/index.js';
 import {
@@ -22,7 +23,7 @@ import {
   takeFromEscrow,
   takeFromTail,
 } from '../custody/index.js';
-import { base64url, Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
+import { base64url, Fault, fromBase64, isFault, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
 import { FILLED, fillDatabase, withFreshSchema } from '../storage/index.js';
 import { type AuditHead, encodePackage, Journal, readTokenFile } from '../tokens/index.js';
@@ -45,8 +46,8 @@ export interface RestoreOptions {
   escrow?: string;
   /** Checkpoints that somebody remembers from outside the appliance: a witness, an auditor, a former export. */
   heads?: string[];
-  /** Folder of an export of the log that is newer than the backup: what was taken away since is taken away again. */
-  tail?: string;
+  /** Folder of an export of the log that is newer than the backup: what was taken away since is taken away again. Absent: the copy at the second place; false: none. */
+  tail?: string | false;
   /** The log is known not to have grown after this backup, so devices may go on. */
   nothingLost?: boolean;
   say: (line: string) => void;
@@ -85,8 +86,7 @@ export async function restore(options: RestoreOptions, installation: Installatio
     const chain = await openChain(options.backup, options);
     try {
       const backup = newestOf(chain);
-      const tail = options.tail === undefined ? undefined : exportFolder(options.tail);
-      const known = await readKnownLog({ heads: options.heads ?? [], tail }, backup.custody.package, backup.statement.entries);
+      const known = await knownBy(options, backup);
       if (options.nothingLost && known.lost > 0)
         throw new Fault(
           'conflict',
@@ -104,6 +104,25 @@ export async function restore(options: RestoreOptions, installation: Installatio
     }
   } finally {
     unlock();
+  }
+}
+
+/** What is known of the log from outside of the backup. Beside keys the second place has a copy of the log, which goes before no export that was named. */
+async function knownBy({ heads = [], tail, escrow, nothingLost }: RestoreOptions, { custody, statement }: OpenBackup): Promise<KnownLog> {
+  const read = (of: ExportSource | undefined) => readKnownLog({ heads, tail: of }, custody.package, statement.entries);
+  if (typeof tail === 'string') return read(exportFolder(tail));
+  // That nothing happened since is what was said.
+  const { origin } = statement.head ?? {};
+  if (tail === false || nothingLost || escrow === undefined || origin === undefined) return read(undefined);
+  try {
+    return await read(copyOfLog(escrow, origin));
+  } catch (error) {
+    if (!isFault(error, 'tail-damaged')) throw error;
+    throw new Fault(
+      'conflict',
+      'tail-damaged',
+      `of the log at the second place: ${error.message}. --tail names another export; --no-tail goes on without, and what was revoked since the backup counts again`,
+    );
   }
 }
 

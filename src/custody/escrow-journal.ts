@@ -56,7 +56,7 @@ export class EscrowJournal extends SecondPlace {
 
   /** Why it cannot be written, as of the last try; undefined while it can. */
   override get trouble(): string | undefined {
-    return existsSync(join(this.folder, MARK)) ? this.#trouble : `${this.folder} does not carry its mark: is it mounted?`;
+    return isMarked(this.folder) ? this.#trouble : `${this.folder} does not carry its mark: is it mounted?`;
   }
 
   override born({ record, mac }: Sealed<PoolRecord>, blob: { publicKey: Buffer; wrapped: Buffer }): Promise<void> {
@@ -104,7 +104,7 @@ export class EscrowJournal extends SecondPlace {
   async #write(text: string): Promise<void> {
     let file: FileHandle | undefined;
     try {
-      if (!existsSync(join(this.folder, MARK))) throw new Error('its mark is missing: is it mounted?');
+      if (!isMarked(this.folder)) throw new Error('its mark is missing: is it mounted?');
       const isNew = !existsSync(join(this.folder, FILE));
       file = await open(join(this.folder, FILE), 'a+', 0o600);
       // What a killed writer left half is ended here, so that it spoils no line but its own.
@@ -129,6 +129,9 @@ async function endsWhole(file: FileHandle): Promise<boolean> {
   await file.read(last, 0, 1, size - 1);
   return last[0] === 0x0a;
 }
+
+/** Whether this is the second place itself, and not the folder that it is to be mounted on. */
+export const isMarked = (folder: string): boolean => existsSync(join(folder, MARK));
 
 /** Marks a folder as the second place. Refuses one on the same file system as the home: a second place on the first disk is none. */
 export async function prepareEscrow(folder: string, home: string, sameDisk = false): Promise<void> {

@@ -16,6 +16,7 @@ import {
   sameHash,
   TILE_WIDTH,
   type TreeHead,
+  tilePath,
   verifyByWebCrypto,
 } from '../codec/merkle/index.js';
 import { Fault, type Storage } from '../foundation/index.js';
@@ -73,10 +74,14 @@ export async function readKnownLog(
   const tree = new Frontier(sha256);
   const known = [...heads, end];
   for (let at = 0; at < end.size; at += TILE_WIDTH) {
-    const bundle = bundlePath({ index: at / TILE_WIDTH, width: Math.min(TILE_WIDTH, end.size - at) });
-    for (const bytes of decodeBundle((await given.tail.read(bundle)) ?? new Uint8Array()).entries) {
-      if (tree.size >= entries) tail.push(JSON.parse(utf8.decode(bytes)) as TailEntry); // verifyExport found it to be an entry that was signed
-      tree.append(hashLeaf(sha256, bytes));
+    const place = { level: 0, index: at / TILE_WIDTH, width: Math.min(TILE_WIDTH, end.size - at) };
+    // verifyExport found each entry to be one that was signed, and for pruned ones their hashes.
+    const bundle = await given.tail.read(bundlePath(place));
+    const there = bundle && decodeBundle(bundle).entries;
+    const leaves = there?.map((bytes) => hashLeaf(sha256, bytes)) ?? hashesOf((await given.tail.read(tilePath(place))) ?? new Uint8Array());
+    for (const [n, leaf] of leaves.entries()) {
+      if (tree.size >= entries && there?.[n]) tail.push(JSON.parse(utf8.decode(there[n])) as TailEntry);
+      tree.append(leaf);
       // So that backup and export are of one history, also where the export goes on after the backup.
       if (tree.size === entries) known.push({ ...end, size: entries, root: tree.root() });
     }
@@ -88,6 +93,9 @@ export async function readKnownLog(
     lost: tail.length,
   };
 }
+
+const hashesOf = (tile: Uint8Array): Uint8Array[] =>
+  Array.from({ length: tile.length / HASH_BYTES }, (_, n) => tile.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES));
 
 /** Whether the log that came out of a backup is the one that was signed, as far as both reach. Throws `head-forked`. */
 export async function holdAgainst(storage: Pick<Storage, 'all'>, heads: readonly TreeHead[]): Promise<void> {
