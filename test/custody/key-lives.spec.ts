@@ -54,6 +54,13 @@ const isFree = async (employee: string) => {
       )
     : undefined;
 };
+/** Somebody whose key was replaced. */
+const deactivated = async (name: string) => {
+  const device = await enrolDevice(house, `${name}@corp.example`);
+  const key = (await keysOf(house, device))[0]?.id ?? '';
+  await house.act('key.replace', { address: `${name}@corp.example`, because: 'superseded' });
+  return { employee: device.employee, key };
+};
 const change = (state: string, reason: string) => house.act('key.change', { id: former, state, reason });
 
 test('a key’s states are told with dates and reasons; on legal hold it is not destroyed; destroyed, nothing of it is left but its record and the token’s statement', async () => {
@@ -224,4 +231,39 @@ test('a hold that is placed while another is lifted is one that the token proces
     },
   });
   expect(await race(unguarded.KeyLives)).toBe(true);
+});
+
+test('a hold that is placed while a key is being destroyed counts, though the token process has not heard of it; guard off: the key is gone', async () => {
+  const by = { kind: 'system' } as const;
+  const { storage, audit, replacement, clock, seal, authorities, token } = house.house;
+  /** Another node writes the hold between the first look and the unit. */
+  const race = async (name: string, { KeyLives }: typeof keyLives) => {
+    const { employee, key } = await deactivated(name);
+    const attest: Token['attest'] = async (kind, statement) => {
+      const sql = 'INSERT INTO key_holds (id, employee, reference, placed, lifted) VALUES (?, ?, ?, 1, NULL)';
+      await house.db.write((unit) => unit.run(sql, [`hold of ${name}`, employee, 'case 11']));
+      return token.attest(kind, statement);
+    };
+    const lives = new KeyLives({ storage, audit, token: { attest } as Token, replacement, clock, seal, authorities });
+    const tried = await lives.setState(key, 'destroyed', 'retention', by).catch(({ code }) => code);
+    return [tried, (await house.db.one<{ state: string }>('SELECT state FROM keys WHERE id = ?', [key]))?.state];
+  };
+  expect(await race('fred', keyLives)).toEqual(['key-held', 'deactivated']);
+  const unguarded = guardOff<typeof keyLives>({
+    file: 'src/custody/key-lives.ts',
+    guard: 'if (destroys) await this.#requireFree(unit, employee);',
+    instead: '',
+  });
+  expect(await race('gina', unguarded)).toEqual([{ statement: expect.any(String) }, 'destroyed']);
+});
+
+test('of two holds one is lifted: the token process never forgets that there is one', async () => {
+  const { employee } = await deactivated('hugo');
+  const by = { kind: 'system' } as const;
+  const [first] = [await house.house.lives.hold(employee, 'case 12', by), await house.house.lives.hold(employee, 'case 13', by)];
+  const unhold = jest.spyOn(house.token, 'unhold');
+  await house.house.lives.lift(first.hold, by);
+  expect(unhold).not.toHaveBeenCalled();
+  unhold.mockRestore();
+  expect(await isFree(employee)).toBe(false);
 });
