@@ -201,11 +201,9 @@ export class KeysInEscrow {
 
   /** The next line. A pair that nobody was given is nothing that comes back, and is not kept here. */
   see(line: EscrowLine): void {
-    if (line.t === 'pair') return;
-    if (line.t === 'certificate') {
-      this.certificates.push(line);
-      return;
-    }
+    if (line.t === 'certificate') this.certificates.push(line);
+    // Nor is what a later version wrote, which this one does not know.
+    if (line.t !== 'key' && line.t !== 'import' && line.t !== 'change') return;
     const { id, publicKey } = line.key.sealed.record;
     if (line.t === 'key') this.given.set(id, { n: line.n, binding: line.binding, certificate: line.certificate });
     if (line.t === 'import') this.taken.set(publicKey, { id, binding: line.binding, certificates: line.certificates });

@@ -2,7 +2,7 @@ import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { EscrowJournal, KeysInEscrow, prepareEscrow } from '../../src/custody/escrow-journal.js';
+import { EscrowJournal, type EscrowLine, KeysInEscrow, prepareEscrow } from '../../src/custody/escrow-journal.js';
 import type { GivenKey, StoredKey } from '../../src/keys/index.js';
 import type { PoolRecord } from '../../src/tokens/index.js';
 import { escrowLines } from '../support/escrow-lines.js';
@@ -64,6 +64,7 @@ test('what is kept of it is what comes back: no pair that nobody was given, one 
   await journal.changed(version(2));
   const found = new KeysInEscrow();
   for (const line of (await read()).lines) found.see(line);
+  found.see({ t: 'of a later version' } as unknown as EscrowLine);
   expect([...found.given.keys()]).toEqual(['one']);
   expect(found.given.get('one')).not.toHaveProperty('key');
   const { sealed, publicKey, wrapped } = found.newestOf('one');
