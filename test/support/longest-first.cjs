@@ -6,6 +6,7 @@ const LONGEST = [
   /\/faults\/crash/,
   /\/e2e\/(commands|two-persons|token-unit|custody|durability)/,
   /\/(e2e|faults)\//,
+  /\/(mail\/mail-queue|codec\/pdf\/fuzz|audit\/kills|directory\/sync|storage\/row-size)/,
   /\/(tokens|interop|campaigns)\//,
   /\/http\/tls/,
 ];
