@@ -1,9 +1,10 @@
 import 'reflect-metadata';
-import { connect, type Socket } from 'node:net';
+import { connect, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { readProxyHeader } from '../../src/codec/proxy-protocol.js';
+import { proxySource } from '../../src/http/proxy-source.js';
 import { ContractCheck } from './contract-check.js';
 import { Doors, type Listener } from './doors.js';
 
@@ -126,4 +127,10 @@ test('a header is read the same however it is cut, and its length is what it too
       const read = readProxyHeader(whole.subarray(0, cut.at));
       expect(read?.length).toBe(cut.at < header(source).length ? undefined : header(source).length);
     }
+});
+
+test('whoever connects as a proxy and says nothing is not waited for', async () => {
+  const silent = new Socket();
+  expect(await proxySource(silent, 20)).toBeUndefined();
+  silent.destroy();
 });

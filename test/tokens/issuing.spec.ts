@@ -139,3 +139,17 @@ test.each(ATTEMPTS)('%s: refused; guard off: given', async (_, guard, code, op, 
     );
   expect([await outcome(Warden), await outcome(Open)]).toEqual([code, 'given']);
 });
+
+test('a binding keeps the directory’s id that it was sealed with; guard off: one person becomes another', async () => {
+  const named = { ...bob.binding.record, id: newId(), version: 1, directory: 'entry of bob' };
+  const before = await token.seal(named);
+  const ask = { record: { ...named, version: 2, directory: 'entry of carol' }, predecessor: before };
+  const { Warden: Open } = guardOff<{ Warden: typeof Warden }>({
+    file: 'src/tokens/warden.ts',
+    guard: 'return same && (before.directory === undefined || before.directory === after.directory);',
+    instead: 'return same;',
+  });
+  const certificates = await token.certificates();
+  await expect(new Warden(token.hsm, certificates, now).run('seal', ask)).rejects.toMatchObject({ code: 'record-forged' });
+  await new Open(token.hsm, certificates, now).run('seal', ask);
+});
