@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Clock, newId, newSerial, SystemClock } from '../../src/foundation/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
+import { macInput } from '../../src/tokens/records.js';
 import { Warden } from '../../src/tokens/warden.js';
 import { guardOff } from '../support/guard-off.js';
 import { enrol, giveKey, type Held, type Person, tokenHome, URLS } from './process-house.js';
@@ -114,6 +115,16 @@ const ATTEMPTS: Attempt[] = [
     'infrastructure-refused',
     'issueInfrastructure',
     () => ({ profile: 'tls-server', spki: otherKey(), names: ['localhost'], serial: newSerial(), urls: URLS, days: 9 }),
+  ],
+  [
+    'a key from outside made one that people encrypt to',
+    "state === 'active' && record.origin === 'imported'",
+    'key-state',
+    'changeKey',
+    () => {
+      const record = { ...held.key.record, state: 'suspended', origin: 'imported' } as const;
+      return { key: { record, mac: token.hsm.mac(macInput(record)) }, to: { state: 'active' } };
+    },
   ],
   [
     'the key itself of one that is used remotely only',
