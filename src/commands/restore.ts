@@ -14,6 +14,7 @@ import {
   forgetFormer,
   holdAgainst,
   type KnownLog,
+  laterPackage,
   type OpenBackup,
   openChain,
   type Restored,
@@ -117,7 +118,7 @@ async function knownBy({ heads = [], tail, escrow, nothingLost }: RestoreOptions
   try {
     return await read(copyOfLog(escrow, origin));
   } catch (error) {
-    if (!isFault(error, 'tail-damaged')) throw error;
+    if (!isFault(error, 'tail-damaged') && !isFault(error, 'head-foreign')) throw error;
     throw new Fault(
       'conflict',
       'tail-damaged',
@@ -134,7 +135,7 @@ async function closeAll(chain: readonly OpenBackup[]): Promise<void> {
 
 /** Token, configuration, database and journal, in this order. */
 async function takeBack(
-  { home, shares, nothingLost = false, say, made }: RestoreOptions,
+  { home, shares, nothingLost = false, say, made, escrow }: RestoreOptions,
   chain: readonly OpenBackup[],
   installation: Installation,
 ): Promise<{ configuration: Configuration; rows: number } & LogTakenBack> {
@@ -159,7 +160,7 @@ async function takeBack(
     : await makeToken(chain, shares, {
         token: tokenSettings(before, installation),
         ...(before.token.profile === 'softhsm' ? { softhsmTokens: places.softhsm.tokens } : {}),
-        ...{ kekHelper: places.kekHelper, entry: places.tokenEntry },
+        ...{ kekHelper: places.kekHelper, entry: places.tokenEntry, escrow },
       });
   const contents = await openContents(chain, fileKeys);
   const { manifest } = contents.at(-1) as Content; // as `chain`
@@ -222,14 +223,22 @@ export const readMadeToken = (path: string): MadeToken => parsed(madeShape, JSON
 
 const logOf = ({ origin, former }: MadeToken): LogTakenBack => (origin !== undefined && former ? { origin, former } : {});
 
+/** The backup's, which its signature vouches for, or the second place's where that knows a KEK more: keys are under it that only it can open. */
+const packageFor = ({ custody }: OpenBackup, escrow: string | undefined) =>
+  (escrow === undefined ? undefined : laterPackage(escrow, custody.package)) ?? custody;
+
 /** The token from M shares. Resolves with the keys of these backups and no others. */
 async function makeToken(
   chain: readonly OpenBackup[],
   shares: string[],
-  { entry, ...where }: { token: object; softhsmTokens?: string; kekHelper: string | undefined; entry: string },
+  {
+    entry,
+    escrow,
+    ...where
+  }: { token: object; softhsmTokens?: string; kekHelper: string | undefined; entry: string; escrow: string | undefined },
 ): Promise<Buffer[]> {
   const stanzas = chain.map(({ header: { stanza } }) => ({ share: base64url(stanza.share), body: base64url(stanza.body) }));
-  const ask = { ...where, package: encodePackage(newestOf(chain).custody), shares: shares.map(shareLine), stanzas };
+  const ask = { ...where, package: encodePackage(packageFor(newestOf(chain), escrow)), shares: shares.map(shareLine), stanzas };
   const answer = await askTokenProgram('restore', ask, entry);
   return parsed(opened, answer, 'what the token process answered').fileKeys.map(keyBytes);
 }
@@ -239,7 +248,7 @@ async function makeToken(
  * fills the database. Shares and PIN are seen by this user alone.
  */
 export async function restoreToken(
-  of: Pick<RestoreOptions, 'backup' | 'bases' | 'shares' | 'root'> & {
+  of: Pick<RestoreOptions, 'backup' | 'bases' | 'shares' | 'root' | 'escrow'> & {
     settings: string;
     pinFile?: string;
     fileKey: string;
@@ -253,7 +262,7 @@ export async function restoreToken(
   try {
     const token = { ...settings, ...(of.pinFile ? { pinFile: of.pinFile } : {}) };
     const fileKeys = await makeToken(chain, of.shares, {
-      ...{ token, kekHelper: settings.kekHelper, entry: join(installed, 'dist/programs/tokens/process/main.js') },
+      ...{ token, kekHelper: settings.kekHelper, entry: join(installed, 'dist/programs/tokens/process/main.js'), escrow: of.escrow },
       ...(softhsmTokens ? { softhsmTokens } : {}),
     });
     const { manifest } = (await openContents(chain, fileKeys)).at(-1) as Content; // as `chain`

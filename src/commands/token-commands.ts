@@ -149,6 +149,7 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .requiredOption('--share <file...>', 'a file with the line of one share')
     .option('--base <file...>', 'files that an incremental backup builds on, where they are not in its folder', [])
     .option('--ca <file>', 'root certificate (ca.pem) that the backup must come from')
+    .option('--escrow <folder>', 'the second place: its custody package, where it knows a key-encryption key that the backup does not')
     .requiredOption(
       '--file-key <file>',
       'new file for the key of this one backup, with what it builds on; hand it to the appliance’s user and delete it',
@@ -157,14 +158,23 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
     .action(
       async (
         backup: string,
-        of: Where & { pinFile?: string; share: string[]; base: string[]; ca?: string; fileKey: string; nothingLost: boolean },
+        of: Where & {
+          pinFile?: string;
+          share: string[];
+          base: string[];
+          ca?: string;
+          escrow?: string;
+          fileKey: string;
+          nothingLost: boolean;
+        },
       ) => {
         const { restoreToken, readShare } = await import('./restore.js');
-        const { settings, fileKey, share, base, ca, pinFile, nothingLost } = of;
+        const { settings, fileKey, share, base, ca, escrow, pinFile, nothingLost } = of;
         await restoreToken(
           {
             ...{ settings, backup: resolve(backup), shares: share.map(readShare), bases: base, fileKey: resolve(fileKey), nothingLost },
             ...(pinFile ? { pinFile: resolve(pinFile) } : {}),
+            ...(escrow ? { escrow: resolve(escrow) } : {}),
             ...(ca === undefined ? {} : { root: new X509Certificate(readFileSync(ca)).raw }),
           },
           installation,

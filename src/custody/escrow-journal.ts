@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { createReadStream, existsSync, statSync } from 'node:fs';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { type FileHandle, mkdir, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault, fromBase64 } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
 import { syncFolder } from '../storage/index.js';
-import type { PoolRecord, Sealed, Token } from '../tokens/index.js';
+import { type CustodyPackage, type PoolRecord, parsePackage, type Sealed, type SealedPackage, type Token } from '../tokens/index.js';
 
 const MARK = 'ekms-escrow';
 const FILE = 'escrow.journal';
+const PACKAGE = 'custody-package';
 /** What `Token.sealBytes` binds each line to. */
 const CONTEXT = 'EKMS escrow journal v1';
 
@@ -46,10 +47,13 @@ export class EscrowJournal extends SecondPlace {
   #waiting: Waiting[] = [];
   #draining: Promise<void> | undefined;
   #trouble: string | undefined;
+  #packing: Promise<void> | undefined;
+  /** KEKs whose copy for the custodians lies here. */
+  readonly #packed = new Set<string>();
 
   constructor(
     private readonly folder: string,
-    private readonly token: Pick<Token, 'sealBytes'>,
+    private readonly token: Pick<Token, 'sealBytes' | 'custody'>,
   ) {
     super();
   }
@@ -80,11 +84,46 @@ export class EscrowJournal extends SecondPlace {
   }
 
   async #append(line: EscrowLine): Promise<void> {
+    const kek = kekOf(line);
+    if (kek !== undefined) await this.#pack(kek);
     const sealed = await this.token.sealBytes(Buffer.from(JSON.stringify(line, encodeBytes)), CONTEXT);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ text: `${sealed.toString('base64')}\n`, resolve, reject });
       this.#draining ??= this.#drain();
     });
+  }
+
+  /** A key is in the second place only with the KEK that it is under: a KEK that was born since the last backup has its copy for the custodians nowhere else. */
+  async #pack(kek: string): Promise<void> {
+    while (!this.#packed.has(kek) || !existsSync(join(this.folder, PACKAGE))) {
+      this.#packing ??= this.#writePackage(kek).finally(() => {
+        this.#packing = undefined;
+      });
+      await this.#packing;
+      if (!this.#packed.has(kek)) throw away(`the custodians have no copy of key-encryption key ${kek}`);
+    }
+  }
+
+  async #writePackage(wanted: string): Promise<void> {
+    const text = await this.token.custody();
+    if (!isMarked(this.folder)) throw away('its mark is missing: is it mounted?');
+    try {
+      const path = join(this.folder, PACKAGE);
+      const file = await open(`${path}.new`, 'w', 0o600);
+      try {
+        await file.writeFile(text ?? '');
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+      await rename(`${path}.new`, path);
+      await syncFolder(this.folder);
+    } catch (error) {
+      this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+      throw away(this.#trouble);
+    }
+    // Without custodians nobody could open a copy.
+    for (const kek of text === null ? [wanted] : keksOf(parsePackage(text).package)) this.#packed.add(kek);
   }
 
   /** All lines that wait go to the disk together: a rotation brings them by the dozen, and what is slow is paid once. */
@@ -120,6 +159,32 @@ export class EscrowJournal extends SecondPlace {
       await file?.close().catch(() => undefined);
     }
   }
+}
+
+const kekOf = (line: EscrowLine): string | undefined => {
+  if (line.t === 'pair') return line.record.kek;
+  return line.t === 'certificate' ? undefined : line.key.sealed.record.kek;
+};
+
+/** Numbers of the KEKs that a package holds a copy of. */
+export const keksOf = ({ keys }: Pick<CustodyPackage, 'keys'>): string[] =>
+  keys.flatMap(({ label }) => /^ekms\/kek\/(\d+)$/.exec(label)?.[1] ?? []);
+
+/**
+ * The custody package at the second place, where it is a later one of the same custodians: it knows each KEK that `known` knows, and one more. Its record key is the very entry
+ * that `known` has, so the MAC that the token judges it by is one that nobody else can make. Undefined else.
+ */
+export function laterPackage(folder: string, known: CustodyPackage): SealedPackage | undefined {
+  const path = join(folder, PACKAGE);
+  const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
+  if (text === '') return undefined;
+  const sealed = parsePackage(text);
+  const same = (part: (of: CustodyPackage) => unknown) => JSON.stringify(part(sealed.package)) === JSON.stringify(part(known));
+  const isSame =
+    same(({ ceremony, threshold, shares, custodyKey, certificates: { root } }) => [ceremony, threshold, shares, custodyKey, root]) &&
+    same(({ keys }) => keys.filter(({ label }) => label === 'ekms/records'));
+  const [before, now] = [keksOf(known), new Set(keksOf(sealed.package))];
+  return isSame && now.size > before.length && before.every((kek) => now.has(kek)) ? sealed : undefined;
 }
 
 async function endsWhole(file: FileHandle): Promise<boolean> {

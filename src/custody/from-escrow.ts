@@ -1,8 +1,8 @@
 import { certificateTimes, insertCertificate, type RevocationLists, serialOf } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
-import type { KeyRecord, Token } from '../tokens/index.js';
-import { KeysInEscrow, readEscrow } from './escrow-journal.js';
+import { type KeyRecord, parsePackage, type Token } from '../tokens/index.js';
+import { type EscrowLine, KeysInEscrow, keksOf, readEscrow } from './escrow-journal.js';
 import { storeTakenKey } from './store-taken-key.js';
 
 const BY = { kind: 'system' } as const;
@@ -11,6 +11,8 @@ export interface FromEscrow {
   keys: number;
   changes: number;
   unreadable: number;
+  /** Keys whose last version is under a KEK that the token has no more: they are as they were under one that it has, or not at all. */
+  unopenable: number;
   /** Destructions that were not carried out: their persons' keys are on hold in what was restored. */
   held: number;
 }
@@ -29,8 +31,12 @@ export async function takeFromEscrow(
   /** Destructions of keys of somebody on hold. */
   const held = new Map<string, KeyRecord>();
   let unreadable = 0;
+  const unopenable = new Set<string>();
+  const custody = await house.token.custody();
+  const keks = custody === null ? undefined : new Set(keksOf(parsePackage(custody).package));
   for await (const line of readEscrow(folder, house.token)) {
     if (!line) unreadable++;
+    else if (keks && isLost(line, keks)) unopenable.add(line.key.sealed.record.id);
     else if (line.t === 'change' && isHeld(line.key.sealed, onHold)) held.set(line.key.sealed.record.id, line.key.sealed.record);
     else found.see(line);
   }
@@ -54,7 +60,7 @@ export async function takeFromEscrow(
     await house.storage.write((unit) =>
       house.audit.append(unit, { action: 'key.change', outcome: 'refused', reason: 'key-held', actor: BY, employee, key: id, subject: id }),
     );
-  return { keys, changes, unreadable, held: held.size };
+  return { keys, changes, unreadable, unopenable: unopenable.size, held: held.size };
 }
 
 /** That a certificate was revoked the journal does not tell; that its key is compromised or destroyed it does. Nobody is to encrypt to such a key again. */
@@ -74,6 +80,12 @@ async function peopleOnHold(storage: Storage): Promise<Set<string>> {
   const rows = await storage.all<{ employee: string }>('SELECT DISTINCT employee FROM key_holds WHERE lifted IS NULL');
   return new Set(rows.map(({ employee }) => employee));
 }
+
+/** A version that nothing here could open: whoever took it over one that opens would lose the key. */
+const isLost = (line: EscrowLine, keks: ReadonlySet<string>): line is Extract<EscrowLine, { key: StoredKey }> =>
+  (line.t === 'key' || line.t === 'import' || line.t === 'change') &&
+  line.key.sealed.record.state !== 'destroyed' &&
+  !keks.has(line.key.sealed.record.kek);
 
 const isHeld = ({ record }: StoredKey['sealed'], onHold: ReadonlySet<string>): boolean =>
   record.state === 'destroyed' && onHold.has(record.employee);

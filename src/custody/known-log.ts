@@ -66,9 +66,13 @@ export async function readKnownLog(
   const newest = heads.at(-1);
   if (!given.tail) return { heads, tail: [], isComplete: false, lost: Math.max(0, (newest?.size ?? 0) - entries) };
   const note = utf8.decode((await given.tail.read('checkpoint')) ?? new Uint8Array());
-  const { head: end, key } = await openHead(note, keys);
+  const end = parseCheckpoint(parseNote(note)?.text ?? '');
+  // Any of the log's keys: a later one that took over since the backup, the export leads to by itself.
+  const [key] = end ? keysOf(end.origin, keys) : [];
+  if (!end || !key) throw foreign('it is no signed checkpoint');
   const { damages } = await verifyExport(given.tail, { sha256, verify: verifyByWebCrypto, key, heads: [...given.heads] });
   const [first] = damages;
+  if (first?.kind === 'checkpoint') throw foreign(first.words);
   if (first) throw new Fault('conflict', 'tail-damaged', `the exported log is not whole: ${first.words}`);
   const tail: TailEntry[] = [];
   const tree = new Frontier(sha256);
@@ -134,6 +138,9 @@ async function* leavesOf(storage: Pick<Storage, 'all'>): AsyncGenerator<Buffer> 
   }
 }
 
+const foreign = (wrong: string): Fault =>
+  new Fault('conflict', 'head-foreign', `a remembered head was not signed by the appliance of this backup: ${wrong}`);
+
 /** By whichever of the log's keys that the custodians of this backup hold. */
 async function openHead(note: string, keys: CustodyPackage['keys']): Promise<{ head: Checkpoint; key: NoteKey }> {
   const origin = parseCheckpoint(parseNote(note)?.text ?? '')?.origin;
@@ -143,7 +150,7 @@ async function openHead(note: string, keys: CustodyPackage['keys']): Promise<{ h
     if (!isWrong(opened)) return { head: opened, key };
     wrong = opened.wrong;
   }
-  throw new Fault('conflict', 'head-foreign', `a remembered head was not signed by the appliance of this backup: ${wrong}`);
+  throw foreign(wrong);
 }
 
 function keysOf(origin: string, keys: CustodyPackage['keys']): NoteKey[] {

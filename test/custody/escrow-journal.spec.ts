@@ -8,7 +8,11 @@ import type { PoolRecord } from '../../src/tokens/index.js';
 import { escrowLines } from '../support/escrow-lines.js';
 
 /** What a line says is not looked at here. */
-const unsealed = { sealBytes: async (bytes: Uint8Array) => Buffer.from(bytes), openBytes: async (bytes: Uint8Array) => Buffer.from(bytes) };
+const unsealed = {
+  sealBytes: async (bytes: Uint8Array) => Buffer.from(bytes),
+  openBytes: async (bytes: Uint8Array) => Buffer.from(bytes),
+  custody: async () => null,
+};
 const key = (n: number) => ({ sealed: { record: { id: `key ${n}`, version: n }, mac: Buffer.from([n]) } }) as unknown as StoredKey;
 
 let folder: string;
