@@ -168,6 +168,11 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
         print(report);
         if (report.lost > 0)
           console.error(`${report.lost} entries that were signed after this backup are not in the log any more; an entry says so`);
+        const unopenable = report.fromEscrow?.unopenable ?? 0;
+        if (unopenable > 0)
+          console.error(
+            `${unopenable} keys were last under a key-encryption key that neither this backup nor the second place has a copy of: they are as they were before it, or not here`,
+          );
         if (report.devicesEnded > 0)
           console.error(
             `${report.devicesEnded} devices must enrol anew: what was revoked after this backup cannot be told from what was not`,
