@@ -77,7 +77,12 @@ export class Checkpoints {
       tiles.forget();
       standing.mend();
     }
-    const tree = await this.parts.tree.grow();
+    const tree = await this.parts.tree.grow().catch((error: unknown) => {
+      if (!isFault(error, 'audit-holed')) throw error;
+      standing.break({ code: 'audit-forked', words: error.message, known: last });
+      return undefined;
+    });
+    if (!tree) return;
     if (this.#isBroken(last, signed, tree) || tree.size === 0) return;
     const to = { origin: last.origin, size: tree.size, root: toBase64(tree.root) };
     if (tree.note !== null && tree.signed === to.size && last.size === to.size && last.root === to.root) return;

@@ -77,8 +77,10 @@ export class DurableAuditLog extends AuditLog {
   /** The next index and a time not before the last entry's; for a key that we have, the place in its chain of uses. */
   async #place(unit: Unit, key: string | undefined): Promise<Place> {
     const now = this.clock.now().getTime();
-    const before = await unit.one<{ idx: number; time: number }>('SELECT idx, time FROM audit_entries ORDER BY idx DESC LIMIT 1');
-    const place = before ? { index: before.idx + 1, time: Math.max(before.time, now) } : { index: 0, time: now };
+    const [row] = await unit.all<{ next: number | null; time: number | null; covered: number }>(LAST);
+    if (!row) throw new Error('the row of its tree is missing');
+    // Never an index that the tree covers: where entries are gone from the end, the hole stays for everybody to see.
+    const place = { index: Math.max(row.next ?? 0, row.covered), time: Math.max(row.time ?? 0, now) };
     if (key === undefined) return place;
     const last = await unit.one<{ uses: number | null; last_leaf: Buffer | null }>(
       'SELECT (SELECT uses FROM key_uses WHERE key = keys.id) AS uses, (SELECT last_leaf FROM key_uses WHERE key = keys.id) AS last_leaf FROM keys WHERE id = ?',
@@ -88,6 +90,9 @@ export class DurableAuditLog extends AuditLog {
     return last ? { ...place, use: { count: (last.uses ?? 0) + 1, previous: last.last_leaf ?? undefined } } : place;
   }
 }
+
+const LAST = `SELECT size AS covered, (SELECT max(idx) + 1 FROM audit_entries) AS next, (SELECT time FROM audit_entries ORDER BY idx DESC LIMIT 1) AS time
+  FROM audit_tree WHERE id = 1`;
 
 /** What hands a key out, or its use: to its owner's device or a member's, by a recovery case, or to another place. */
 const RELEASES: ReadonlySet<AuditAction> = new Set(['key.deliver', 'key.decrypt', 'key.read', 'recovery.release', 'key.export']);

@@ -36,11 +36,14 @@ export class LogTree {
     return row;
   }
 
-  /** Takes in all entries there are now. */
+  /** Takes in all entries there are now. Rejects with `audit-holed` where some are not there. */
   async grow(): Promise<TreeState> {
     for (;;) {
-      const [state, head] = await Promise.all([this.state(), new AuditReader(this.storage).size()]);
-      if (state.size >= head) return state;
+      // In this order: the log has at least what the tree covered a moment before.
+      const state = await this.state();
+      const size = await new AuditReader(this.storage).size();
+      if (state.size > size) throw holed(`it has ${size} entries, and ${state.size} were covered`);
+      if (state.size === size) return state;
       await this.storage.write((unit) => this.#step(unit));
     }
   }
@@ -72,8 +75,7 @@ export class LogTree {
     // From the beginning of the tile that is under way, so that it can be written whole.
     const from = before.size - (before.size % TILE_WIDTH);
     const rows = await unit.all<{ leaf: Buffer }>('SELECT leaf FROM audit_entries WHERE idx >= ? AND idx < ? ORDER BY idx', [from, after]);
-    if (rows.length !== after - from)
-      throw new Fault('unavailable', 'audit-unavailable', `the log has a hole between ${from} and ${after}`);
+    if (rows.length !== after - from) throw holed(`between ${from} and ${after} some are not there`);
     const leaves = rows.map(({ leaf }) => leaf);
     const frontier = new Frontier(sha256, before.size, before.frontier);
     for (const leaf of leaves.slice(before.size - from)) frontier.append(leaf);
@@ -86,6 +88,8 @@ export class LogTree {
     if (stored === 0) throw new Fault('unavailable', 'audit-unavailable', 'the log’s tree was changed at the same time', 1);
   }
 }
+
+const holed = (why: string): Fault => new Fault('unavailable', 'audit-holed', `entries are gone from the log: ${why}`);
 
 /** A full tile, and where it completes one above, that one too. */
 async function keepTile(unit: Unit, level: number, n: number, hashes: readonly Uint8Array[]): Promise<void> {

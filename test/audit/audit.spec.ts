@@ -215,8 +215,11 @@ describe('the audit log', () => {
       await tree.grow();
       await database.tamper(`${liftKept(database.kind)} DELETE FROM audit_entries WHERE idx >= 1`);
       expect((await checkLog(database.storage)).problems).toEqual(['the tree covers 3 entries, the last one has index 0']);
-      expect(await append(started)).toMatchObject({ index: 1 });
-      expect((await checkLog(database.storage)).problems).toEqual(['the tree covers 3 entries, the last one has index 1']);
+      await expect(tree.grow()).rejects.toMatchObject({ code: 'audit-holed' });
+      // What was signed is not written over: the hole stays.
+      expect(await append(started)).toMatchObject({ index: 3 });
+      expect((await checkLog(database.storage)).problems).toEqual(['entry 3: the one before has index 0']);
+      await expect(tree.grow()).rejects.toMatchObject({ code: 'audit-holed' });
     });
 
     test('what its schema does not have does not get into the log, whatever was cast on the way', async () => {

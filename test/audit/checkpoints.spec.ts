@@ -156,6 +156,27 @@ describe('checkpoints', () => {
       expect(grown.standing.breach).toMatchObject({ code: 'audit-forked' });
     });
 
+    test.each([
+      ['entries that are gone from its end', 'DELETE FROM audit_entries WHERE idx > 2'],
+      [
+        'an entry beyond its end',
+        "INSERT INTO audit_entries (idx, leaf, body, time, action, outcome) SELECT 99, leaf, body, time, 'x', 'done' FROM audit_entries WHERE idx = 1",
+      ],
+    ])('a log with a hole, of %s, is not signed and releases nothing', async (_, attack) => {
+      const database = await open();
+      const token = await memoryToken();
+      const node = nodeOn(database.storage, token);
+      await node.append(5);
+      await node.checkpoints.publish();
+      await database.tamper(`${liftKept(database.kind)} ${attack}`);
+      await node.append(3);
+      await node.checkpoints.publish();
+      expect(await token.auditHead()).toMatchObject({ size: 5 });
+      expect(node.standing.breach).toMatchObject({ code: 'audit-forked', words: expect.stringContaining('entries are gone') });
+      const release = { action: 'key.deliver', outcome: 'done', actor: { kind: 'device' } } as const;
+      await expect(database.storage.write((unit) => node.log.append(unit, release))).rejects.toMatchObject({ code: 'audit-forked' });
+    });
+
     test('an older token beside a newer log is found out', async () => {
       const { storage } = await open();
       const token = await memoryToken();
