@@ -81,7 +81,7 @@ import {
   DocumentRecovery,
   EscrowJournal,
   FormerKeys,
-  isMarked,
+  isMounted,
   KekRotation,
   KeyImports,
   KeyLives,
@@ -380,7 +380,7 @@ async function joinRooms(
   const registry = new DeviceRegistry(storage, audit, token, revocations, clock, configuration.enrolment.devicesPerPerson);
   const { escrow } = configuration;
   const second = configuration.durability === 'two' && escrow ? new EscrowJournal(escrow.directory, token) : new OnePlace();
-  const logCopy = second instanceof EscrowJournal && escrow ? new LogCopy(logBook, storage, escrow.directory, isMarked) : undefined;
+  const logCopy = second instanceof EscrowJournal && escrow ? new LogCopy(logBook, storage, escrow.directory, isMounted) : undefined;
   const backups = new Backups(storage, audit, token, clock, root, logBook.tiles, backupSettings(configuration));
   // The pool's `arrived` and the issuance need one another: the pair that arrives is for whoever waits.
   const pool: ReadyPool = new ReadyPool(

@@ -3,16 +3,29 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type ExportSource, successionPath } from '../codec/audit-log/index.js';
-import { bundlePath, type Checkpoint, parseCheckpoint, parseNote, TILE_WIDTH, tilePath } from '../codec/merkle/index.js';
-import { Fault, isFault, type Reader } from '../foundation/index.js';
+import {
+  bundlePath,
+  type Checkpoint,
+  parseCheckpoint,
+  parseNote,
+  sameHash,
+  TILE_WIDTH,
+  tilePath,
+  verifyConsistency,
+} from '../codec/merkle/index.js';
+import { Fault, isFault, newId, type Reader } from '../foundation/index.js';
 import { syncFolder } from '../storage/index.js';
 import { exportFolder } from './export-files.js';
 import type { LogBook } from './log-book.js';
+import { sha256 } from './log-tree.js';
 import { prunedUntil } from './pruning.js';
 
 const FOLDER = 'log';
 /** Milliseconds between two looks at whether the log has grown: what was revoked in the last ones a restore may not know. */
 const EVERY = 5_000;
+/** Milliseconds after which a try that has not come to its end is told of. */
+const HANGS = 60_000;
+const BEHIND = 'the copy of the log does not follow';
 
 /**
  * The log at the second place, as far as it is signed (docs/formats/escrow-journal.md): what was taken away since the last backup a restore takes away again by it, with no export
@@ -22,6 +35,8 @@ const EVERY = 5_000;
 export class LogCopy {
   #timer: NodeJS.Timeout | undefined;
   #working: Promise<void> = Promise.resolve();
+  /** When the try that is under way began (performance.now()). */
+  #since: number | undefined;
   #trouble: string | undefined;
   /** Bundles before this one were pruned and are gone here too. */
   #dropped = 0;
@@ -31,12 +46,13 @@ export class LogCopy {
     private readonly reader: Reader,
     /** The second place, and whether it is there: a share that is not mounted leaves an empty folder. */
     private readonly directory: string,
-    private readonly isThere: (directory: string) => boolean,
+    private readonly isThere: (directory: string) => Promise<boolean>,
   ) {}
 
   /** Why it was behind when last tried; undefined while it is not. That the place is away the journal of keys says by itself. */
   get trouble(): string | undefined {
-    return this.#trouble;
+    const hangs = this.#since !== undefined && performance.now() - this.#since > HANGS;
+    return hangs ? `${BEHIND}: the place does not answer` : this.#trouble;
   }
 
   begin(): void {
@@ -47,6 +63,7 @@ export class LogCopy {
   async stop(): Promise<void> {
     if (!this.#timer) return; // a restore opens the house too, and goes by what is here
     clearInterval(this.#timer);
+    await this.#working;
     await this.#attempt();
   }
 
@@ -58,41 +75,64 @@ export class LogCopy {
   }
 
   async #attempt(): Promise<void> {
+    if (this.#since !== undefined) return; // a share that hangs is not asked again and again
+    this.#since = performance.now();
     try {
       await this.follow();
       this.#trouble = undefined;
     } catch (error) {
-      if (this.isThere(this.directory))
-        this.#trouble = `the copy of the log is behind: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
+      if (await this.isThere(this.directory))
+        this.#trouble = `${BEHIND}: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
+    } finally {
+      this.#since = undefined;
     }
   }
 
   async #follow(): Promise<void> {
-    this.#requireThere();
+    await this.#requireThere();
     const note = await this.book.checkpoint().catch((error: unknown) => {
       if (isFault(error, 'checkpoint-missing')) return undefined;
       throw error;
     });
     const head = note === undefined ? undefined : headOf(note);
     if (note === undefined || !head) return;
-    const size = await this.#begun(head);
-    if (size > head.size) throw new Error(`it has ${size} entries, the log has signed ${head.size}`);
+    const held = await this.#begun(head);
+    if (held) await this.#requireBeginning(held, head);
+    const size = held?.size ?? 0;
     if (size < head.size) await this.#copy(size, head.size, note);
     await this.#dropPruned();
   }
 
-  /** Entries that are here. What is here of a former name of the log (before a restore that lost entries) is put aside: it is another log's. */
-  async #begun({ origin }: Checkpoint): Promise<number> {
-    const text = await readFile(join(this.directory, FOLDER, 'checkpoint'), 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined;
+  /** What is here must be the beginning of the log: else one of the two was put back, and what is here may be all there is to say so. Nothing is written over it. */
+  async #requireBeginning(held: Checkpoint, head: Checkpoint): Promise<void> {
+    const isBeginning =
+      held.size < head.size
+        ? await verifyConsistency(sha256, held, head, await this.book.tiles.consistency(held.size, head.size))
+        : held.size === head.size && sameHash(held.root, head.root);
+    if (!isBeginning)
+      throw new Error(
+        `its ${held.size} entries are not how the ${head.size} signed ones of the log begin: log or second place were put back. See ekms audit verify; then move ${join(this.directory, FOLDER)} away`,
+      );
+  }
+
+  async #held(): Promise<Checkpoint | undefined> {
+    try {
+      return headOf(await readFile(join(this.directory, FOLDER, 'checkpoint'), 'utf8'));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
-    });
-    const held = text === undefined ? undefined : headOf(text);
-    if (held?.origin === origin) return held.size;
-    if (held) {
-      await rename(join(this.directory, FOLDER), join(this.directory, asideOf(held.origin)));
     }
-    return 0;
+  }
+
+  /** The head that is here. What is here of a former name of the log (before a restore that lost entries) is put aside: it is another log's. */
+  async #begun({ origin }: Checkpoint): Promise<Checkpoint | undefined> {
+    const held = await this.#held();
+    if (!held || held.origin === origin) return held;
+    const aside = join(this.directory, asideOf(held.origin));
+    let place = aside;
+    for (let n = 2; existsSync(place); n += 1) place = `${aside}-${n}`;
+    await rename(join(this.directory, FOLDER), place);
+    return undefined;
   }
 
   /** The checkpoint after all that it speaks of, and before what the one before it spoke of goes: whenever this is cut off, what is there is whole. */
@@ -116,6 +156,8 @@ export class LogCopy {
       [before, after] = [Math.floor(before / TILE_WIDTH), Math.floor(after / TILE_WIDTH)];
     }
     for (const [n, one] of (await this.book.successions()).entries()) await this.#put(successionPath(n + 1), Buffer.from(one));
+    // Another node may have been quicker: what its head speaks of stays.
+    if (((await this.#held())?.size ?? 0) >= to) return;
     await this.#put('checkpoint', Buffer.from(note));
     for (const path of full) await rm(this.#path(`${path}.p`), { recursive: true, force: true });
   }
@@ -125,8 +167,8 @@ export class LogCopy {
       await rm(this.#path(bundlePath({ index: this.#dropped, width: TILE_WIDTH })), { force: true });
   }
 
-  #requireThere(): void {
-    if (!this.isThere(this.directory)) throw new Error(`${this.directory} does not carry its mark: is it mounted?`);
+  async #requireThere(): Promise<void> {
+    if (!(await this.isThere(this.directory))) throw new Error(`${this.directory} does not carry its mark: is it mounted?`);
   }
 
   #path(path: string): string {
@@ -134,17 +176,18 @@ export class LogCopy {
   }
 
   async #put(path: string, bytes: Uint8Array): Promise<void> {
-    this.#requireThere(); // it may go at any moment, and no folder is to be made in its stead
+    await this.#requireThere(); // it may go at any moment, and no folder is to be made in its stead
     const place = this.#path(path);
     await mkdir(dirname(place), { recursive: true, mode: 0o700 });
-    const file = await open(`${place}.new`, 'w', 0o600);
+    const staged = `${place}.${newId()}.new`; // two nodes may write at once
+    const file = await open(staged, 'wx', 0o600);
     try {
       await file.writeFile(bytes);
       await file.datasync();
     } finally {
       await file.close();
     }
-    await rename(`${place}.new`, place);
+    await rename(staged, place);
     await syncFolder(dirname(place));
   }
 }
@@ -154,17 +197,22 @@ const headOf = (note: string): Checkpoint | undefined => parseCheckpoint(parseNo
 const asideOf = (origin: string): string => `${FOLDER}-${createHash('sha256').update(origin).digest('hex').slice(0, 16)}`;
 
 /**
- * The copy of the log of this name at a second place, as an export of it; undefined where there is none. What lies there beside the files that its checkpoint speaks of (a copy
- * that was cut off, former partial tiles) is no part of it.
+ * The copy of the log at a second place, as an export of it; undefined where there never was one. What lies there beside the files that its checkpoint speaks of (a copy that
+ * was cut off, former partial tiles) is no part of it. Throws `tail-damaged` where its checkpoint cannot be read, or is of a log that goes by another name: then a restore came
+ * between, and whoever restores says which they mean.
+ * @param origin name of the log in the backup; absent in older backups
  */
-export function copyOfLog(directory: string, origin: string): ExportSource | undefined {
-  const folder = [FOLDER, asideOf(origin)].map((name) => join(directory, name)).find((path) => originAt(path) === origin);
-  if (folder === undefined) return undefined;
+export function copyOfLog(directory: string, origin: string | undefined): ExportSource | undefined {
+  const folder = join(directory, FOLDER);
+  if (!existsSync(join(folder, 'checkpoint'))) return undefined;
+  const held = headOf(readFileSync(join(folder, 'checkpoint'), 'utf8'));
+  if (!held) throw new Fault('conflict', 'tail-damaged', `the checkpoint in ${folder} cannot be read`);
+  if (origin !== undefined && held.origin !== origin)
+    throw new Fault(
+      'conflict',
+      'tail-damaged',
+      `the log in ${folder} goes by another name (${held.origin}) than the one in the backup (${origin}): a restore came between, and what was there until then lies in ${asideOf(origin)}`,
+    );
   const { read, paths } = exportFolder(folder);
   return { read, paths: async () => (await paths()).filter((path) => path === 'checkpoint' || /^successions\/\d+$/.test(path)) };
-}
-
-function originAt(folder: string): string | undefined {
-  const path = join(folder, 'checkpoint');
-  return existsSync(path) ? headOf(readFileSync(path, 'utf8'))?.origin : undefined;
 }

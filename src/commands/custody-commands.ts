@@ -118,7 +118,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     .option('--escrow <folder>', 'the escrow journal of durability: two: keys given after the backup come from it')
     .option(
       '--head <file...>',
-      'checkpoints of the log that somebody keeps outside: the backup must be of the history that they were signed for',
+      'checkpoints of the log that somebody keeps outside: the backup must be of their history; with --tail the newest is taken for the last there was',
       [],
     )
     .option('--tail <folder>', 'an export of the log that is newer than the backup: what was taken away since is taken away again')

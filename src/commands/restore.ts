@@ -25,9 +25,9 @@ import {
   takeFromTail,
 } from '../custody/index.js';
 import { base64url, Fault, fromBase64, isFault, parsed, SystemClock } from '../foundation/index.js';
-import { type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
+import { type House, type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
 import { FILLED, fillDatabase, withFreshSchema } from '../storage/index.js';
-import { type AuditHead, encodePackage, Journal, readTokenFile } from '../tokens/index.js';
+import { type AuditHead, encodePackage, Journal, parsePackage, readTokenFile } from '../tokens/index.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
 import { askTokenProgram } from './token-program.js';
@@ -109,14 +109,20 @@ export async function restore(options: RestoreOptions, installation: Installatio
 }
 
 /** What is known of the log from outside of the backup. Beside keys the second place has a copy of the log, which goes before no export that was named. */
-async function knownBy({ heads = [], tail, escrow, nothingLost }: RestoreOptions, { custody, statement }: OpenBackup): Promise<KnownLog> {
-  const read = (of: ExportSource | undefined) => readKnownLog({ heads, tail: of }, custody.package, statement.entries);
+async function knownBy(
+  { heads = [], tail, escrow, nothingLost, say }: RestoreOptions,
+  { custody, statement }: OpenBackup,
+): Promise<KnownLog> {
+  const read = (of: ExportSource | undefined, isCopy = false) =>
+    readKnownLog({ heads, tail: of, isCopy }, custody.package, statement.entries);
   if (typeof tail === 'string') return read(exportFolder(tail));
-  // That nothing happened since is what was said.
-  const { origin } = statement.head ?? {};
-  if (tail === false || nothingLost || escrow === undefined || origin === undefined) return read(undefined);
+  // With --nothing-lost, that nothing happened since is what was said.
+  if (tail === false || nothingLost || escrow === undefined) return read(undefined);
   try {
-    return await read(copyOfLog(escrow, origin));
+    const copy = copyOfLog(escrow, statement.head?.origin);
+    if (!copy)
+      say('the second place has no copy of the log: what was taken away since the backup counts again, unless --tail names an export');
+    return await read(copy, true);
   } catch (error) {
     if (!isFault(error, 'tail-damaged') && !isFault(error, 'head-foreign')) throw error;
     throw new Fault(
@@ -301,6 +307,7 @@ async function settle(
     const newest = known.heads.at(-1);
     const last = former && newest && newest.size > former.size ? { ...former, size: newest.size, root: toBase64(newest.root) } : former;
     if (last && origin !== undefined) await goOnRestored(house, { backup: backup.head.id, known: last, kept: entries, origin });
+    await requireLatestToken(house, escrow);
     const fromEscrow = escrow === undefined ? undefined : await takeFromEscrow(house, escrow);
     const fromTail = known.tail.length === 0 ? undefined : await takeFromTail(house, known.tail);
     const restored = await settleRestored(house, {
@@ -327,6 +334,17 @@ async function settle(
   } finally {
     await house.close();
   }
+}
+
+/** Where the token was made by another user, who may not have been told of the second place. */
+async function requireLatestToken({ token }: House, escrow: string | undefined): Promise<void> {
+  const custody = await token.custody();
+  if (escrow !== undefined && custody !== null && laterPackage(escrow, parsePackage(custody).package))
+    throw new Fault(
+      'conflict',
+      'token-older',
+      'the second place knows a key-encryption key that this token does not: as the token’s user make it again with ekms token restore --escrow, then say this again',
+    );
 }
 
 /** Heads of the log that were signed before each: what was put together must be the log that went on from one to the next. */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
-import { type FileHandle, mkdir, open, rename } from 'node:fs/promises';
+import { access, type FileHandle, mkdir, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault, fromBase64 } from '../foundation/index.js';
@@ -170,15 +170,37 @@ const kekOf = (line: EscrowLine): string | undefined => {
 export const keksOf = ({ keys }: Pick<CustodyPackage, 'keys'>): string[] =>
   keys.flatMap(({ label }) => /^ekms\/kek\/(\d+)$/.exec(label)?.[1] ?? []);
 
+/** Throws `escrow-missing` for what is no second place, or none that this user may read; `custody-package-malformed`. */
+function packageAt(folder: string): SealedPackage | undefined {
+  if (!isMarked(folder))
+    throw new Fault('not-found', 'escrow-missing', `${folder} is no second place: is it mounted, and may this user read it?`);
+  const path = join(folder, PACKAGE);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw new Fault('not-found', 'escrow-missing', `${path} cannot be read (${code})`);
+  }
+  try {
+    return text === '' ? undefined : parsePackage(text);
+  } catch {
+    throw new Fault(
+      'malformed',
+      'custody-package-malformed',
+      `the custody package at the second place is damaged: move ${path} away to go on with the backup's; keys under a key-encryption key that only this one knows are lost then`,
+    );
+  }
+}
+
 /**
  * The custody package at the second place, where it is a later one of the same custodians: it knows each KEK that `known` knows, and one more. Its record key is the very entry
  * that `known` has, so the MAC that the token judges it by is one that nobody else can make. Undefined else.
  */
 export function laterPackage(folder: string, known: CustodyPackage): SealedPackage | undefined {
-  const path = join(folder, PACKAGE);
-  const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
-  if (text === '') return undefined;
-  const sealed = parsePackage(text);
+  const sealed = packageAt(folder);
+  if (!sealed) return undefined;
   const same = (part: (of: CustodyPackage) => unknown) => JSON.stringify(part(sealed.package)) === JSON.stringify(part(known));
   const isSame =
     same(({ ceremony, threshold, shares, custodyKey, certificates: { root } }) => [ceremony, threshold, shares, custodyKey, root]) &&
@@ -197,6 +219,13 @@ async function endsWhole(file: FileHandle): Promise<boolean> {
 
 /** Whether this is the second place itself, and not the folder that it is to be mounted on. */
 export const isMarked = (folder: string): boolean => existsSync(join(folder, MARK));
+
+/** The same without holding up whoever else is served: a share may hang. */
+export const isMounted = (folder: string): Promise<boolean> =>
+  access(join(folder, MARK)).then(
+    () => true,
+    () => false,
+  );
 
 /** Marks a folder as the second place. Refuses one on the same file system as the home: a second place on the first disk is none. */
 export async function prepareEscrow(folder: string, home: string, sameDisk = false): Promise<void> {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
@@ -9,6 +9,7 @@ import { type AuditEvent, type Storage, SystemClock } from '../../src/foundation
 import { auditNoteKey } from '../../src/tokens/index.js';
 import { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { eachDatabase, liftKept } from '../support/database.js';
+import { guardOff } from '../support/guard-off.js';
 
 jest.setTimeout(60_000);
 const clock = new SystemClock();
@@ -39,7 +40,7 @@ async function lab(storage: Storage, origin = ORIGIN) {
   const checkpoints = new Checkpoints({ tree, tiles: book.tiles, token, standing: new LogStanding(), clock, origin });
   const second = join(folder, 'second');
   mkdirSync(second);
-  const copyTo = (directory: string) => new LogCopy(book, storage, directory, existsSync);
+  const copyTo = (directory: string) => new LogCopy(book, storage, directory, async (path) => existsSync(path));
   const grow = async (count: number) => {
     await storage.write(async (unit) => {
       for (let n = 0; n < count; n += 1) await log.append(unit, started);
@@ -53,7 +54,7 @@ async function lab(storage: Storage, origin = ORIGIN) {
     const { damages, size } = await verifyExport(source, { sha256: pureSha256, verify: verifyByWebCrypto, key });
     return { size, damages: damages.map(({ words }) => words) };
   };
-  return { book, second, copyTo, grow, verdict };
+  return { storage, book, second, copyTo, grow, verdict };
 }
 
 describe('the copy of the log at the second place', () => {
@@ -107,6 +108,52 @@ describe('the copy of the log at the second place', () => {
       expect(await verdict()).toEqual({ size: 600, damages: [] });
     });
 
+    test('a log that was put back and has grown past its copy is told, and what the copy proves is not written over; with the guard off they are mixed', async () => {
+      const { storage } = await open();
+      const { second, copyTo, grow, verdict } = await lab(storage);
+      await grow(30);
+      await copyTo(second).follow();
+      // Another thirty entries under the same name, and more.
+      const path = join(second, 'log/checkpoint');
+      const other = await lab((await open()).storage);
+      await other.grow(40);
+      const note = readFileSync(path, 'utf8');
+      await expect(other.copyTo(second).follow()).rejects.toThrow(/its 30 entries are not how the 40 signed ones of the log begin/);
+      expect(readFileSync(path, 'utf8')).toBe(note);
+      expect(await verdict()).toEqual({ size: 30, damages: [] });
+      const { LogCopy: Unguarded } = guardOff<{ LogCopy: typeof LogCopy }>({
+        file: 'src/audit/log-copy.ts',
+        guard: 'if (held) await this.#requireBeginning(held, head);',
+        instead: '',
+      });
+      await new Unguarded(other.book, other.storage, second, async (folder) => existsSync(folder)).follow();
+      expect(readFileSync(path, 'utf8')).not.toBe(note);
+    });
+
+    test('of a checkpoint that cannot be read nothing is taken, and that is said', async () => {
+      const { storage } = await open();
+      const { second, copyTo, grow } = await lab(storage);
+      await grow(3);
+      await copyTo(second).follow();
+      writeFileSync(join(second, 'log/checkpoint'), '');
+      expect(() => copyOfLog(second, ORIGIN)).toThrow(/cannot be read/);
+      await copyTo(second).follow();
+      expect(copyOfLog(second, ORIGIN)).toBeDefined();
+    });
+
+    test('two nodes that copy at once leave it whole', async () => {
+      const { storage } = await open();
+      const { second, copyTo, grow, verdict } = await lab(storage);
+      const nodes = [copyTo(second), copyTo(second)];
+      let size = 0;
+      for (const count of [100, 200, 300]) {
+        await grow(count);
+        size += count;
+        await Promise.all(nodes.map((node) => node.follow()));
+        expect(await verdict()).toEqual({ size, damages: [] });
+      }
+    });
+
     test('a log that is older than its copy changes nothing of it; one of another name begins a copy of its own and puts the former aside', async () => {
       const database = await open();
       const { book, second, copyTo, grow } = await lab(database.storage);
@@ -118,14 +165,21 @@ describe('the copy of the log at the second place', () => {
       await database.tamper(`${liftKept(database.kind)} DELETE FROM audit_entries WHERE idx >= 100`);
       const old = note.replace(/\n300\n/, '\n100\n');
       const checkpoint = jest.spyOn(book, 'checkpoint').mockResolvedValue(old);
-      await expect(copyTo(second).follow()).rejects.toThrow(/it has 300 entries, the log has signed 100/);
+      await expect(copyTo(second).follow()).rejects.toThrow(/its 300 entries are not how the 100 signed ones of the log begin/);
       expect(readFileSync(join(second, 'log/checkpoint'), 'utf8')).toBe(note);
       checkpoint.mockResolvedValue(old.replace('/v1/audit', '/v1/audit-restored'));
       await copyTo(second).follow();
       expect(readFileSync(join(second, 'log/checkpoint'), 'utf8')).toMatch(/audit-restored\n100\n/);
-      const former = copyOfLog(second, ORIGIN);
-      expect(String(Buffer.from((await former?.read('checkpoint')) ?? []))).toBe(note);
-      expect(await former?.read(bundlePath({ index: 0, width: 256 }))).toEqual(bundle);
+      expect(() => copyOfLog(second, ORIGIN)).toThrow(/goes by another name/);
+      const [aside] = readdirSync(second).filter((name) => name !== 'log');
+      expect(readFileSync(join(second, aside ?? '', 'checkpoint'), 'utf8')).toBe(note);
+      expect(readFileSync(join(second, aside ?? '', bundlePath({ index: 0, width: 256 })))).toEqual(bundle);
+      // And once more, as after a second restore of the same backup.
+      checkpoint.mockResolvedValue(old);
+      await copyTo(second).follow();
+      checkpoint.mockResolvedValue(old.replace('/v1/audit', '/v1/audit-again'));
+      await copyTo(second).follow();
+      expect(readdirSync(second)).toHaveLength(4);
     });
   });
 });

@@ -20,11 +20,11 @@ const storage = (of: readonly string[]) => ({
 
 /** What a restore of the backup finds with this head and this tail: the code of its refusal, or how much is lost and whether all of that is known. */
 async function found(
-  { heads = [] as string[], files }: { heads?: string[]; files?: Files },
+  { heads = [] as string[], files, isCopy = false }: { heads?: string[]; files?: Files; isCopy?: boolean },
   of: typeof knownLog = knownLog,
 ): Promise<string> {
   try {
-    const known = await of.readKnownLog({ heads, tail: files && sourceOf(files) }, custody, IN_BACKUP);
+    const known = await of.readKnownLog({ heads, tail: files && sourceOf(files), isCopy }, custody, IN_BACKUP);
     await of.holdAgainst(storage(entries.slice(0, IN_BACKUP)) as never, known.heads);
     return `${known.lost} lost${known.isComplete ? ', all known' : ''}`;
   } catch (error) {
@@ -39,6 +39,13 @@ test('a head says how much is lost, a tail up to a head that is as new says all 
   expect(await found({ files: exportOf(entries, noteOf(entries)) })).toBe('100 lost');
   expect(await found({ heads: [noteOf(entries)], files: exportOf(entries, noteOf(entries)) })).toBe('100 lost, all known');
   expect(await found({ heads: [noteOf(entries.slice(0, 200))], files: exportOf(entries, noteOf(entries)) })).toBe('100 lost');
+});
+
+test('a copy that follows the log may be behind a head: that is lost, and the copy never says that all is known; of another history it is refused', async () => {
+  const behind = exportOf(entries.slice(0, 350), noteOf(entries.slice(0, 350)));
+  expect(await found({ heads: [noteOf(entries)], files: behind, isCopy: true })).toBe('100 lost');
+  expect(await found({ heads: [noteOf(entries)], files: exportOf(entries, noteOf(entries)), isCopy: true })).toBe('100 lost');
+  expect(await found({ heads: [noteOf(other.slice(0, 340))], files: behind, isCopy: true })).toBe('tail-damaged');
 });
 
 test('a head that another appliance signed is refused; with the guard off it counts', async () => {
