@@ -277,8 +277,10 @@ const treeHead = ({ size, root }: AuditHead) => ({ size, root: fromBase64(root) 
 
 /**
  * All but so many of the newest, and what those build on; and never the one that was just made: the clock may have been ahead once, and others look newer since.
+ * None at all while it cannot be told of each what it builds on: where a first line cannot be read just now, any of them may be the base of a kept one.
  */
 export function outdated(listed: readonly ListedBackup[], keep: number, made: string): ListedBackup[] {
+  if (listed.some(({ id, needs }) => id === null || needs === null)) return [];
   const stay = listed.filter(({ file }, n) => n < keep || basename(file) === made);
   const needed = new Set(stay.flatMap(({ file, needs }) => [basename(file), ...(needs ?? [])]));
   return listed.filter(({ file }) => !needed.has(basename(file)));

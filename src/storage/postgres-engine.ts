@@ -91,8 +91,17 @@ export class PostgresEngine implements Engine {
     await this.query(`BEGIN; SELECT pg_advisory_xact_lock(${WRITER_LOCK})`);
   }
 
+  /** PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK and no error; TypeORM's answer does not show which it was. */
   async commit(): Promise<void> {
-    await this.query('COMMIT');
+    if (!this.#writer) throw storageUnavailable('its connection was lost');
+    const client = (await this.#writer.connect()) as pg.PoolClient;
+    const command = await client.query('COMMIT').then(
+      (done) => done.command,
+      (error: unknown) => {
+        throw sqlFault(error, 'COMMIT');
+      },
+    );
+    if (command !== 'COMMIT') throw storageUnavailable('it took back a transaction in which a statement had failed');
   }
 
   async abandon(): Promise<void> {

@@ -101,7 +101,9 @@ export class SqlStorage extends Storage {
     try {
       await this.engine.begin(batch.at(-1)?.until ?? 0);
       for (const job of batch) ends.push(await this.#perform(job, alone));
-      await (ends.some(({ kept }) => kept) ? this.engine.commit() : this.engine.query('ROLLBACK'));
+      if (ends.some(({ kept }) => kept)) await this.engine.commit();
+      // Where nothing is kept every end is true already. SQLite may have rolled back by itself, a connection may be gone: no word on the first error.
+      else await this.engine.query('ROLLBACK').catch(() => this.engine.abandon());
     } catch (error) {
       await this.engine.abandon();
       // On PostgreSQL a connection lost during COMMIT leaves open what became of it; ids are made by callers, so they can look.

@@ -14,6 +14,7 @@ const ENDED = {
  */
 export class SqlUnit implements Unit {
   #spoiled: { by: unknown } | undefined;
+  #underWay = 0;
 
   constructor(private readonly engine: Engine) {}
 
@@ -29,19 +30,26 @@ export class SqlUnit implements Unit {
     return (await this.#ask(sql, parameters)).changed;
   }
 
-  /** Nothing more may be asked through this unit; throws what spoiled it, also when its author caught that. */
+  /**
+   * Nothing more may be asked through this unit; throws what spoiled it, also when its author caught that. A statement that nobody awaited is a defect of its
+   * author: whether it failed is not known yet, so neither may the unit count as done.
+   */
   end(): void {
     if (this.#spoiled) throw this.#spoiled.by;
     this.#spoiled = ENDED;
+    if (this.#underWay > 0) throw new Error('a defect: this unit of work ended while a statement of it was under way');
   }
 
   async #ask(sql: string, parameters: readonly SqlValue[]): Promise<Answer> {
     if (this.#spoiled) throw this.#spoiled.by;
+    this.#underWay++;
     try {
       return await this.engine.query(sql, parameters);
     } catch (error) {
       this.#spoiled ??= { by: error };
       throw error;
+    } finally {
+      this.#underWay--;
     }
   }
 }

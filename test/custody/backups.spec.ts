@@ -65,3 +65,21 @@ test('what a kept backup builds on is kept with it, however old; without that gu
   const unguarded = guardOff<typeof backups>({ file: 'src/custody/backups.ts', guard: ', ...(needs ?? [])]', instead: ']' });
   expect(unguarded.outdated(listed, 1, 'd').map(({ file }) => file)).toEqual(['c', 'b', 'a']);
 });
+
+test('while a first line cannot be read nothing is removed; without that guard the base of a kept backup goes', () => {
+  const told = [
+    { file: 'L3', id: 'L3', needs: null }, // L1 names F, and cannot be read just now
+    { file: 'L2', id: 'L2', needs: null },
+    { file: 'L1', id: null, needs: null },
+    { file: 'F', id: 'F', needs: [] },
+    { file: 'E', id: 'E', needs: [] },
+  ];
+  const listed = told.map((each) => ({ ...each, bytes: 1, modified: '' }));
+  expect(backups.outdated(listed, 3, 'L3')).toEqual([]);
+  const unguarded = guardOff<typeof backups>({
+    file: 'src/custody/backups.ts',
+    guard: 'if (listed.some(({ id, needs }) => id === null || needs === null)) return [];',
+    instead: '',
+  });
+  expect(unguarded.outdated(listed, 3, 'L3').map(({ file }) => file)).toContain('F');
+});

@@ -1,12 +1,17 @@
 import { describe, expect, test } from '@jest/globals';
+import type { Answer, Engine } from '../../src/storage/engine.js';
 import { migrations } from '../../src/storage/migrations/index.js';
+import * as postgres from '../../src/storage/postgres-engine.js';
+import * as sql from '../../src/storage/sql-storage.js';
+import * as units from '../../src/storage/sql-unit.js';
 import { eachDatabase } from '../support/database.js';
+import { guardOff } from '../support/guard-off.js';
 
 const put = 'INSERT INTO settings (name, value) VALUES (?, ?)';
 const names = 'SELECT name FROM settings ORDER BY name';
 
 describe('storage', () => {
-  eachDatabase((open) => {
+  eachDatabase((open, kind) => {
     test('what a unit wrote is there once it resolved, also after a restart', async () => {
       const database = await open();
       await database.storage.write(async (unit) => {
@@ -75,6 +80,96 @@ describe('storage', () => {
       await expect(unit).rejects.toMatchObject({ code: 'duplicate' });
       expect(await storage.all(names)).toEqual([{ name: 'a' }]);
     });
+
+    test.each(['alone', 'with another'])('a unit %s that leaves a failing statement un-awaited is not done', async (how) => {
+      const { storage } = await open();
+      const unit = storage.write(async (unit) => {
+        await unit.run(put, ['a', '1']);
+        void unit.run(put, ['a', '2']).catch(() => undefined);
+        return 'ok';
+      });
+      const other = how === 'alone' ? undefined : storage.write((unit) => unit.run(put, ['b', '1']));
+      await expect(unit).rejects.toThrow(/statement of it was under way|such a row already/);
+      expect(await other).toBe(other && 1);
+      expect(await storage.all(names)).toEqual(other ? [{ name: 'b' }] : []);
+      await storage.write((unit) => unit.run(put, ['c', '1']));
+      expect(await storage.all(names)).toContainEqual({ name: 'c' });
+    });
+
+    test('a statement under way when its unit ends is a defect that is named; without that guard the unit counts as done', async () => {
+      let answer = (_: Answer) => {};
+      const engine = { query: () => new Promise<Answer>((resolve) => (answer = resolve)) } as unknown as Engine; // nothing else is asked of it
+      const unguarded = guardOff<typeof units>({
+        file: 'src/storage/sql-unit.ts',
+        guard: 'if (this.#underWay > 0)',
+        instead: 'if (false)',
+      });
+      for (const { SqlUnit, throws } of [
+        { ...units, throws: true },
+        { ...unguarded, throws: false },
+      ]) {
+        const unit = new SqlUnit(engine);
+        const under = unit.run(put, ['a', '1']);
+        if (throws) expect(() => unit.end()).toThrow('a defect: this unit of work ended while a statement of it was under way');
+        else unit.end();
+        answer({ rows: [], changed: 1 });
+        expect(await under).toBe(1);
+        await expect(unit.run(put, ['b', '1'])).rejects.toThrow('has ended');
+      }
+    });
+
+    if (kind === 'postgres')
+      test('a COMMIT that PostgreSQL answers with ROLLBACK is none; without that guard it counts as one', async () => {
+        const { settings } = await open();
+        const unguarded = guardOff<typeof postgres>({
+          file: 'src/storage/postgres-engine.ts',
+          guard: "if (command !== 'COMMIT')",
+          instead: 'if (false)',
+        });
+        for (const { PostgresEngine, refuses } of [
+          { ...postgres, refuses: true },
+          { ...unguarded, refuses: false },
+        ]) {
+          const source = postgres.postgresSource(settings.url, undefined, 'work');
+          const engine = new PostgresEngine(await source.initialize());
+          try {
+            await engine.begin(0);
+            await expect(engine.query('SELECT 1 FROM nowhere')).rejects.toThrow('nowhere');
+            if (refuses) await expect(engine.commit()).rejects.toMatchObject({ code: 'storage-unavailable' });
+            else await engine.commit();
+          } finally {
+            await engine.close();
+          }
+        }
+      });
+
+    if (kind === 'sqlite')
+      test('where SQLite rolls back by itself the first error stands, and the queue goes on; without that guard another takes its place', async () => {
+        const database = await open();
+        await database.tamper(
+          "CREATE TRIGGER full BEFORE INSERT ON settings WHEN NEW.name = 'full' BEGIN SELECT RAISE(ROLLBACK, 'no room left'); END",
+        );
+        const { storage } = database;
+        const { engine } = storage as unknown as { engine: Engine };
+        const unguarded = guardOff<typeof sql>({
+          file: 'src/storage/sql-storage.ts',
+          guard: '.catch(() => this.engine.abandon())',
+          instead: '',
+        });
+        for (const { writer, says } of [
+          { writer: storage, says: 'no room left' },
+          { writer: new unguarded.SqlStorage(engine), says: 'no transaction is active' },
+        ]) {
+          const full = writer.write(async (unit) => {
+            await unit.run(put, ['a', '1']);
+            await unit.run(put, ['full', '1']);
+          });
+          await expect(full).rejects.toThrow(says);
+          expect(await storage.all(names)).toEqual([]);
+        }
+        await storage.write((unit) => unit.run(put, ['b', '1']));
+        expect(await storage.all(names)).toEqual([{ name: 'b' }]);
+      });
 
     test('a unit is no use after its work has ended', async () => {
       const { storage } = await open();
