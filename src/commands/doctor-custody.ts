@@ -1,4 +1,4 @@
-import { CUSTODY_SETTINGS, isSameDisk, recall } from '../custody/index.js';
+import { CUSTODY_SETTINGS, isSameDisk, type ListedBackup, recall } from '../custody/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { parsePackage } from '../tokens/index.js';
@@ -44,12 +44,7 @@ export async function examineCustody({
   if (!backup) findings.say('bad', 'no backup was made yet: ekms backup create');
   else if (everyHours > 0 && now - backup.time > 2 * everyHours * 3_600_000)
     findings.say('bad', `the last backup is ${Math.round((now - backup.time) / 3_600_000)} hours old; one is due every ${everyHours}`);
-  const [newest] = await backups.list();
-  if (newest?.needs === null)
-    findings.say(
-      'bad',
-      `the newest backup, ${newest.file}, builds on one that is not beside it: put that back, or ekms backup create --full`,
-    );
+  examineBackups(await backups.list(), findings);
   if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
   else if (now - drill.time > DRILL_DAYS * DAY)
     findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);
@@ -65,4 +60,14 @@ export async function examineCustody({
   return findings.end(
     `${threshold} of ${shares.length} shares of ceremony ${ceremony.toString('hex').slice(0, 8)} open the backups; a restore was drilled`,
   );
+}
+
+/** Those of which a restore would not find all. An older one keeps retention from removing any: nobody knows what it builds on. */
+export function examineBackups([newest, ...older]: readonly ListedBackup[], findings: Findings): void {
+  const lacks = ({ file, id }: ListedBackup) =>
+    `${file}, ${id === null ? 'has no first line that can be read' : 'builds on one that is not beside it, or cannot be read'}`;
+  if (newest?.needs === null) findings.say('bad', `the newest backup, ${lacks(newest)}: put that back, or ekms backup create --full`);
+  for (const each of older)
+    if (each.needs === null)
+      findings.say('warn', `a backup, ${lacks(each)}: no old backup is removed until that is put back or ${each.file} is taken away`);
 }

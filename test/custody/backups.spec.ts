@@ -1,4 +1,6 @@
 import { expect, test } from '@jest/globals';
+import { examineBackups } from '../../src/commands/doctor-custody.js';
+import { Findings } from '../../src/commands/finding.js';
 import * as backups from '../../src/custody/backups.js';
 import type { Snapshot } from '../../src/storage/index.js';
 import { guardOff } from '../support/guard-off.js';
@@ -66,20 +68,34 @@ test('what a kept backup builds on is kept with it, however old; without that gu
   expect(unguarded.outdated(listed, 1, 'd').map(({ file }) => file)).toEqual(['c', 'b', 'a']);
 });
 
+const unreadBase = [
+  { file: 'L3', id: 'L3', needs: null }, // L1 builds on F, and cannot be read just now
+  { file: 'L2', id: 'L2', needs: null },
+  { file: 'L1', id: null, needs: null },
+  { file: 'F', id: 'F', needs: [] },
+  { file: 'E', id: 'E', needs: [] },
+].map((each) => ({ ...each, bytes: 1, modified: '' }));
+
 test('while a first line cannot be read nothing is removed; without that guard the base of a kept backup goes', () => {
-  const told = [
-    { file: 'L3', id: 'L3', needs: null }, // L1 names F, and cannot be read just now
-    { file: 'L2', id: 'L2', needs: null },
-    { file: 'L1', id: null, needs: null },
-    { file: 'F', id: 'F', needs: [] },
-    { file: 'E', id: 'E', needs: [] },
-  ];
-  const listed = told.map((each) => ({ ...each, bytes: 1, modified: '' }));
-  expect(backups.outdated(listed, 3, 'L3')).toEqual([]);
+  expect(backups.outdated(unreadBase, 3, 'L3')).toEqual([]);
   const unguarded = guardOff<typeof backups>({
     file: 'src/custody/backups.ts',
     guard: 'if (listed.some(({ id, needs }) => id === null || needs === null)) return [];',
     instead: '',
   });
-  expect(unguarded.outdated(listed, 3, 'L3').map(({ file }) => file)).toContain('F');
+  expect(unguarded.outdated(unreadBase, 3, 'L3').map(({ file }) => file)).toContain('F');
+});
+
+test('doctor names each backup of which a restore would not find all, also an older one', () => {
+  const told = (listed: typeof unreadBase) => {
+    const findings = new Findings('custody');
+    examineBackups(listed, findings);
+    return findings.end('').map(({ verdict, words }) => `${verdict} ${words.replace(/:.*/, '')}`);
+  };
+  expect(told(unreadBase)).toEqual([
+    'bad the newest backup, L3, builds on one that is not beside it, or cannot be read',
+    'warn a backup, L2, builds on one that is not beside it, or cannot be read',
+    'warn a backup, L1, has no first line that can be read',
+  ]);
+  expect(told(unreadBase.slice(3))).toEqual(['good ']);
 });
