@@ -44,7 +44,7 @@ setup() {
     setup_packages
     modules
     say "building"
-    (cd "$root" && rm -rf dist && PATH="$root/node_modules/.bin:$PATH" && export PATH && tsc -p tsconfig.build.json && node deploy/programs.mjs && sh native/build.sh) >&2
+    (cd "$root" && rm -rf dist && PATH="$root/node_modules/.bin:$PATH" && export PATH && tsc -p tsconfig.build.json && node deploy/programs.mjs && sh native/build.sh) >&2 || return 1
     stamp_of >"$root/.setup/stamp"
   fi
   exec 9>&-
