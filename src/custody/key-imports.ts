@@ -160,12 +160,15 @@ export class KeyImports {
     const [employee] = owners;
     if (employee === undefined) return refused('owner-unknown');
     if (owners.length > 1) return refused('owner-ambiguous');
-    const there = await this.#there(said.publicKey);
-    if (there) {
+    const asThere = async (): Promise<ImportedKey | undefined> => {
+      const there = await this.#there(said.publicKey);
+      if (!there) return undefined;
       if (there.employee !== employee) return refused('owner-other');
       if (life && life.holds.length > 0 && !dryRun) await lives.holdReceived(employee, life, by);
       return { ...said, ...there, outcome: 'there', words: 'it is here already' };
-    }
+    };
+    const before = await asThere();
+    if (before) return before;
     if (dryRun) return { ...said, outcome: 'importable', words: `it can be imported${remarks(said)}`, employee };
     // Whoever could not read with it there, or knew it to be in other hands, is not told otherwise here.
     const as = state === 'suspended' || state === 'compromised' ? { state } : {};
@@ -175,19 +178,18 @@ export class KeyImports {
     const certificates = own.map(({ der }) => der);
     const [binding] = await this.parts.employees.bindingsOf(employee);
     // One at a time: of two lines in the second place about one key the last is the one that came into the database.
-    const isKept = await this.#turns.run(said.publicKey, async () => {
-      if (await this.#there(said.publicKey)) return false;
+    return this.#turns.run(said.publicKey, async () => {
+      // The same key twice at a time, for one person or two: the other one was faster.
+      const meanwhile = await asThere();
+      if (meanwhile) return meanwhile;
       await second.taken({ key: stored, binding: binding ?? null, certificates });
       await storage.write(async (unit) => {
         await storeTakenKey(unit, audit, { key: stored, certificates, now: clock.now(), by });
         if (life) await lives.received(unit, { key: key.record.id, employee, life }, by);
       });
       if (life) await lives.settleHold(`hold:${employee}`);
-      return true;
+      return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
     });
-    // The same file twice at a time: the other one was faster.
-    if (!isKept) return { ...said, outcome: 'there', words: 'it is here already', employee };
-    return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
   }
 
   async #owners(owner: string | undefined, addresses: readonly string[]): Promise<string[]> {

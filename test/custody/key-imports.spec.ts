@@ -242,6 +242,15 @@ test('the command asks again for what its lost answers were about, and for all t
   expect(await imported()).toHaveLength(before.length + 6);
 });
 
+test('of two files with one key for two people, at once, one is imported and the other refused by name', async () => {
+  const both = file('both');
+  const told = await Promise.all([alice, bob].map(({ address }) => take(both, { owner: address })));
+  const [won, lost] = told.flat().sort((a, b) => a.outcome.localeCompare(b.outcome));
+  expect(won).toMatchObject({ outcome: 'imported' });
+  expect(lost).toMatchObject({ outcome: 'refused', code: 'owner-other' });
+  expect(lost?.employee).toBeUndefined();
+});
+
 test('a key that is imported for a shared mailbox is its members’, on their devices', async () => {
   const SALES = 'sales@corp.example';
   await house.act('mailbox.create', { address: SALES });
