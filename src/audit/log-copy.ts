@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type ExportSource, successionPath } from '../codec/audit-log/index.js';
 import {
@@ -13,8 +13,8 @@ import {
   tilePath,
   verifyConsistency,
 } from '../codec/merkle/index.js';
-import { Fault, isFault, newId, type Reader } from '../foundation/index.js';
-import { syncFolder } from '../storage/index.js';
+import { Fault, isFault, type Reader } from '../foundation/index.js';
+import { replaceFile } from '../storage/index.js';
 import { exportFolder } from './export-files.js';
 import type { LogBook } from './log-book.js';
 import { sha256 } from './log-tree.js';
@@ -179,22 +179,13 @@ export class LogCopy {
     await this.#requireThere(); // it may go at any moment, and no folder is to be made in its stead
     const place = this.#path(path);
     await mkdir(dirname(place), { recursive: true, mode: 0o700 });
-    const staged = `${place}.${newId()}.new`; // two nodes may write at once
-    const file = await open(staged, 'wx', 0o600);
-    try {
-      await file.writeFile(bytes);
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
-    await rename(staged, place);
-    await syncFolder(dirname(place));
+    await replaceFile(place, bytes);
   }
 }
 
 const headOf = (note: string): Checkpoint | undefined => parseCheckpoint(parseNote(note)?.text ?? '');
 
-const asideOf = (origin: string): string => `${FOLDER}-${createHash('sha256').update(origin).digest('hex').slice(0, 16)}`;
+const asideOf = (origin: string): string => `${FOLDER}-${hash('sha256', origin).slice(0, 16)}`;
 
 /**
  * The copy of the log at a second place, as an export of it; undefined where there never was one. What lies there beside the files that its checkpoint speaks of (a copy that

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
-import { access, type FileHandle, mkdir, open, rename } from 'node:fs/promises';
+import { access, type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault, fromBase64 } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
-import { syncFolder } from '../storage/index.js';
+import { replaceFile, syncFolder } from '../storage/index.js';
 import { type CustodyPackage, type PoolRecord, parsePackage, type Sealed, type SealedPackage, type Token } from '../tokens/index.js';
 
 const MARK = 'ekms-escrow';
@@ -108,16 +108,7 @@ export class EscrowJournal extends SecondPlace {
     const text = await this.token.custody();
     if (!isMarked(this.folder)) throw away('its mark is missing: is it mounted?');
     try {
-      const path = join(this.folder, PACKAGE);
-      const file = await open(`${path}.new`, 'w', 0o600);
-      try {
-        await file.writeFile(text ?? '');
-        await file.datasync();
-      } finally {
-        await file.close();
-      }
-      await rename(`${path}.new`, path);
-      await syncFolder(this.folder);
+      await replaceFile(join(this.folder, PACKAGE), text ?? '');
     } catch (error) {
       this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
       throw away(this.#trouble);

@@ -10,6 +10,7 @@ export { holdAlone } from './home-lock.js';
 export { fulfil, type Intent, type IntentKind, intend, openIntents } from './intents.js';
 export { Nodes } from './nodes.js';
 export { type DatabaseState, databaseState, openReader, openStorage, type StorageSettings, withFreshSchema } from './open-storage.js';
+export { replaceFile } from './replace-file.js';
 export { FILLED, fillDatabase, openSnapshot, type Snapshot, type TableRows } from './snapshot.js';
 export type { SqlStorage } from './sql-storage.js';
 export { syncFolder } from './sync-folder.js';
