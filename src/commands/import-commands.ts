@@ -1,11 +1,11 @@
-import { appendFileSync, createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import type { ImportedKey } from '../custody/index.js';
 import { Fault, isFault } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
+import { ImportReport } from './import-report.js';
 import { isAway, patiently } from './patiently.js';
 
 interface ImportOptions {
@@ -14,7 +14,7 @@ interface ImportOptions {
   report?: string;
 }
 
-type Line = Pick<ImportedKey, 'words'> & { file: string; outcome: string } & Partial<ImportedKey>;
+type Line = Omit<Partial<ImportedKey>, 'outcome'> & { outcome: string; words: string };
 
 /** Bytes of a file; the act takes no more. */
 const MOST_FILE = 2 ** 20;
@@ -31,40 +31,56 @@ export function importCommands(ekms: Command, { print, ask }: Pick<CommandParts,
       'CSV, a line a file: FILE NAME,PASS PHRASE[,OWNER]; "*" is every file that is not named; the owner is an address or employee id',
     )
     .option('--dry-run', 'say what would be done, and do nothing', false)
-    .option('--report <file>', 'write one line of JSON a key there too; files that it names as taken already are not opened again')
+    .option('--report <file>', 'write one line of JSON a key there too; files that it says were taken already are not opened again')
     .action(async (path: string, { passphrases, dryRun, report }: ImportOptions) => {
       const phrases = readPhrases(passphrases);
       // Said at once, not after the patience that one which goes away meanwhile is waited for with.
       await ask('health', {});
       const counts = new Map<string, number>();
-      const taken = report === undefined ? new Set<string>() : await takenBefore(report);
+      const kept = await ImportReport.open(report);
       // Within a dry run nothing is here yet that an earlier file would bring.
       const seen = new Set<string>();
-      const tell = (line: Line) => {
-        counts.set(line.outcome, (counts.get(line.outcome) ?? 0) + 1);
-        if (report !== undefined) appendFileSync(report, `${JSON.stringify(line)}\n`, { mode: 0o600 });
-        print(`${line.file}: ${line.outcome}: ${line.words}${line.code ? ` (${line.code})` : ''}`);
+      const tell = async (name: string, lines: Line[], file?: Buffer) => {
+        await kept.tell(
+          file,
+          lines.map((line) => ({ file: name, ...line })),
+          dryRun,
+        );
+        for (const { outcome, words, code } of lines) {
+          counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+          print(`${name}: ${outcome}: ${words}${code ? ` (${code})` : ''}`);
+        }
       };
-      const one = async (file: string) => {
-        const name = basename(file);
+      const one = async (path: string): Promise<boolean> => {
+        const name = basename(path);
+        let file: Buffer | undefined;
+        let lines: Line[];
         try {
-          for (const key of await patiently(() => keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, ask))) {
+          file = readP12(path);
+          if (kept.isTaken(file)) return false;
+          const keys = await keysOf(file, phrases.get(name) ?? phrases.get('*'), dryRun, ask);
+          lines = keys.map((key) => {
             const isTwice = key.outcome === 'importable' && seen.has(key.publicKey);
             if (dryRun) seen.add(key.publicKey);
-            tell({ file: name, ...key, ...(isTwice ? { outcome: 'there', words: 'a file before it holds this key' } : {}) });
-          }
+            return { ...key, ...(isTwice ? { outcome: 'there', words: 'a file before it holds this key' } : {}) };
+          });
         } catch (error) {
           // About this file; an appliance that stays away ends the run, which is then begun again.
           if (!isFault(error) || isAway(error)) throw error;
-          tell({ file: name, outcome: 'refused', words: `${error.message} (${error.code})` });
+          lines = [{ outcome: 'refused', words: `${error.message} (${error.code})` }];
         }
+        await tell(name, lines, file);
+        return true;
       };
       let others = 0;
-      await eachOf(
-        filesIn(path, () => others++),
-        one,
-        (name) => taken.has(name),
-      );
+      try {
+        await eachOf(
+          filesIn(path, () => others++),
+          one,
+        );
+      } finally {
+        await kept.close();
+      }
       if (others > 0)
         console.error(
           `${others} entries of the folder are no .p12 or .pfx files and were left out; folders within it are to be named themselves`,
@@ -76,16 +92,21 @@ export function importCommands(ekms: Command, { print, ask }: Pick<CommandParts,
     });
 }
 
-async function keysOf(file: string, given: Phrase | undefined, dryRun: boolean, ask: CommandParts['ask']): Promise<ImportedKey[]> {
+/** Throws `file-unreadable`, `file-too-large`. */
+function readP12(path: string): Buffer {
+  try {
+    if (statSync(path).size <= MOST_FILE) return readFileSync(path);
+  } catch (error) {
+    throw new Fault('not-found', 'file-unreadable', `it cannot be read: ${(error as NodeJS.ErrnoException).code}`);
+  }
+  throw new Fault('too-large', 'file-too-large', `it has more than ${MOST_FILE} bytes`);
+}
+
+async function keysOf(bytes: Buffer, given: Phrase | undefined, dryRun: boolean, ask: CommandParts['ask']): Promise<ImportedKey[]> {
   if (!given) throw new Fault('not-found', 'passphrase-missing', 'the list of pass phrases does not name this file');
-  if (statSync(file).size > MOST_FILE) throw new Fault('too-large', 'file-too-large', `it has more than ${MOST_FILE} bytes`);
-  const what = {
-    file: readFileSync(file).toString('base64'),
-    phrase: given.phrase,
-    dryRun,
-    ...(given.owner ? { owner: given.owner } : {}),
-  };
-  const keys = (await ask('key.import', what)) as ImportedKey[]; // KeyImports.take
+  const { phrase, owner } = given;
+  const what = { file: bytes.toString('base64'), phrase, dryRun, ...(owner ? { owner } : {}) };
+  const keys = (await patiently(() => ask('key.import', what))) as ImportedKey[]; // KeyImports.take
   if (keys.length === 0) throw new Fault('not-found', 'key-missing', 'it holds no private key');
   return keys;
 }
@@ -95,45 +116,27 @@ const AT_ONCE = 4;
 /** Files between two words of how far it is. */
 const WORDS_EVERY = 500;
 
-/** Does each, some at a time, in a memory that does not grow with them, and says how far it is. */
-async function eachOf(
-  files: AsyncIterable<string>,
-  one: (file: string) => Promise<void>,
-  isDone: (name: string) => boolean,
-): Promise<void> {
+/** Does each, some at a time, in a memory that does not grow with them, and says how far it is. @param one false where nothing was to be done */
+async function eachOf(files: AsyncIterable<string>, one: (file: string) => Promise<boolean>): Promise<void> {
   const began = Date.now();
   const busy = new Set<Promise<void>>();
   let [done, left] = [0, 0];
-  for await (const file of files) {
-    if (isDone(basename(file))) {
-      left++;
-      continue;
+  const doing = async (file: string) => {
+    if (!(await one(file))) left++;
+    else if (++done % WORDS_EVERY === 0) console.error(`${done} files, ${Math.round((done * 1000) / (Date.now() - began))} a second`);
+  };
+  try {
+    for await (const file of files) {
+      const begun = doing(file).finally(() => busy.delete(begun));
+      busy.add(begun);
+      if (busy.size >= AT_ONCE) await Promise.race(busy);
     }
-    const doing = one(file).finally(() => busy.delete(doing));
-    busy.add(doing);
-    if (busy.size >= AT_ONCE) await Promise.race(busy);
-    if (++done % WORDS_EVERY === 0) console.error(`${done} files, ${Math.round((done * 1000) / (Date.now() - began))} a second`);
+    await Promise.all(busy);
+  } finally {
+    // What is with the appliance comes back, and is written down, before the run ends.
+    await Promise.allSettled(busy);
   }
-  await Promise.all(busy);
   if (left > 0) console.error(`${left} files were taken before, as the report says`);
-}
-
-/** Names of files whose every key the report of an earlier run says is here. A line that was cut off counts for nothing. */
-async function takenBefore(report: string): Promise<Set<string>> {
-  const taken = new Set<string>();
-  if (!existsSync(report)) return taken;
-  const unsure = new Set<string>();
-  for await (const text of createInterface({ input: createReadStream(report) })) {
-    try {
-      const { file, outcome } = JSON.parse(text) as Line; // whoever may write it may leave files out anyway
-      if (outcome === 'imported' || outcome === 'there') taken.add(file);
-      else unsure.add(file);
-    } catch {
-      // the end of a run that was killed
-    }
-  }
-  for (const file of unsure) taken.delete(file);
-  return taken;
 }
 
 /** A folder is read entry by entry, however many there are. @param onOther told of each that is left out */

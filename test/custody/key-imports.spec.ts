@@ -1,7 +1,7 @@
 import 'reflect-metadata';
 import { execFileSync } from 'node:child_process';
 import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
@@ -12,6 +12,7 @@ import { compat, pkcs12 } from '../../src/codec/pkcs12/index.js';
 import type { ActName } from '../../src/commands/acts.js';
 import { checkData } from '../../src/commands/consistency.js';
 import { importCommands } from '../../src/commands/import-commands.js';
+import { ImportReport } from '../../src/commands/import-report.js';
 import type { ImportedKey } from '../../src/custody/index.js';
 import { Fault, newId } from '../../src/foundation/index.js';
 import type * as foreign from '../../src/tokens/foreign-keys.js';
@@ -208,10 +209,11 @@ test('the command asks again for what its lost answers were about, and for all t
   writeFileSync(join(files, 'a letter'), '');
   writeFileSync(join(folder, 'phrases.csv'), `*,${PHRASE}\n`);
   const report = join(folder, 'report');
-  const run = async (ask: (act: ActName, args: object) => Promise<unknown>) => {
+  const run = async (ask: (act: ActName, args: object) => Promise<unknown>, from = files, ...more: string[]) => {
     const ekms = new Command().exitOverride();
     importCommands(ekms, { print: () => undefined, ask });
-    await ekms.parseAsync(['import', 'p12', files, '--passphrases', join(folder, 'phrases.csv'), '--report', report], { from: 'user' });
+    const words = ['import', 'p12', from, '--passphrases', join(folder, 'phrases.csv'), '--report', report, ...more];
+    await ekms.parseAsync(words, { from: 'user' });
   };
   const said = () =>
     readFileSync(report, 'utf8')
@@ -224,22 +226,72 @@ test('the command asks again for what its lost answers were about, and for all t
 
   await expect(run(() => Promise.reject(new Fault('unavailable', 'not-running', 'down')))).rejects.toMatchObject({ code: 'not-running' });
   expect(existsSync(report)).toBe(false);
+  // What a dry run writes down is no reason to leave anything out: the second copy would be, when the first one is then refused.
+  copyFileSync(join(files, '0.p12'), join(files, 'copy.p12'));
+  await run((name, args) => (name === 'key.import' ? house.act(name, args) : Promise.resolve()), files, '--dry-run');
+  expect(said().sort()).toEqual([...Array<string>(6).fill('importable'), 'there']);
+  rmSync(join(files, 'copy.p12'));
+  const dry = said().length;
   // Killed once before it did the act, and once after.
   const deaths = [lost, (args: object) => house.act('key.import', args).then(lost)];
   await run(async (name, args) => (name === 'key.import' ? (deaths.pop()?.(args) ?? house.act(name, args)) : undefined));
   expect(deaths).toEqual([]);
-  expect(said().sort()).toEqual([...Array<string>(5).fill('imported'), 'there']);
+  expect(said().slice(dry).sort()).toEqual([...Array<string>(5).fill('imported'), 'there']);
   expect(await imported()).toHaveLength(before.length + 6);
   // As the command's own death leaves it: half a line, and lines that were never written.
-  writeFileSync(report, readFileSync(report, 'utf8').split('\n').slice(0, 3).join('\n').slice(0, -20));
+  writeFileSync(
+    report,
+    readFileSync(report, 'utf8')
+      .split('\n')
+      .slice(0, dry + 3)
+      .join('\n')
+      .slice(0, -20),
+  );
   let asked = 0;
-  await run(async (name, args) => {
+  const counted = async (name: ActName, args: object) => {
     if (name === 'key.import') asked++;
     return name === 'key.import' ? house.act(name, args) : undefined;
-  });
-  progress.mockRestore();
+  };
+  await run(counted);
   expect(asked).toBe(4);
-  expect(await imported()).toHaveLength(before.length + 6);
+  // Every line is whole again, and another file of a name that was taken is another file.
+  await run(counted);
+  expect(asked).toBe(4);
+  const elsewhere = join(folder, 'elsewhere');
+  mkdirSync(elsewhere);
+  copyFileSync(join(files, '1.p12'), join(elsewhere, '0.p12'));
+  writeFileSync(join(elsewhere, '1.p12'), (await make(alice.address, generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey)).p12);
+  symlinkSync('nowhere', join(elsewhere, '2.p12'));
+  mkdirSync(join(elsewhere, '3.p12'));
+  await run(counted, elsewhere);
+  progress.mockRestore();
+  expect(asked).toBe(5);
+  expect(await imported()).toHaveLength(before.length + 7);
+});
+
+test('a file of which a report names fewer keys than it has, or one that was not taken, is opened again', async () => {
+  const path = join(folder, 'lines');
+  const file = Buffer.from('two keys');
+  const here = [{ outcome: 'imported' }, { outcome: 'there' }];
+  const isTaken = async (lines: object[], dryRun = false) => {
+    rmSync(path, { force: true });
+    for (const some of lines) {
+      const report = await ImportReport.open(path);
+      await report.tell(file, some as { outcome: string }[], dryRun);
+      await report.close();
+    }
+    return (await ImportReport.open(path)).isTaken(file);
+  };
+  expect(await isTaken([here])).toBe(true);
+  expect(await isTaken([here], true)).toBe(false);
+  const text = await isTaken([here]).then(() => readFileSync(path, 'utf8').split('\n'));
+  for (const lines of [text.slice(0, 1), text.slice(1), [text[1], text[0]], [text[0], '{', text[1]?.slice(1)], ['null', '7', text[1]]]) {
+    writeFileSync(path, lines.join('\n'));
+    expect((await ImportReport.open(path)).isTaken(file)).toBe(false);
+  }
+  expect(await isTaken([[{ outcome: 'refused' }, { outcome: 'there' }]])).toBe(false);
+  expect(await isTaken([[{ outcome: 'there' }, { outcome: 'refused' }], here])).toBe(true);
+  expect(await isTaken([here, [{ outcome: 'there' }, { outcome: 'refused' }]])).toBe(false);
 });
 
 test('of two files with one key for two people, at once, one is imported and the other refused by name', async () => {
