@@ -17,7 +17,7 @@ const { values: given } = parseArgs({
   options: {
     bits: { type: 'string', default: '2048' },
     people: { type: 'string', default: '64' },
-    rounds: { type: 'string', default: '200' },
+    rounds: { type: 'string', default: '500' },
     replies: { type: 'string', default: '256' },
     clients: { type: 'string', default: '16' },
     profile: { type: 'string' },

@@ -64,7 +64,17 @@ interface Lease {
 /** A lease is at most this share of a minute's limit: what a restart can lose. */
 const LARGEST_LEASE = 64;
 
-/** What an asker takes at once is at most half of what they had in this minute, and this share of the minute's limit. */
+/** What an asker has in hand in one minute, charged already. */
+interface Purse {
+  left: number;
+  used: number;
+  /** In the minute before. */
+  usedBefore: number;
+  /** A block is being charged: whoever comes meanwhile with nothing in hand is charged for one request only. */
+  taking: boolean;
+}
+
+/** What an asker takes at once is at most half of what they had in this minute, or an eighth of the minute before, and this share of the minute's limit. */
 const LARGEST_BLOCK = 16;
 
 interface Use {
@@ -104,7 +114,8 @@ const CHARGE = [1, 2].map(
  */
 export class Budgets {
   readonly #leases = new Map<string, Lease>();
-  readonly #purses = new Map<string, { left: number; used: number }>();
+  #purses = new Map<string, Purse>();
+  #pursesBefore: ReadonlyMap<string, Purse> = new Map();
   /** Accounts of devices by their id, as they were made last: they are the same for hours. */
   readonly #devices = { retrievals: new Map<string, DeviceAccounts>(), decryptions: new Map<string, DeviceAccounts>() };
   #pursesOf = 0;
@@ -252,48 +263,51 @@ export class Budgets {
       if (lease.over) slow = new OverBudget(draw, 'minute', now);
       else leased.push(lease);
     }
-    let spare = 0;
+    const purse = this.#purse(spending.asker, now);
+    let block = 0;
+    let granted = 1;
     try {
       const done = await act(async (unit) => {
-        spare = await this.#charge(unit, spending, slow, now);
+        if (slow && purse.used > 0) throw slow;
+        if (purse.left > 0) purse.left--;
+        else {
+          block = slow ? 1 : blockOf(purse, spending);
+          if (block > 1) purse.taking = true;
+          granted = await this.#charge(unit, spending, block, slow, now);
+        }
+        purse.used++;
       });
       // In hand only once the unit is durable.
-      if (spare > 0) this.#purse(spending.asker, now).left += spare;
+      purse.left += granted - 1;
       return done;
     } catch (error) {
       // What one asker is refused must not use up what others share.
       if (error instanceof OverBudget) for (const lease of leased) lease.left++;
       if (error instanceof OverBudget && error !== slow) await this.#alarm(spending, error.draw, error.window, now);
       throw error;
+    } finally {
+      if (block > 1) purse.taking = false;
     }
   }
 
   /** What this asker has in hand in this minute. */
-  #purse(asker: string, now: number): { left: number; used: number } {
+  #purse(asker: string, now: number): Purse {
     const minute = Math.floor(now / MINUTE);
     if (minute !== this.#pursesOf) {
+      this.#pursesBefore = minute === this.#pursesOf + 1 ? this.#purses : new Map();
+      this.#purses = new Map();
       this.#pursesOf = minute;
-      this.#purses.clear();
     }
     let purse = this.#purses.get(asker);
     if (!purse) {
-      purse = { left: 0, used: 0 };
+      purse = { left: 0, used: 0, usedBefore: this.#pursesBefore.get(asker)?.used ?? 0, taking: false };
       this.#purses.set(asker, purse);
     }
     return purse;
   }
 
-  /** Resolves with how many more were charged than this request takes. */
-  async #charge(unit: Unit, { counter, own, asker }: Spending, slow: OverBudget | undefined, now: number): Promise<number> {
-    const purse = this.#purse(asker, now);
-    if (slow && purse.used > 0) throw slow;
-    if (purse.left > 0) {
-      purse.left--;
-      purse.used++;
-      return 0;
-    }
-    const smallest = Math.min(...own.map(({ limit }) => limit.minute));
-    const block = Math.max(1, Math.min(Math.floor(purse.used / 2), Math.floor(smallest / LARGEST_BLOCK)));
+  /** Resolves with how many of the block may be had: one at least. */
+  async #charge(unit: Unit, { counter, own }: Spending, block: number, slow: OverBudget | undefined, now: number): Promise<number> {
     const uses = await charge(unit, counter, own, block, now);
     let granted = block;
     for (const [index, draw] of own.entries()) {
@@ -304,8 +318,7 @@ export class Budgets {
       granted = Math.min(granted, block - Math.max(0, beyond.minute, beyond.day));
       if (index === 0 && slow && use.in_minute > block) throw slow;
     }
-    purse.used++;
-    return granted - 1;
+    return granted;
   }
 
   /** As `#lease`, where nothing must be asked of the database: nearly always. */
@@ -438,6 +451,13 @@ async function explains(
     [counter, employee, day],
   );
   return top && whole && top.in_day * 2 > whole.in_day ? { scope: 'device', subject: top.subject } : { scope: 'person', subject: employee };
+}
+
+/** How many requests to charge at once. */
+function blockOf({ used, usedBefore, taking }: Purse, { own }: Spending): number {
+  if (taking) return 1;
+  const smallest = Math.min(...own.map(({ limit }) => limit.minute));
+  return Math.max(1, Math.min(Math.floor(Math.max(used, usedBefore / 4) / 2), Math.floor(smallest / LARGEST_BLOCK)));
 }
 
 type NamedDraw = Omit<Draw, 'key'>;

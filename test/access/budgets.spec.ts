@@ -93,6 +93,22 @@ describe('budgets', () => {
       await expect(later.take(later.ofDevice('retrievals', device('d1', 'anna')))).rejects.toEqual(refused(60));
     });
 
+    test('who goes on asking is charged ahead: half of what they had in this minute, an eighth of the minute before, once for all who come together', async () => {
+      const { storage } = await database();
+      const { clock, fetch } = open(storage, { retrievals: { device: { minute: 1600 }, person: { minute: 1600 } } });
+      const charged = async () =>
+        (await storage.one<{ in_minute: number }>("SELECT in_minute FROM budget_use WHERE scope = 'device' AND subject = 'd1'"))?.in_minute;
+      expect(await times(40, () => fetch(device('d1', 'anna')))).toBe(40);
+      expect(await charged()).toBe(42); // 28 and half of them
+      clock.time += MINUTE;
+      await Promise.all(Array.from({ length: 8 }, () => fetch(device('d1', 'anna'))));
+      expect(await charged()).toBeGreaterThanOrEqual(8);
+      expect(await charged()).toBeLessThanOrEqual(5 + 7);
+      clock.time += 2 * MINUTE;
+      await fetch(device('d1', 'anna'));
+      expect(await charged()).toBe(1);
+    });
+
     test('over its day a device is frozen where it explains the excess, else its person; an operator lets them go on', async () => {
       const { storage } = await database();
       const { budgets, fetch, log } = open(storage, { retrievals: { device: { day: 5 }, person: { day: 8 } } });
