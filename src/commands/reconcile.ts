@@ -1,7 +1,7 @@
 import type { BegunEnrolment } from '../devices/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { type Intent, openIntents } from '../storage/index.js';
+import { fulfil, type Intent, openIntents } from '../storage/index.js';
 
 /**
  * What a crash cut in half is finished or undone before anything is served (design §7, order). Resolves with how many intents there were.
@@ -73,6 +73,10 @@ async function settle(house: House, { id, kind, body }: Intent): Promise<void> {
       break;
     case 'change-key':
       await house.vault.settleChange(id);
+      break;
+    case 'take-key':
+      // Not stored: whoever asked for it asks again, and whoever brought it finds its claim gone.
+      await house.storage.write((unit) => fulfil(unit, id));
       break;
     case 'certify':
       await house.addressCertificates.undo(id, String(body['serial']));

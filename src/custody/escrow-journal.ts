@@ -275,11 +275,13 @@ function ownBytes(text: string): Buffer {
   return bytes.subarray(0, bytes.write(text, 'base64'));
 }
 
+const since = (line: { since?: number } | undefined): number => line?.since ?? 0;
+
 /** What the journal tells of: the newest version of each key, with whom it was given to or taken for. */
 export class KeysInEscrow {
   /** By key, in the order of giving. */
   readonly given = new Map<string, Omit<GivenKey, 'key'>>();
-  /** By public key. Of one that was taken in twice the last counts: the one before it never came into the database. */
+  /** By public key. Of one that was taken in twice the one claimed last counts: the other one never came into the database. */
   readonly taken = new Map<string, Omit<TakenKey, 'key'> & { id: string }>();
   readonly newest = new Map<string, StoredKey>();
   readonly certificates: GivenCertificate[] = [];
@@ -291,7 +293,8 @@ export class KeysInEscrow {
     if (line.t !== 'key' && line.t !== 'import' && line.t !== 'change') return;
     const { id, publicKey } = line.key.sealed.record;
     if (line.t === 'key') this.given.set(id, { n: line.n, binding: line.binding, certificate: line.certificate });
-    if (line.t === 'import') this.taken.set(publicKey, { id, binding: line.binding, certificates: line.certificates });
+    if (line.t === 'import' && since(line) >= since(this.taken.get(publicKey)))
+      this.taken.set(publicKey, { id, binding: line.binding, certificates: line.certificates, since: since(line) });
     this.#seeKey(line.key);
   }
 

@@ -7,15 +7,16 @@ import {
   base64url,
   type Clock,
   Fault,
+  isFault,
   isId,
   newId,
-  OneAtATime,
   parseAddress,
   type Storage,
   sha256,
 } from '../foundation/index.js';
-import type { SecondPlace } from '../keys/index.js';
+import { OnePlace, type SecondPlace } from '../keys/index.js';
 import type { AdoptedKey, AdoptTo, ForeignKeyProblem, HeldMode, KeyMode, KeyState, Token } from '../tokens/index.js';
+import { type ImportClaim, ImportClaims } from './import-claims.js';
 import type { KeyLives } from './key-lives.js';
 import { storeTakenKey } from './store-taken-key.js';
 import type { TransferKeys } from './transfer-keys.js';
@@ -91,14 +92,20 @@ interface Parts {
   mode: KeyMode;
 }
 
+/** Without a second place the database alone says who was first. */
+const UNCLAIMED: Pick<ImportClaims, 'run'> = { run: (_, act) => act({ since: 0, end: async () => undefined }) };
+
 /**
  * Takes people's former keys out of PKCS#12 files, as AD CS, KRAs and mail programs write them, for reading old mail. The token process opens the
  * file, so that keys are in no other one. What is here already is left as it is, so whoever was cut off begins again.
  */
 export class KeyImports {
-  readonly #turns = new OneAtATime();
+  readonly #claims: Pick<ImportClaims, 'run'>;
 
-  constructor(private readonly parts: Parts) {}
+  constructor(private readonly parts: Parts) {
+    const { second, storage, clock } = parts;
+    this.#claims = second instanceof OnePlace ? UNCLAIMED : new ImportClaims(storage, clock);
+  }
 
   /** Rejects with `pkcs12-malformed`, `pkcs12-passphrase`, `pkcs12-excessive`, `algorithm-unsupported`, `archived-key-sealed` about the file as a whole. */
   async take({ file, phrase, owner, dryRun }: ImportAsk, by: AuditActor): Promise<ImportedKey[]> {
@@ -177,19 +184,26 @@ export class KeyImports {
     const stored = { sealed: key, wrapped, publicKey };
     const certificates = own.map(({ der }) => der);
     const [binding] = await this.parts.employees.bindingsOf(employee);
-    // One at a time: of two lines in the second place about one key the last is the one that came into the database.
-    return this.#turns.run(said.publicKey, async () => {
+    const take = async ({ since, end }: ImportClaim): Promise<ImportedKey> => {
       // The same key twice at a time, for one person or two: the other one was faster.
       const meanwhile = await asThere();
       if (meanwhile) return meanwhile;
-      await second.taken({ key: stored, binding: binding ?? null, certificates });
+      await second.taken({ key: stored, binding: binding ?? null, certificates, since });
       await storage.write(async (unit) => {
+        await end(unit);
         await storeTakenKey(unit, audit, { key: stored, certificates, now: clock.now(), by });
         if (life) await lives.received(unit, { key: key.record.id, employee, life }, by);
       });
       if (life) await lives.settleHold(`hold:${employee}`);
       return { ...said, outcome: 'imported', words: `imported${remarks(said)}`, employee, key: key.record.id };
-    });
+    };
+    try {
+      return await this.#claims.run(said.publicKey, take);
+    } catch (error) {
+      const meanwhile = isFault(error, 'duplicate') ? await asThere() : undefined;
+      if (!meanwhile) throw error;
+      return meanwhile;
+    }
   }
 
   async #owners(owner: string | undefined, addresses: readonly string[]): Promise<string[]> {

@@ -27,6 +27,8 @@ export interface TakenKey {
   binding: GivenKey['binding'] | null;
   /** DER, other authorities'. */
   certificates: Buffer[];
+  /** When whoever brought it claimed it, in milliseconds: of several lines about one public key the one claimed last counts. Absent in older lines. */
+  since?: number;
 }
 
 /**

@@ -15,6 +15,7 @@ export type IntentKind =
   | 'enrol'
   | 'give-key'
   | 'change-key'
+  | 'take-key'
   | 'certify'
   | 'accept-log';
 
