@@ -13,7 +13,7 @@ import {
   type Storage,
 } from '../foundation/index.js';
 import { PrivateFile } from './private-file.js';
-import { type PdfReaders, readersOf } from './readers.js';
+import type { PdfReaders } from './readers.js';
 import { type Allowed, type Asked, groupsOf, resolved, type Standing, standingOf } from './recipients.js';
 import type { PdfWorkers } from './workers.js';
 
@@ -70,7 +70,7 @@ export class PdfDesk {
   constructor(
     private readonly parts: { storage: Storage; audit: AuditLog; budgets: Budgets },
     private readonly directory: CertificateDirectory,
-    private readonly workers: Pick<PdfWorkers, 'encrypt'>,
+    private readonly workers: Pick<PdfWorkers, 'encrypt' | 'readers'>,
     private readonly organisation: RecoveryReader,
     private readonly clock: Clock,
     readonly settings: PdfSettings,
@@ -165,10 +165,11 @@ export class PdfDesk {
 
   /** Who can open an uploaded document, by the document, and whom of them we know without telling who anybody is. */
   async readers(by: Sender, file: PrivateFile): Promise<PdfReaders> {
-    return readersOf(file, {
+    const known = {
       you: by.kind === 'device' ? await this.directory.everOf(by.employee) : await this.directory.of(by.address),
       recovery: await this.#recoveryCertificates(),
-    });
+    };
+    return this.workers.readers({ input: file.descriptor, size: file.size, known });
   }
 
   /** What a device encrypts to besides, and by what it knows the organisation among a document's readers. */

@@ -151,7 +151,7 @@ export class PdfController {
       ],
       413: ['pdf-too-large', 'pdf-excessive', 'field-too-large'],
       429: ['budget-exceeded'],
-      503: ['disk-full'],
+      503: ['pdf-busy', 'disk-full'],
     },
   })
   async readers(@Who() by: Sender, @Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {

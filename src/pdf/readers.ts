@@ -2,7 +2,6 @@ import { readSync } from 'node:fs';
 import { z } from 'zod';
 import { isNamedBy, namesOf } from '../codec/cms/index.js';
 import { fileSource, lockOf, namedReaders, PdfFile } from '../codec/pdf/index.js';
-import type { PrivateFile } from './private-file.js';
 
 export const readersShape = z
   .object({
@@ -34,9 +33,16 @@ export const readersShape = z
 
 export type PdfReaders = z.input<typeof readersShape>;
 
-/** @param known certificates, DER */
-export function readersOf(upload: PrivateFile, known: Record<'you' | 'recovery', readonly Buffer[]>): PdfReaders {
-  const found = lockOf(PdfFile.open(fileSource(upload.descriptor, upload.size, readSync)));
+/** Who can open a document; of the certificates that are known, DER, it says so. */
+export interface ReadersAsk {
+  input: number;
+  size: number;
+  known: Readonly<Record<'you' | 'recovery', readonly Uint8Array[]>>;
+}
+
+/** By the document's own word. Reading it takes as long as its maker wants: for a thread of its own. */
+export function readersOf({ input, size, known }: ReadersAsk): PdfReaders {
+  const found = lockOf(PdfFile.open(fileSource(input, size, readSync)));
   if (found.kind !== 'public-key') return { encryption: found.kind === 'none' ? 'none' : 'password', readers: [] };
   const [you, recovery] = [known.you.map(namesOf), known.recovery.map(namesOf)];
   const readers = namedReaders(found.lock).map(({ id, ...reader }) => {

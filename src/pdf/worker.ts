@@ -14,10 +14,10 @@ import {
 } from '../codec/pdf/index.js';
 import { Fault, isFault } from '../foundation/index.js';
 import { diskFault } from './private-file.js';
-import type { WorkAnswer, WorkAsk } from './workers.js';
+import { type PdfReaders, readersOf } from './readers.js';
+import type { Told, Work, WorkAnswer, WorkAsk } from './workers.js';
 
-/** One document, in a thread of its own: nothing in it can keep the appliance from answering. Entry point; see workers.ts. */
-function work({ input, size, output, groups, form, components, signatures, opening }: WorkAsk): WorkAnswer {
+function encrypt({ input, size, output, groups, form, components, signatures, opening }: WorkAsk): WorkAnswer {
   const file = PdfFile.open(fileSource(input, size, readSync));
   const opened = unlock(file, opening);
   const sink = fileSink(output, writeSync, ftruncateSync);
@@ -59,9 +59,10 @@ function unlock(file: PdfFile, opening: WorkAsk['opening']): boolean {
   return true;
 }
 
-function answer(): WorkAnswer | { fault: { kind: Fault['kind']; code: string; message: string } } {
+/** One document, in a thread of its own: nothing in it can keep the appliance from answering. Entry point; see workers.ts. */
+function answer(work: Work): Told<WorkAnswer | PdfReaders> {
   try {
-    return work(workerData as WorkAsk); // workers.ts alone starts this
+    return { answer: work.do === 'encrypt' ? encrypt(work.ask) : readersOf(work.ask) };
   } catch (caught) {
     const error = diskFault(caught);
     if (!isFault(error)) throw error;
@@ -69,4 +70,4 @@ function answer(): WorkAnswer | { fault: { kind: Fault['kind']; code: string; me
   }
 }
 
-parentPort?.postMessage(answer());
+parentPort?.postMessage(answer(workerData as Work)); // workers.ts alone starts this

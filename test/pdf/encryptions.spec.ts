@@ -142,6 +142,23 @@ describe('POST /v1/pdf/encryptions', () => {
     expect((await asAlice('/v1/pdf/readers', [file()])).json).toEqual({ encryption: 'none', readers: [] });
   });
 
+  test('a document that takes its reader long keeps nobody else waiting, whatever is asked of it', async () => {
+    const bytes = Buffer.concat([Buffer.from('%PDF-1.7\n'), Buffer.alloc(1.5 * 2 ** 20, 'trailer <<\n')]);
+    for (const path of ['/v1/pdf/readers', '/v1/pdf/encryptions']) {
+      let stall = 0;
+      let last = performance.now();
+      const beat = setInterval(() => {
+        stall = Math.max(stall, performance.now() - last);
+        last = performance.now();
+      }, 5);
+      const began = performance.now();
+      const reply = await asAlice(path, [['recipients', to], file(bytes)]);
+      clearInterval(beat);
+      expect(refusal(reply)).toBe('400 pdf-damaged');
+      expect(stall).toBeLessThan((performance.now() - began) / 2);
+    }
+  });
+
   describe('a document that is encrypted already', () => {
     type Reader = { serial: string; key: { scheme: string; encryptedKey: string; length: 16 | 24 | 32 } };
     const readersOf = async (bytes: Buffer, as = alice) =>
@@ -288,8 +305,9 @@ describe('POST /v1/pdf/encryptions', () => {
   test('whoever sends in more documents than their budget waits; nobody else does', async () => {
     let last: WireReply;
     let done = 0;
-    do last = await asAlice('/v1/pdf/readers', [file()], bob);
-    while (last.status === 200 && ++done < 130);
+    // Charged before anything of it is read.
+    do last = await asAlice('/v1/pdf/readers', [], bob);
+    while (refusal(last) === '400 file-missing' && ++done < 130);
     expect(refusal(last)).toBe('429 budget-exceeded');
     expect(Number(Object.fromEntries(last.headers)['retry-after'])).toBeGreaterThan(0);
     expect((await asAlice('/v1/pdf/readers', [file()])).status).toBe(200);
