@@ -54,7 +54,7 @@ const WORDS: Record<ImportRefusal, string> = {
   'certificate-missing': 'the file holds no certificate, so nobody can tell what the key is for',
   'key-foreign': 'no certificate in the file is of this key',
   'signing-only': 'its certificate is for signing only: such keys belong to their owner alone and are not held here',
-  'key-unsupported': 'only RSA keys of 1,024 bits or more are taken',
+  'key-unsupported': 'only RSA keys of 1,024 to 8,192 bits are taken',
   'key-broken': 'the private key cannot be read, or is not one',
   'owner-unknown': 'nobody here has an address of its certificate: name the owner in the third column',
   'owner-ambiguous': 'its addresses belong to several people here: name the owner in the third column',

@@ -9,6 +9,8 @@ type OpenedKey = ForeignKey & { pkcs8?: Buffer };
 const PROBE = Buffer.from('a key that signs what its public half verifies is one pair');
 /** Shorter ones are broken by anybody; this is old mail, so what is weak is taken and told. */
 const LEAST_BITS = 1_024;
+/** The longest that a token makes or opens. OpenSSL knows no end: a key of a million bits, which fits into a file, would hold the token process for hours. */
+const MOST_BITS = 8_192;
 
 /**
  * Opens a PKCS#12 file and wipes its keys once `use` is done; what node:crypto keeps of them goes with its objects. Throws `pkcs12-malformed`,
@@ -55,7 +57,7 @@ function openedKey(der: Buffer, certified: readonly CertifiedKey[]): OpenedKey {
     const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
     const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' });
     const bits = key.asymmetricKeyDetails?.modulusLength ?? 0;
-    if (key.asymmetricKeyType !== 'rsa' || bits < LEAST_BITS) return { publicKey, bits, problem: 'key-unsupported' };
+    if (key.asymmetricKeyType !== 'rsa' || bits < LEAST_BITS || bits > MOST_BITS) return { publicKey, bits, problem: 'key-unsupported' };
     if (!verify('sha256', PROBE, createPublicKey({ key: publicKey, format: 'der', type: 'spki' }), sign('sha256', PROBE, key)))
       return { publicKey, bits, problem: 'key-broken' };
     const problem = problemOf(publicKey, certified);

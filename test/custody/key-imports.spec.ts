@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { Command } from 'commander';
 import { acceptKey } from '../../client/src/keys/index.js';
 import { readCertificate } from '../../client/src/x509/index.js';
+import { children, type Element, octetString, octetsOf, readWhole, sequence, TAG, tlv } from '../../src/codec/asn1/index.js';
 import { compat, pkcs12 } from '../../src/codec/pkcs12/index.js';
 import type { ActName } from '../../src/commands/acts.js';
 import { checkData } from '../../src/commands/consistency.js';
@@ -130,6 +131,15 @@ test('what cannot be taken is told by a code, a key at a time, and leaves nothin
     });
   expect(await code(file('sign', { usage: 'digitalSignature' }))).toBe('signing-only');
   expect(await code(file('ec', { curve: 'P-256', usage: 'keyAgreement' }))).toBe('key-unsupported');
+  // OpenSSL takes a modulus of any length, and longer for each use of it: minutes, hours.
+  const [version, algorithm, key] = children(readWhole(createPrivateKey(read('other.key')).export({ format: 'der', type: 'pkcs8' })));
+  const [zero, , ...numbers] = key ? children(readWhole(octetsOf(key))) : [];
+  const whole = (...parts: (Element | undefined)[]) => parts.map((part) => part?.whole ?? Buffer.alloc(0));
+  const rsa = sequence(...whole(zero), tlv(TAG.integer, Buffer.alloc(4_000, 0x7f)), ...whole(...numbers));
+  const der = sequence(...whole(version, algorithm), octetString(rsa));
+  const endless = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
+  const own = { name: '', privateKey: endless, leaves: [readCertificate(read('other.pem'))], authorities: [] };
+  expect(await code(pkcs12(own, compat('phrase')))).toBe('key-unsupported');
   const without = ['pkcs12', '-export', '-passout', 'pass:phrase', '-noiter', '-nomaciter'];
   openssl(...without, '-nocerts', '-inkey', 'other.key', '-out', 'bare.p12');
   expect(await code(read('bare.p12'))).toBe('certificate-missing');
