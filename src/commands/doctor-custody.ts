@@ -1,4 +1,5 @@
-import { CUSTODY_SETTINGS, isSameDisk, type ListedBackup, recall } from '../custody/index.js';
+import { basename } from 'node:path';
+import { CUSTODY_SETTINGS, isSameDisk, type ListedBackup, recall, type SpoiltBackup } from '../custody/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { parsePackage } from '../tokens/index.js';
@@ -44,7 +45,9 @@ export async function examineCustody({
   if (!backup) findings.say('bad', 'no backup was made yet: ekms backup create');
   else if (everyHours > 0 && now - backup.time > 2 * everyHours * 3_600_000)
     findings.say('bad', `the last backup is ${Math.round((now - backup.time) / 3_600_000)} hours old; one is due every ${everyHours}`);
-  examineBackups(await backups.list(), findings);
+  const listed = await backups.list();
+  examineBackups(listed, findings);
+  examineSpoilt(listed, await recall<SpoiltBackup>(storage, CUSTODY_SETTINGS.spoilt), findings);
   if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
   else if (now - drill.time > DRILL_DAYS * DAY)
     findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);
@@ -70,4 +73,14 @@ export function examineBackups([newest, ...older]: readonly ListedBackup[], find
   for (const each of older)
     if (each.needs === null)
       findings.say('warn', `a backup, ${lacks(each)}: no old backup is removed until that is put back or ${each.file} is taken away`);
+}
+
+/** One that rotted where it lies. What is newer does not build on it; what is older and does is lost with it. */
+export function examineSpoilt(listed: readonly ListedBackup[], spoilt: SpoiltBackup | undefined, findings: Findings): void {
+  const file = spoilt && listed.find(({ file }) => basename(file) === spoilt.name)?.file;
+  if (file !== undefined)
+    findings.say(
+      'bad',
+      `on ${new Date(spoilt?.time ?? 0).toISOString().slice(0, 10)} a backup was found damaged, ${file}: ${spoilt?.words}. The next one was made in full. Look at its disk; put the file back from a copy (then ekms backup verify ${file}), or take it away`,
+    );
 }

@@ -60,13 +60,14 @@ export async function* encodeContent(
   snapshot: Pick<Snapshot, 'migrations' | 'rows'>,
   { base, kept }: { base?: KnownPages | undefined; kept: (digest: Buffer) => void },
 ): AsyncGenerator<Buffer> {
-  const named = base ? { base: { id: base.id, digest: base.digest } } : {};
-  yield line({ type: 'ekms-backup-content', v: 1, migrations: snapshot.migrations, ...about, ...named });
+  const on = base ? { base: { id: base.id, digest: base.digest } } : {};
+  yield line({ type: 'ekms-backup-content', v: 1, migrations: snapshot.migrations, ...about, ...on });
   let held: Buffer[] = [];
   let size = 0;
   let rows = 0;
   let same: Buffer[] = [];
   let of = '';
+  const named = new Set<string>();
   const put = (value: object) => {
     const bytes = line(value);
     held.push(bytes);
@@ -77,12 +78,17 @@ export async function* encodeContent(
     same = [];
   };
   for await (const { table, columns, rows: some, digest } of inPages(givingWay(snapshot.rows()))) {
-    if (table !== of) putSame();
+    if (table !== of) {
+      putSame();
+      named.clear();
+    }
     of = table;
     rows += some.length;
     if (some.length > 0) kept(digest);
-    // An empty page says that the table is empty: it is written always.
-    if (some.length > 0 && base?.has(digest)) {
+    // An empty page says that the table is empty: it is written always. So is one that is there again, for a reader takes each that is named once.
+    const text = digest.toString('latin1');
+    if (some.length > 0 && base?.has(digest) && !named.has(text)) {
+      named.add(text);
       same.push(digest);
       if (same.length === DIGESTS) putSame();
     } else put({ t: table, c: columns, r: some.map((row) => row.map(encodeCell)) });

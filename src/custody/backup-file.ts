@@ -190,7 +190,9 @@ async function read(file: FileHandle, at: number, length: number): Promise<Buffe
   const buffer = Buffer.alloc(length);
   let done = 0;
   while (done < length) {
-    const { bytesRead } = await file.read(buffer, done, length - done, at + done);
+    const { bytesRead } = await file.read(buffer, done, length - done, at + done).catch((error: NodeJS.ErrnoException) => {
+      throw damaged(`its disk does not give it back (${error.code})`);
+    });
     if (bytesRead === 0) throw damaged('it is shorter than it was a moment ago');
     done += bytesRead;
   }

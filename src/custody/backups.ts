@@ -1,13 +1,13 @@
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { fromBase64, verifyConsistency } from '../codec/merkle/index.js';
 import { type AuditActor, type AuditLog, type Clock, Fault, isFault, newId, type Storage, sha256 } from '../foundation/index.js';
 import { openSnapshot, type Snapshot, type StorageSettings, syncFolder } from '../storage/index.js';
 import { type AuditHead, parsePackage, type Token } from '../tokens/index.js';
 import { BACKUP_SUFFIX, backupName, backupsIn, openChain, readChain } from './backup-chain.js';
 import { encodeContent, type KnownPages } from './backup-content.js';
-import { baseOf, type OpenBackup, readBackupHead, writeBackupFile } from './backup-file.js';
+import { baseOf, type OpenBackup, openBackupFile, readBackupHead, writeBackupFile } from './backup-file.js';
 import { KeptPages, pagesDigest } from './kept-pages.js';
 
 export interface BackupSettings {
@@ -57,8 +57,20 @@ export interface LogProofs {
   consistency(from: number, size: number): Promise<Buffer[]>;
 }
 
-/** In `settings`: when the last backup was made, and when a restore was last drilled. */
-export const CUSTODY_SETTINGS = { backup: 'custody.backup', drill: 'custody.drill' } as const;
+/** In `settings`: when the last backup was made, when a restore was last drilled, and which backup was found damaged when another was to build on it. */
+export const CUSTODY_SETTINGS = { backup: 'custody.backup', drill: 'custody.drill', spoilt: 'custody.backup-spoilt' } as const;
+
+/** A backup that is there and not what the appliance wrote. */
+export interface SpoiltBackup {
+  /** Name of its file. */
+  name: string;
+  words: string;
+  /** When it was found, in milliseconds. */
+  time: number;
+}
+
+/** Nobody's damage: whoever took the file away knows. */
+const GONE = ['backup-missing', 'backup-base-missing'];
 
 /** Backups of the whole appliance, made while it serves, for its custodians to open. */
 export class Backups {
@@ -148,25 +160,40 @@ export class Backups {
     }
   }
 
-  /** What the next one may build on: whole as far as first lines and statements tell, of the same log, and not followed by too many. */
+  /**
+   * What the next one may build on: whole from end to end, with all that it builds on itself, of the same log, and not followed by too many. What is there and damaged is
+   * remembered for doctor.
+   */
   async #base(log: AuditHead | null): Promise<Base | undefined> {
     const known = this.settings.fullEvery === 1 ? undefined : await this.#pages.read();
     if (!known) return undefined;
     const { of, pages, has } = known;
+    let at = join(this.settings.directory, of.name);
     try {
-      const chain = await readChain(join(this.settings.directory, of.name), { root: this.root });
+      const chain = await readChain(at, { root: this.root });
       const newest = chain.at(-1);
       if (!newest || chain.length >= this.settings.fullEvery) return undefined;
       const { statement, custody } = newest;
       const isKnown = statement.backup === of.backup && statement.digest === of.digest && statement.pages === pages;
       if (!isKnown || !(await this.#goesOn(statement.head, log))) return undefined;
+      for (const { file } of chain) {
+        at = file;
+        await (await openBackupFile(file, this.root)).close();
+      }
       const { recipient } = custody.package.backup;
       const { entries } = statement;
       return { id: of.backup, digest: of.digest, has, of, recipient, entries, chain: chain.map(({ file }) => basename(file)) };
     } catch (error) {
-      if (isFault(error)) return undefined; // it went, or is damaged: then all is kept anew
-      throw error;
+      if (!isFault(error)) throw error;
+      await this.#found(at, error); // then all is kept anew
+      return undefined;
     }
+  }
+
+  async #found(file: string, { code, message }: Fault): Promise<void> {
+    if (GONE.includes(code)) return;
+    const spoilt: SpoiltBackup = { name: basename(file), words: message, time: this.clock.now().getTime() };
+    await this.storage.write((unit) => remember(unit, CUSTODY_SETTINGS.spoilt, spoilt));
   }
 
   async #goesOn(before: AuditHead | null | undefined, log: AuditHead | null): Promise<boolean> {
@@ -203,7 +230,16 @@ export class Backups {
     const told = chain.map(({ file, head: { id, created }, statement: { entries } }) => ({ file, id, created, entries }));
     const { head, statement } = chain.at(-1) as OpenBackup; // it is never empty
     await this.#requireRising(chain);
+    await this.#foundWhole(chain);
     return { id: head.id, created: head.created, entries: statement.entries, digest: statement.digest, chain: told };
+  }
+
+  /** One that was found damaged, and was put back from a copy. */
+  async #foundWhole(chain: readonly OpenBackup[]): Promise<void> {
+    const spoilt = await recall<SpoiltBackup>(this.storage, CUSTODY_SETTINGS.spoilt);
+    const { directory } = this.settings;
+    if (!spoilt || !chain.some(({ file }) => resolve(file) === resolve(directory, spoilt.name))) return;
+    await this.storage.write((unit) => unit.run('DELETE FROM settings WHERE name = ?', [CUSTODY_SETTINGS.spoilt]));
   }
 
   /** As far as this appliance's own log reaches: that of each is the beginning of that of the next. */
@@ -217,16 +253,36 @@ export class Backups {
     }
   }
 
-  /** For the schedule: makes one when the last is older than it should be. An appliance without custodians makes none. */
+  /** For the schedule: makes one when the last is older than it should be, or is there and damaged. An appliance without custodians makes none. */
   async createDue(): Promise<void> {
     const { everyHours } = this.settings;
     if (everyHours === 0) return;
     const last = await recall<{ time: number }>(this.storage, CUSTODY_SETTINGS.backup);
-    if (last && this.clock.now().getTime() - last.time < everyHours * 3_600_000) return;
+    const isYoung = (time: number) => this.clock.now().getTime() - time < everyHours * 3_600_000;
+    if (last && isYoung(last.time)) {
+      // One more between two of the schedule, and no more: a disk that spoils them all is not to be filled with them.
+      const spoilt = await recall<SpoiltBackup>(this.storage, CUSTODY_SETTINGS.spoilt);
+      if ((spoilt && isYoung(spoilt.time)) || !(await this.#isSpoilt())) return;
+    }
     try {
       await this.create({ kind: 'system' });
     } catch (error) {
       if (!isFault(error, 'no-custodians')) throw error;
+    }
+  }
+
+  /** Whether the newest, or one that it builds on, is there and damaged, as far as first lines and statements tell; each is read whole when the next one builds on it. */
+  async #isSpoilt(): Promise<boolean> {
+    const known = await this.#pages.read();
+    if (!known) return false;
+    const file = join(this.settings.directory, known.of.name);
+    try {
+      await readChain(file, { root: this.root });
+      return false;
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      await this.#found(file, error);
+      return !GONE.includes(error.code);
     }
   }
 

@@ -1,10 +1,12 @@
 import 'reflect-metadata';
-import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from '@jest/globals';
 import { newAgeIdentity, openStanza } from '../../src/codec/age.js';
+import { examineSpoilt } from '../../src/commands/doctor-custody.js';
+import { Findings } from '../../src/commands/finding.js';
 import * as backupChain from '../../src/custody/backup-chain.js';
 import * as backupContent from '../../src/custody/backup-content.js';
 import { type OpenBackup, writeBackupFile } from '../../src/custody/backup-file.js';
@@ -128,13 +130,21 @@ eachDatabase((open, kind) => {
     for (const each of chain) opened.push(await of.decodeContent(each.content(openStanza(each.header.stanza, identity.secret))));
     return opened;
   };
-  const put = async (path: string, of = backupContent) => {
+  const put = async (path: string, of = backupContent, checked?: () => void) => {
     const chain = await backupChain.openChain(path, { root: house.house.authorities.root });
     try {
+      checked?.();
       const all = await contents(chain, of);
       const { settings, storage } = await open();
       await storage.close();
-      await withFreshSchema(settings, all.at(-1)?.manifest.migrations ?? [], (runner) => fillDatabase(runner, of.rowsOf(all), 'this'));
+      const { migrations = [] } = all.at(-1)?.manifest ?? {};
+      await withFreshSchema(settings, migrations, async (runner) => {
+        const before = await now(settings);
+        await fillDatabase(runner, of.rowsOf(all), 'this').catch(async (error: unknown) => {
+          expect(await now(settings)).toEqual(before);
+          throw error;
+        });
+      });
       return await now(settings);
     } finally {
       for (const each of chain) await each.close();
@@ -184,6 +194,25 @@ eachDatabase((open, kind) => {
     for (const [n, { rows }] of made.entries()) expect(await put(at(n))).toEqual(rows);
     expect(await house.house.backups.list()).toMatchObject([{ needs: made[2]?.needs }, { needs: made[1]?.needs }, { needs: [] }]);
     expect(await house.house.backups.verify(made[2]?.file ?? '')).toMatchObject({ chain: made.map(({ id }) => ({ id })) });
+  });
+
+  test('what is bent after it was checked, in a link or what it builds on, is refused while it is read, and no row of it stays', async () => {
+    for (const [n, part] of [
+      [0, 0.98],
+      [1, 0.98],
+      [2, 0.5],
+    ] as const) {
+      const bytes = readFileSync(at(n));
+      const [begin, end] = [bytes.indexOf('\n---') + 60, bytes.length - 7 - Number(bytes.subarray(-7).toString())];
+      const bend = () => {
+        const bent = Buffer.from(bytes);
+        const place = begin + Math.floor(part * (end - begin));
+        bent[place] = (bent[place] ?? 0) ^ 1;
+        writeFileSync(at(n), bent);
+      };
+      expect([n, part, await codeOf(put(at(2), backupContent, bend))]).toEqual([n, part, 'age-damaged']);
+      writeFileSync(at(n), bytes);
+    }
   });
 
   // What is of files alone is the same with any database.
@@ -310,6 +339,70 @@ eachDatabase((open, kind) => {
     expect((await kept.list()).map(({ needs }) => needs)).toEqual([null, null, null, null]);
     expect(await codeOf(kept.verify(at(2)))).toBe('backup-damaged');
   });
+
+  ofFiles(
+    'what rotted is not built on: a full one is made, doctor names the file until it is whole again; without that guard nobody could restore the next one',
+    async () => {
+      const rotting = { keep: 100, everyHours: 24, directory: join(folder, 'rotting') };
+      const kept = others(backups, rotting);
+      const first = (await kept.create(BY)).file;
+      expect((await kept.create(BY)).needs).toHaveLength(1);
+      const whole = readFileSync(first);
+      const bent = Buffer.from(whole);
+      bent[bent.length >> 1] = (bent[bent.length >> 1] ?? 0) ^ 1;
+      writeFileSync(first, bent);
+      const told = async () => {
+        const findings = new Findings('custody');
+        examineSpoilt(await kept.list(), await backups.recall<backups.SpoiltBackup>(house.db, 'custody.backup-spoilt'), findings);
+        return findings.end('whole').map(({ words }) => words)[0];
+      };
+      const home = join(house.house.configuration.home, 'backup-pages');
+      const pages = readFileSync(home);
+      const unguarded = guardOff<typeof backups>({
+        file: 'src/custody/backups.ts',
+        guard: 'await (await openBackupFile(file, this.root)).close();',
+        instead: '',
+      });
+      const { file, needs } = await others(unguarded, rotting).create(BY);
+      expect(needs).toHaveLength(2);
+      expect(await codeOf(kept.verify(file))).toBe('backup-damaged');
+      writeFileSync(home, pages);
+      expect(await told()).toBe('whole');
+      const full = await kept.create(BY);
+      expect(full.needs).toEqual([]);
+      expect(await told()).toMatch(new RegExp(`found damaged, ${first}: .* not what the appliance signed`));
+      expect(await codeOf(kept.verify(first))).toBe('backup-damaged');
+      writeFileSync(first, whole);
+      await kept.verify(full.file);
+      expect(await told()).toContain(first);
+      await kept.verify(file);
+      expect(await told()).toBe('whole');
+    },
+  );
+
+  ofFiles(
+    'a newest backup whose ends are damaged is followed by a full one within the hour, once; one that was taken away is not',
+    async () => {
+      const kept = others(backups, { keep: 100, everyHours: 24, directory: join(folder, 'hourly') });
+      const { file } = await kept.create(BY);
+      const count = async () => {
+        await kept.createDue();
+        return (await kept.list()).length;
+      };
+      expect(await count()).toBe(1);
+      renameSync(file, join(folder, 'taken'));
+      expect(await count()).toBe(0);
+      renameSync(join(folder, 'taken'), file);
+      truncateSync(file, 5_000);
+      expect(await count()).toBe(2);
+      expect((await kept.list())[0]).toMatchObject({ needs: [] });
+      truncateSync((await kept.list())[0]?.file ?? '', 5_000);
+      expect(await count()).toBe(2);
+      house.pass(24 * 3_600_000);
+      expect(await count()).toBe(3);
+      expect(await count()).toBe(3);
+    },
+  );
 
   test('every fourth is full, and what the three newest build on stays', async () => {
     const kept = others(backups, { keep: 3, directory: join(folder, 'kept') });
