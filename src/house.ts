@@ -584,7 +584,7 @@ async function joinRooms(
     recoveryAgents,
     transfers,
     transferKeys,
-    acceptedTransfers: new AcceptedTransfers({ ...log, seal, clock }),
+    acceptedTransfers: new AcceptedTransfers({ ...log, agents: recoveryAgents, clock, authorities }),
     lives,
     imports: new KeyImports({ ...log, token, employees, second, transferKeys, lives, clock, mode: configuration.keys.mode }),
     backups,

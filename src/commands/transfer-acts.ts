@@ -14,8 +14,8 @@ const digest = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
 const owners = z.array(z.tuple([z.string().max(254), z.string().max(254)])).max(20_000);
 
 /**
- * Keys to and from other appliances. For each key that leaves the token process demands the agents' own signatures, whoever asks; what comes in becomes whose
- * two persons say.
+ * Keys to and from other appliances. For each key that leaves, and for each that comes in and whose it becomes, the token process demands the agents' own
+ * signatures, whoever asks.
  */
 export const TRANSFER_ACTS = {
   'transfer.file': act({
@@ -64,13 +64,15 @@ export const TRANSFER_ACTS = {
     perform: (house, { transfer, ...of }, by) => house.transfers.close(transfer, of, by),
   }),
   'transfer.key': act({ args: z.strictObject({}), roles: ['operator'], perform: (house, _, by) => house.transferKeys.make(by) }),
-  // Whose the keys of a file become is not said by one person. The file is read here, so that what is taken is what its sender signed.
+  // Whose the keys of a file become no one person says: the token process demands the agents' signatures. The file is read here, so that what they are shown is what its sender signed.
   'transfer.accept': act({
     args: z.strictObject({ path: z.string().max(4_096), file: digest, sender: digest, root: shapes.base64(20_000), owners }),
-    roles: [],
-    danger: 'two-persons',
+    roles: ['operator'],
     perform: async (house, { path, file, sender, root, owners: named }, by) => {
-      const read = await verifyTransfer(path, root).catch((error: NodeJS.ErrnoException) => {
+      const what = { file, root: sender, owners: named };
+      const standing = await house.acceptedTransfers.standing(what);
+      if (standing) return standing;
+      const read = await verifyTransfer(path, root, new Map(named)).catch((error: NodeJS.ErrnoException) => {
         if (!error.syscall) throw error;
         throw new Fault(
           'conflict',
@@ -82,24 +84,18 @@ export const TRANSFER_ACTS = {
         throw new Fault('malformed', 'certificate-malformed', 'this is not the root of that SHA-256');
       if (read.file !== file)
         throw new Fault('conflict', 'transfer-file-other', 'this is not the file that was asked for: it was changed since');
-      return house.acceptedTransfers.accept({ file, root: sender, owners: named }, read.lines, by);
+      return house.acceptedTransfers.file(what, read.lines, by);
     },
   }),
-  'transfer.accepted': act({
-    args: z.strictObject({ acceptance: digest }),
-    roles: ['operator'],
-    perform: (house, { acceptance }) => house.acceptedTransfers.isAccepted(acceptance),
-  }),
   'transfer.take': act({
-    args: z.strictObject({ acceptance: digest, line: z.string().max(2_000_000) }),
+    args: z.strictObject({ acceptance: id, line: z.string().max(2_000_000) }),
     roles: ['operator'],
-    perform: async (house, { acceptance, line }, by) =>
-      house.imports.receive({ ...(await house.acceptedTransfers.keyOf(acceptance, line)), dryRun: false }, by),
+    perform: async (house, { acceptance, line }, by) => house.imports.receive(await house.acceptedTransfers.keyOf(acceptance, line), by),
   }),
   /** Says what would become of a key, and does nothing. */
   'transfer.preview': act({
     args: z.strictObject({ key: transferredKey, owner: z.string().max(254).optional() }),
     roles: ['operator'],
-    perform: (house, ask, by) => house.imports.receive({ ...ask, dryRun: true }, by),
+    perform: (house, ask, by) => house.imports.receive(ask, by),
   }),
 } as const;

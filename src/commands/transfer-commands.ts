@@ -2,7 +2,7 @@ import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Acceptance, FiledTransfer, ImportedKey, TransferCard, TransferHead, TransferLine } from '../custody/index.js';
+import type { FiledAcceptance, FiledTransfer, ImportedKey, Incoming, TransferCard, TransferHead, TransferLine } from '../custody/index.js';
 import { base64url, Fault, isFault, parsedJson, sha256 } from '../foundation/index.js';
 import type { CommandParts } from './command-parts.js';
 import { readOwners } from './import-commands.js';
@@ -54,7 +54,9 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     });
   transfer
     .command('approve <transfer>')
-    .description('bring an agent’s signature by a key of their own; with a passkey they approve at the administration pages')
+    .description(
+      'bring an agent’s signature by a key of their own, over keys that leave or that come in; with a passkey they approve at the administration pages',
+    )
     .requiredOption('--agent <name>')
     .requiredOption('--signature <file>')
     .action((of: string, given: { agent: string; signature: string }) =>
@@ -62,7 +64,7 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     );
   transfer
     .command('end <transfer>')
-    .description('take a transfer back: no key leaves by it any more')
+    .description('take a transfer back: no key leaves or comes in by it any more')
     .action((of: string) => does('transfer.end')({ transfer: of }));
   transfer
     .command('list')
@@ -93,13 +95,14 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     .option('--owners <file>', 'CSV, a line a person: ADDRESS OR EMPLOYEE ID THERE,ADDRESS OR EMPLOYEE ID HERE')
     .option('--dry-run', 'say what would be done, and do nothing', false)
     .option('--report <file>', 'write one line of JSON a key there too')
-    .action(async (file: string, { from, owners, dryRun, report }: { from: string; owners?: string; dryRun: boolean; report?: string }) => {
+    .option('-o, --output <file>', 'where what each agent here signs goes, until enough of them have')
+    .action(async (file: string, { from, owners, dryRun, report, output }: TakeOptions) => {
       const { keysOf, rootIn, verifyTransfer } = await import('./transfer-file.js');
       await ask('health', {}); // as an import does
       const root = rootIn(readFileSync(from));
       const { keys, file: sum } = await verifyTransfer(file, root);
       const named = owners === undefined ? new Map<string, string>() : readOwners(owners);
-      const acceptance = dryRun ? undefined : await accepted({ path: resolve(file), file: sum, root, owners: [...named] }, act);
+      const acceptance = dryRun ? undefined : await accepted({ path: resolve(file), file: sum, root, owners: [...named] }, output, act);
       const counts = new Map<string, number>();
       let done = 0;
       for await (const { text, line } of keysOf(file)) {
@@ -146,6 +149,14 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     });
 }
 
+interface TakeOptions {
+  from: string;
+  owners?: string;
+  dryRun: boolean;
+  report?: string;
+  output?: string;
+}
+
 interface OpenOptions {
   from: string;
   key: string;
@@ -156,20 +167,25 @@ interface OpenOptions {
 
 type Said = Pick<ImportedKey, 'outcome' | 'words'> & { code?: string };
 
-/** The name under which two persons accepted just this; asks for it where nobody has yet. Rejects with `RequestFiled`. */
+/** What the agents here accepted just this by; asks them where they have not yet. Rejects with `transfer-not-accepted`. */
 async function accepted(
-  { path, root, ...what }: { path: string; root: Buffer } & Omit<Acceptance, 'root'>,
+  { path, root, ...what }: { path: string; root: Buffer } & Omit<Incoming, 'root'>,
+  output: string | undefined,
   act: CommandParts['act'],
 ): Promise<string> {
-  const { acceptanceId } = await import('../custody/index.js');
   const sender = base64url(sha256(root));
-  const acceptance = acceptanceId({ ...what, root: sender });
-  if (await act('transfer.accepted', { acceptance })) return acceptance;
-  console.error(
-    `whose these keys become takes others to accept: file ${what.file}, its sender’s root ${sender} (SHA-256, base64url); once they have, give this command again`,
+  const filed = (await act('transfer.accept', { ...what, sender, path, root: root.toString('base64') })) as FiledAcceptance; // AcceptedTransfers.file
+  if (filed.approvals >= filed.quorum) return filed.acceptance;
+  if (output !== undefined) writeFileSync(output, Buffer.from(filed.sign, 'base64'));
+  const how = output === undefined ? 'with -o FILE this command writes what they sign' : howToSign(output);
+  throw new Fault(
+    'forbidden',
+    'transfer-not-accepted',
+    `whose these keys become takes ${filed.quorum} recovery agents here to accept, ${filed.approvals} have: file ${what.file}, its sender’s root ${sender} (SHA-256, base64url)
+${how}
+their signatures come by: ekms transfer approve ${filed.acceptance} --agent NAME --signature FILE
+once they have, give this command again`,
   );
-  await act('transfer.accept', { ...what, sender, path, root: root.toString('base64') });
-  return acceptance;
 }
 
 type Asked = [name: 'transfer.take' | 'transfer.preview', args: object];

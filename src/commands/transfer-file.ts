@@ -1,8 +1,17 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { type TransferHead, type TransferLine, transferEnd, transferHead, transferLine, verifyStatement } from '../custody/index.js';
-import { base64url, Fault, sha256 } from '../foundation/index.js';
+import {
+  type IncomingLines,
+  LinesWithOwners,
+  type TransferHead,
+  type TransferLine,
+  transferEnd,
+  transferHead,
+  transferLine,
+  verifyStatement,
+} from '../custody/index.js';
+import { base64url, Fault } from '../foundation/index.js';
 
 const LF = 0x0a;
 /** What one line may have: a key with hundreds of certificates. */
@@ -47,21 +56,26 @@ export interface ReadTransfer {
   keys: number;
   /** SHA-256 of the file, base64url. */
   file: string;
-  /** SHA-256 of each line between first and last, one behind the other. */
-  lines: Buffer;
+  /** Those between first and last, and whose they become. */
+  lines: IncomingLines;
 }
 
 /** Reads it from end to end and holds it against its sender's signature, before anything is believed of it. @param root the sender's root certificate (PEM or DER) */
-export async function verifyTransfer(path: string, root: Buffer): Promise<ReadTransfer> {
+export async function verifyTransfer(path: string, root: Buffer, owners: ReadonlyMap<string, string> = new Map()): Promise<ReadTransfer> {
   const hash = createHash('sha256');
-  const lines: Buffer[] = [];
+  const lines = new LinesWithOwners(owners);
+  let keys = 0;
   let head: TransferHead | undefined;
   let last: Buffer | undefined;
   for await (const { bytes } of linesOf(path)) {
     if (last !== undefined) {
       hash.update(last).update('\n');
-      if (head) lines.push(sha256(last));
-      else {
+      if (head) {
+        const line = transferLine.safeParse(json(last));
+        if (!line.success) throw malformed('a line is not of a key');
+        lines.add(last.toString(), line.data);
+        keys++;
+      } else {
         const first = transferHead.safeParse(json(last));
         if (!first.success) throw malformed('its first line is not one');
         head = first.data;
@@ -74,20 +88,20 @@ export async function verifyTransfer(path: string, root: Buffer): Promise<ReadTr
   const said = verifyStatement(end.data.statement, 'transfer', rootIn(root));
   const fits =
     said['digest'] === base64url(hash.copy().digest()) &&
-    said['keys'] === lines.length &&
-    end.data.end === lines.length &&
+    said['keys'] === keys &&
+    end.data.end === keys &&
     said['transfer'] === head.request.transfer;
   if (!fits) throw malformed('it was changed since its sender signed it');
   return {
     authorities: head.authorities.map((text) => Buffer.from(text, 'base64')),
-    keys: lines.length,
+    keys,
     file: base64url(
       hash
         .update(last ?? '')
         .update('\n')
         .digest(),
     ),
-    lines: Buffer.concat(lines),
+    lines: lines.all,
   };
 }
 

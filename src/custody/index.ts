@@ -1,5 +1,12 @@
 /** Custody: keys are never lost. Backups for the custodians, restore, escrow, rotation of the KEK, recovery by several people. */
-export { type Acceptance, AcceptedTransfers, acceptanceId, ownerOf } from './accepted-transfers.js';
+export {
+  AcceptedTransfers,
+  type FiledAcceptance,
+  type Incoming,
+  type IncomingLines,
+  LinesWithOwners,
+  ownerOf,
+} from './accepted-transfers.js';
 export { type Restored, settleRestored } from './after-restore.js';
 export { AuthorityRetirement, type AuthorityStanding, rootFixed } from './authority-retirement.js';
 export { openChain } from './backup-chain.js';

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import type { Employees } from '../access/index.js';
+import type { Binding, Employees } from '../access/index.js';
 import { parseEnvelopedKey } from '../codec/cms/index.js';
 import {
   type AuditActor,
@@ -15,7 +15,7 @@ import {
   sha256,
 } from '../foundation/index.js';
 import { OnePlace, type SecondPlace } from '../keys/index.js';
-import type { AdoptedKey, AdoptTo, ForeignKeyProblem, HeldMode, KeyMode, KeyState, Token } from '../tokens/index.js';
+import type { AcceptedLine, AdoptedKey, AdoptTo, ForeignKeyProblem, HeldMode, KeyMode, Token } from '../tokens/index.js';
 import { type ImportClaim, ImportClaims } from './import-claims.js';
 import type { KeyLives } from './key-lives.js';
 import { storeTakenKey } from './store-taken-key.js';
@@ -71,12 +71,11 @@ interface OneKey {
   /** Its certificates. */
   own: readonly Read[];
   addresses: readonly string[];
-  bring: (to: AdoptTo) => Promise<AdoptedKey>;
+  /** `owner`: the binding that makes them its owner, where an address does. */
+  bring: (to: AdoptTo, owner?: Binding) => Promise<AdoptedKey>;
   refused: (code: ImportRefusal) => ImportedKey;
   /** Without it, as the owner's keys are. */
   mode?: HeldMode;
-  /** As it was elsewhere. */
-  state?: KeyState;
   life?: TransferredLife;
 }
 
@@ -133,11 +132,15 @@ export class KeyImports {
     return taken;
   }
 
-  /** A key that another appliance sealed to a transfer key of ours (docs/formats/transfer.md). Rejects as `TransferKeys.find` and `Token.takeIn`. */
+  /**
+   * A key that another appliance sealed to a transfer key of ours (docs/formats/transfer.md). Without `accepted` it says what would be done. Rejects as
+   * `TransferKeys.find` and `Token.takeIn`.
+   */
   async receive(
-    { key, owner, dryRun }: { key: TransferredKey; owner?: string | undefined; dryRun: boolean },
+    { key, accepted, ...of }: { key: TransferredKey } & ({ accepted: AcceptedLine } | { accepted?: undefined; owner?: string | undefined }),
     by: AuditActor,
   ): Promise<ImportedKey> {
+    const owner = accepted ? accepted.owner : 'owner' in of ? of.owner : undefined;
     const content = Buffer.from(key.content, 'base64');
     const { transferKey, blob } = await this.parts.transferKeys.find(parseEnvelopedKey(content).keyIdentifier);
     const publicKey = Buffer.from(key.publicKey, 'base64');
@@ -150,23 +153,25 @@ export class KeyImports {
       expired: own.length > 0 && own.every(({ notAfter }) => notAfter <= now),
     };
     const refused = (code: ImportRefusal): ImportedKey => ({ ...said, outcome: 'refused', code, words: WORDS[code] });
-    const bring = (to: AdoptTo) => this.parts.token.takeIn({ transferKey, blob, content, to: { ...to, publicKey: said.publicKey } });
+    const bring = async (to: AdoptTo, binding?: Binding): Promise<AdoptedKey> => {
+      if (!accepted) throw new Error('what nobody accepted is only looked at');
+      const shown = binding ? { ...accepted, binding: binding.sealed } : accepted;
+      return this.parts.token.takeIn({ transferKey, blob, accepted: shown, to });
+    };
     if (key.state === 'destroyed') return refused('key-destroyed');
-    const { state, life, addresses } = key;
+    const { life, addresses } = key;
     const mode = key.quorum ? ({ mode: 'quorum' } as const) : {};
-    const taken = await this.#one({ owner, dryRun, said, own, addresses, bring, refused, ...mode, state, ...(life ? { life } : {}) }, by);
+    const dryRun = accepted === undefined;
+    const taken = await this.#one({ owner, dryRun, said, own, addresses, bring, refused, ...mode, ...(life ? { life } : {}) }, by);
     return taken.outcome === 'refused' ? taken : { ...taken, words: `${taken.words}${remarksOfLife(key)}` };
   }
 
-  async #one(
-    { owner, dryRun, said, own, addresses, bring, refused, mode: wanted, state, life }: OneKey,
-    by: AuditActor,
-  ): Promise<ImportedKey> {
+  async #one({ owner, dryRun, said, own, addresses, bring, refused, mode: wanted, life }: OneKey, by: AuditActor): Promise<ImportedKey> {
     const { storage, audit, second, lives, clock } = this.parts;
     const owners = await this.#owners(owner, addresses);
-    const [employee] = owners;
+    const [[employee, binding] = []] = owners;
     if (employee === undefined) return refused('owner-unknown');
-    if (owners.length > 1) return refused('owner-ambiguous');
+    if (owners.size > 1) return refused('owner-ambiguous');
     const asThere = async (): Promise<ImportedKey | undefined> => {
       const there = await this.#there(said.publicKey);
       if (!there) return undefined;
@@ -177,18 +182,16 @@ export class KeyImports {
     const before = await asThere();
     if (before) return before;
     if (dryRun) return { ...said, outcome: 'importable', words: `it can be imported${remarks(said)}`, employee };
-    // Whoever could not read with it there, or knew it to be in other hands, is not told otherwise here.
-    const as = state === 'suspended' || state === 'compromised' ? { state } : {};
-    const to = { ...(await this.#wishOf(employee, wanted)), ...as };
-    const { key, publicKey, wrapped } = await bring({ key: newId(), employee, ...to });
+    const to = await this.#wishOf(employee, wanted);
+    const { key, publicKey, wrapped } = await bring({ key: newId(), employee, ...to }, binding);
     const stored = { sealed: key, wrapped, publicKey };
     const certificates = own.map(({ der }) => der);
-    const [binding] = await this.parts.employees.bindingsOf(employee);
+    const [oldest] = await this.parts.employees.bindingsOf(employee);
     const take = async ({ since, end }: ImportClaim): Promise<ImportedKey> => {
       // The same key twice at a time, for one person or two: the other one was faster.
       const meanwhile = await asThere();
       if (meanwhile) return meanwhile;
-      await second.taken({ key: stored, binding: binding ?? null, certificates, since });
+      await second.taken({ key: stored, binding: oldest ?? null, certificates, since });
       await storage.write(async (unit) => {
         await end(unit);
         await storeTakenKey(unit, audit, { key: stored, certificates, now: clock.now(), by });
@@ -206,17 +209,21 @@ export class KeyImports {
     }
   }
 
-  async #owners(owner: string | undefined, addresses: readonly string[]): Promise<string[]> {
+  /** Who it may be, each with the binding that says so; of an employee id the oldest. */
+  async #owners(owner: string | undefined, addresses: readonly string[]): Promise<Map<string, Binding | undefined>> {
     const { employees, storage } = this.parts;
-    if (owner !== undefined && isId(owner))
-      return (await storage.all<{ id: string }>('SELECT id FROM employees WHERE id = ?', [owner])).map(({ id }) => id);
-    const found = new Set<string>();
+    const found = new Map<string, Binding | undefined>();
+    if (owner !== undefined && isId(owner)) {
+      if (await storage.one('SELECT id FROM employees WHERE id = ?', [owner])) found.set(owner, (await employees.bindingsOf(owner))[0]);
+      return found;
+    }
     for (const address of owner === undefined ? addresses : [owner]) {
       const key = addressKey(address);
       const binding = key === undefined ? undefined : await employees.bindingOf(key);
-      if (binding) found.add(binding.sealed.record.employee);
+      const employee = binding?.sealed.record.employee;
+      if (employee !== undefined && !found.has(employee)) found.set(employee, binding);
     }
-    return [...found];
+    return found;
   }
 
   async #there(publicKey: string): Promise<{ key: string; employee: string } | undefined> {

@@ -23,9 +23,10 @@ import {
   type RecoveryApproval,
   type Token,
   TRANSFER_DAYS,
+  type TransferAcceptance,
   type TransferRequest,
+  transferAcceptanceBytes,
   transferBytes,
-  transferDigest,
   transferRequest,
 } from '../tokens/index.js';
 import type { KeyLives } from './key-lives.js';
@@ -57,6 +58,9 @@ export interface FiledTransfer {
   request: TransferRequest;
   quorum: number;
 }
+
+/** What agents sign: of keys that leave, or of keys that come in. */
+type Paper = TransferRequest | TransferAcceptance;
 
 interface TransferRow {
   id: string;
@@ -132,16 +136,16 @@ export class KeyTransfers {
     });
   }
 
-  /** Takes one agent's signature. Throws `approval-invalid`, `transfer-expired`. The token looks at it again for each key. */
+  /** Takes one agent's signature over a transfer from here, or over one that is to come in. Throws `approval-invalid`, `transfer-expired`. The token looks at it again for each key. */
   async approve(id: string, approval: RecoveryApproval, by: AuditActor): Promise<{ approvals: number; quorum: number }> {
     const { storage, audit, clock } = this.parts;
     const event = { action: 'transfer.approve', actor: by, subject: id } as const;
     return orRefused({ storage, audit }, event, async () => {
-      const { request } = await this.#transfer(storage, id);
+      const { paper: request } = await this.#paper(storage, id);
       const { agents } = await this.parts.agents.inForce();
       if (request.expires <= clock.now().getTime())
         throw new Fault('gone', 'transfer-expired', 'the time of this transfer is over: file it anew');
-      if (!isApproval(transferBytes(request), approval, agents))
+      if (!isApproval(bytesOf(request), approval, agents))
         throw new Fault('forbidden', 'approval-invalid', 'this is not the signature of that recovery agent over this request');
       const approvals = await storage.write(async (unit) => {
         const count = await sign(unit, id, approval, clock.now().getTime());
@@ -157,7 +161,7 @@ export class KeyTransfers {
     const { storage, audit, clock } = this.parts;
     const event = { action: 'transfer.end', actor: by, subject: id } as const;
     await orRefused({ storage, audit }, event, async () => {
-      await this.#transfer(storage, id);
+      await this.#paper(storage, id);
       await storage.write(async (unit) => {
         const sql = 'UPDATE transfers SET ended = ? WHERE id = ? AND ended IS NULL';
         if ((await unit.run(sql, [clock.now().getTime(), id])) === 0)
@@ -181,18 +185,28 @@ export class KeyTransfers {
       await this.parts.token.block(id);
   }
 
-  async list(): Promise<{ transfer: string; request: TransferRequest; challenge: string; approvals: string[]; ended: number | null }[]> {
+  /** `owners`: of keys that come in, who there becomes whom here; those who sign hold them against their digest in the request. */
+  async list(): Promise<
+    { transfer: string; request: Paper; owners?: [string, string][]; challenge: string; approvals: string[]; ended: number | null }[]
+  > {
     const { storage } = this.parts;
     const rows = await storage.all<TransferRow>('SELECT id, request, recipient, ended FROM transfers ORDER BY created DESC, id LIMIT 200');
     return Promise.all(
       rows.map(async (row) => ({
         transfer: row.id,
-        request: requestOf(row),
+        request: paperOf(row),
+        ...(await this.#owners(row)),
         ended: row.ended === null ? null : Number(row.ended),
-        challenge: digestOf(requestOf(row)),
+        challenge: digestOf(paperOf(row)),
         approvals: (await signaturesOf(storage, row.id)).map(({ agent }) => agent),
       })),
     );
+  }
+
+  async #owners({ id, ended }: TransferRow): Promise<{ owners?: [string, string][] }> {
+    if (ended !== null) return {};
+    const row = await this.parts.storage.one<{ owners: string }>('SELECT owners FROM transfer_acceptances WHERE id = ?', [id]);
+    return row ? { owners: JSON.parse(row.owners) as [string, string][] } : {}; // only `AcceptedTransfers.file` writes this column
   }
 
   /** The first line of its file. */
@@ -315,9 +329,15 @@ export class KeyTransfers {
   }
 
   async #transfer(reader: Reader, id: string): Promise<{ request: TransferRequest; recipient: Buffer }> {
+    const { paper, recipient } = await this.#paper(reader, id);
+    if ('acceptance' in paper) throw new Fault('conflict', 'transfer-incoming', 'these keys come in: nothing leaves by this');
+    return { request: paper, recipient };
+  }
+
+  async #paper(reader: Reader, id: string): Promise<{ paper: Paper; recipient: Buffer }> {
     const row = await reader.one<TransferRow>('SELECT id, request, recipient, ended FROM transfers WHERE id = ?', [id]);
     if (!row) throw new Fault('not-found', 'transfer-unknown', 'there is no transfer of this id');
-    return { request: requestOf(row), recipient: row.recipient };
+    return { paper: paperOf(row), recipient: row.recipient };
   }
 }
 
@@ -332,5 +352,6 @@ function requireRecipient(spki: Buffer): void {
   throw new Fault('malformed', 'recipient-malformed', `keys are sealed to an RSA public key of ${LEAST_BITS} bits or more`);
 }
 
-const requestOf = (row: TransferRow): TransferRequest => JSON.parse(row.request) as TransferRequest; // the token parses and verifies it; a changed one has no signatures
-const digestOf = (request: TransferRequest): string => base64url(transferDigest(request));
+const paperOf = (row: TransferRow): Paper => JSON.parse(row.request) as Paper; // the token parses and verifies it; a changed one has no signatures
+const bytesOf = (paper: Paper): Buffer => ('acceptance' in paper ? transferAcceptanceBytes(paper) : transferBytes(paper));
+const digestOf = (paper: Paper): string => base64url(sha256(bytesOf(paper)));

@@ -208,7 +208,7 @@ export const ACTIONS = {
   'transfer.end': {},
   'key.export': { facts: { request: digest } },
   'transfer.close': { facts: { digest, keys: count } },
-  'transfer.accept': { facts: { file: digest, root: digest, keys: count, people: count } },
+  'transfer.accept': { facts: { request: digest, file: digest, root: digest, keys: count, people: count } },
   'agents.file': { facts: AGENTS },
   'agents.approve': { facts: { request: digest, approvals: count } },
   'agents.appoint': { facts: AGENTS },

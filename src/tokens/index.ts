@@ -92,3 +92,10 @@ export {
   transferDigest,
   transferRequest,
 } from './transfer.js';
+export {
+  type AcceptedLine,
+  acceptedLeaf,
+  type TransferAcceptance,
+  transferAcceptance,
+  transferAcceptanceBytes,
+} from './transfer-acceptance.js';

@@ -17,6 +17,7 @@ import type {
 } from './records.js';
 import type { Appointment, RecoveryApproval, RecoveryRequest } from './recovery.js';
 import type { TransferRequest } from './transfer.js';
+import type { AcceptedLine } from './transfer-acceptance.js';
 
 /** A device as it stands before the token: its certificate (DER) and its delivery key (SPKI DER), which the certificate names by digest. */
 export interface DeviceEvidence {
@@ -57,8 +58,6 @@ export interface AdoptTo {
   employee: string;
   mode: HeldMode;
   shared?: true;
-  /** What it was where it came from, if that is less than `deactivated` allows. */
-  state?: 'suspended' | 'compromised';
 }
 
 /** A key that came from outside, as one of ours. */
@@ -306,15 +305,17 @@ export abstract class Token {
     recipient: Buffer;
   }): Promise<Buffer>;
   /**
-   * Takes a key that another appliance sealed to a transfer key of this token, by handles only, for reading only as `adopt` does. Low-priority lane. Codes:
-   * `record-forged`, `transfer-expired`, `delivery-malformed`, `blob-corrupt`, `key-foreign` (it is another key than `publicKey` says).
+   * Takes a key that another appliance sealed to a transfer key of this token, by handles only, for reading only as `adopt` does, or `suspended` or `compromised` where
+   * its line says so. Demands signatures of a quorum of the recovery agents in force, two at least, over an acceptance that this very line stands in, for this owner.
+   * Low-priority lane. Codes: `no-recovery-agents`, `recovery-not-approved`, `transfer-expired`, `transfer-ended` (it was taken back), `transfer-foreign`,
+   * `transfer-not-accepted` (no line of that file, or for another owner), `key-not-deliverable` (destroyed there), `record-forged`, `record-stale`, `delivery-malformed`,
+   * `blob-corrupt`, `key-foreign` (it is another key than its line says).
    */
   abstract takeIn(ask: {
     transferKey: Sealed<TransferKeyRecord>;
     blob: { wrapped: Buffer; publicKey: Buffer };
-    content: Buffer;
-    /** `publicKey`: SHA-256 of the SPKI of the key that must come out. */
-    to: AdoptTo & { publicKey: string };
+    accepted: AcceptedLine;
+    to: AdoptTo;
   }): Promise<AdoptedKey>;
   /**
    * Seals another list of recovery agents. Demands signatures of a quorum of those in force: of `before`, or without it of the ceremony. The list

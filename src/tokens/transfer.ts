@@ -38,15 +38,16 @@ export const transferBytes = (request: TransferRequest): Buffer =>
   Buffer.from(`EKMS transfer request v1\n${canonicalJson(JSON.parse(JSON.stringify(request)) as Json)}`); // what JSON.stringify made is JSON
 export const transferDigest = (request: TransferRequest): Buffer => sha256(transferBytes(request));
 
-/** Two agents at least, whatever their quorum. Throws as `requireQuorum`, and `transfer-expired` when the request's time is over. */
+/** Two agents at least, whatever their quorum, signed these bytes of a transfer. Throws as `requireQuorum`, and `transfer-expired` when its time is over. */
 export function requireTransfer(
-  request: TransferRequest,
+  signed: Buffer,
+  { expires }: { expires: number },
   approvals: readonly RecoveryApproval[],
   agents: RecoveryAgents | undefined,
   now: Date,
 ): void {
-  requireQuorum(transferBytes(request), approvals, agents && { ...agents, quorum: Math.max(2, agents.quorum) });
-  const left = request.expires - now.getTime();
+  requireQuorum(signed, approvals, agents && { ...agents, quorum: Math.max(2, agents.quorum) });
+  const left = expires - now.getTime();
   if (left <= 0 || left > TRANSFER_DAYS * 86_400_000)
     throw new Fault('gone', 'transfer-expired', 'the time of this transfer is over: file it anew');
 }

@@ -5,6 +5,7 @@ import { AGENTS_ID } from './records.js';
 import { agentList, appointment, recoveryApproval, recoveryRequest } from './recovery.js';
 import { AUTHORITY_NAMES, STATEMENTS } from './token.js';
 import { transferRequest } from './transfer.js';
+import { transferAcceptance } from './transfer-acceptance.js';
 
 /** Shapes of what the API may ask. The token process trusts nothing that comes over its channel, so each ask is parsed here first. */
 const bytes = z.instanceof(Uint8Array).transform((value) => Buffer.from(value.buffer, value.byteOffset, value.length));
@@ -81,7 +82,6 @@ const adoptTo = z.strictObject({
   employee: id,
   mode: heldMode,
   shared: z.literal(true).exactOptional(),
-  state: z.enum(['suspended', 'compromised']).exactOptional(),
 });
 
 const SHAPES = {
@@ -160,8 +160,17 @@ const SHAPES = {
   takeIn: z.strictObject({
     transferKey: sealed(transferKey),
     blob,
-    content: bytes,
-    to: adoptTo.extend({ publicKey: digest }),
+    accepted: z.strictObject({
+      acceptance: transferAcceptance,
+      approvals: z.array(recoveryApproval).max(48),
+      agents: sealed(agents).exactOptional(),
+      line: z.string().max(2_000_000),
+      owner: z.string().max(254).exactOptional(),
+      index: z.int().nonnegative(),
+      proof: z.array(bytes).max(64),
+      binding: sealed(binding).exactOptional(),
+    }),
+    to: adoptTo,
   }),
   appoint: z.strictObject({
     appointment,

@@ -34,6 +34,7 @@ import {
   type AgentsRecord,
   type FoundRecord,
   type KeyRecord,
+  type KeyState,
   type MemberRecord,
   macInput,
   NEXT_KEY_STATE,
@@ -43,7 +44,6 @@ import {
 } from './records.js';
 import { agentsOf, applianceName, appointmentBytes, type RecoveryAgents, requireApproved, requireQuorum } from './recovery.js';
 import type {
-  AdoptedKey,
   AdoptTo,
   AuditHead,
   Authority,
@@ -55,7 +55,8 @@ import type {
   StatementKind,
   TransferKey,
 } from './token.js';
-import { requireTransfer } from './transfer.js';
+import { requireTransfer, transferBytes } from './transfer.js';
+import { acceptedKey, requireOwner, transferAcceptanceBytes } from './transfer-acceptance.js';
 import { type Asks, parseAsk } from './warden-asks.js';
 
 /** What must hold in the journal before an answer may leave the token process; checked there, after the token acted and before anything is said. */
@@ -154,7 +155,7 @@ export class Warden {
       case 'transferOut':
         return this.#transferOut(ask.args);
       case 'takeIn':
-        return verdict(this.#takeIn(ask.args));
+        return this.#takeIn(ask.args);
       case 'appoint':
         return this.#appoint(ask.args);
       case 'recover':
@@ -239,7 +240,7 @@ export class Warden {
    */
   #transferOut({ request, approvals, recipient, ...ask }: Asks['transferOut']): Verdict {
     const { agents, claim } = this.#agents(ask.agents);
-    requireTransfer(request, approvals, agents, this.clock.now());
+    requireTransfer(transferBytes(request), request, approvals, agents, this.clock.now());
     if (request.appliance !== applianceName(this.authorities.root))
       throw forbidden('transfer-foreign', 'this transfer was approved for another appliance');
     if (!fits(recipient, request.to)) throw forbidden('transfer-foreign', 'this transfer was approved for another recipient');
@@ -264,18 +265,36 @@ export class Warden {
     return { ...blob, kek: record.kek, kind: { suite: record.suite, bits: record.bits } };
   }
 
-  /** What another appliance sealed to a transfer key of ours; it is in no process, and in the clear in no memory but the token's. */
-  #takeIn({ transferKey, blob, content, to }: Asks['takeIn']): AdoptedKey {
+  /**
+   * What another appliance sealed to a transfer key of ours; it is in no process, and in the clear in no memory but the token's. Only a line that a quorum of
+   * the agents accepted, and for whom they did: whoever could say whose it becomes could read with it.
+   */
+  #takeIn({ transferKey, blob, accepted, to }: Asks['takeIn']): Verdict {
+    const { acceptance, approvals } = accepted;
+    const { agents, claim } = this.#agents(accepted.agents);
+    requireTransfer(transferAcceptanceBytes(acceptance), acceptance, approvals, agents, this.clock.now());
+    if (acceptance.appliance !== applianceName(this.authorities.root))
+      throw forbidden('transfer-foreign', 'this transfer was accepted for another appliance');
+    const sent = acceptedKey(accepted);
+    const binding = accepted.binding && this.#genuine(accepted.binding);
+    requireOwner(accepted, sent, { ...to, binding });
+    if (sent.quorum && to.mode !== 'quorum') throw forbidden('transfer-not-accepted', 'this key is a quorum’s there, and so here');
+    if (sent.state === 'destroyed') throw forbidden('key-not-deliverable', 'it was destroyed where it comes from');
     const record = this.#genuine(transferKey);
     if (record.expires <= this.clock.now().getTime()) throw new Fault('gone', 'transfer-expired', 'the time of this transfer key is over');
     if (!fits(blob.wrapped, record.wrapped) || !fits(blob.publicKey, record.publicKey))
       throw forbidden('blob-forged', 'the wrapped key is not the one that this record was sealed for');
-    const received = this.hsm.receive({ ...blob, kek: record.kek, kind: TRANSFER_KIND }, parseEnvelopedKey(content));
-    if (!fits(received.publicKey, to.publicKey))
+    const content = parseEnvelopedKey(Buffer.from(sent.content, 'base64'));
+    const received = this.hsm.receive({ ...blob, kek: record.kek, kind: TRANSFER_KIND }, content);
+    if (!sameBytes(received.publicKey, Buffer.from(sent.publicKey, 'base64')))
       throw forbidden('key-foreign', 'the key that was sent is not the one that it is said to be');
     const bits = createPublicKey({ key: received.publicKey, format: 'der', type: 'spki' }).asymmetricKeyDetails?.modulusLength ?? 0;
-    const key = this.#stamp(imported(foundRecord(received, bits), to));
-    return { key, publicKey: received.publicKey, wrapped: received.wrapped };
+    // Whoever could not read with it there, or knew it to be in other hands, is not told otherwise here.
+    const state = sent.state === 'suspended' || sent.state === 'compromised' ? sent.state : 'deactivated';
+    const key = this.#stamp(imported(foundRecord(received, bits), to, state));
+    const claims: Claim[] = [claim, { kind: 'open', id: acceptance.acceptance, code: 'transfer-ended' }];
+    if (binding) claims.push({ kind: 'version', id: binding.id, version: binding.version });
+    return verdict({ key, publicKey: received.publicKey, wrapped: received.wrapped }, ...claims);
   }
 
   #changeKey(ask: Asks['changeKey']): Verdict {
@@ -605,9 +624,13 @@ function foundRecord({ publicKey, wrapped, kek }: WrappedPair, bits: number): Fo
 }
 
 /** For reading old mail only: nobody is to encrypt to a key that others may hold. */
-function imported({ type: _, ...pair }: FoundRecord, { key, employee, mode, shared, state }: AdoptTo): KeyRecord {
+function imported(
+  { type: _, ...pair }: FoundRecord,
+  { key, employee, mode, shared }: AdoptTo,
+  state: Extract<KeyState, 'suspended' | 'deactivated' | 'compromised'> = 'deactivated',
+): KeyRecord {
   const of = { type: 'key', id: key, version: 1, employee } as const;
-  return { ...of, ...pair, state: state ?? 'deactivated', mode, origin: 'imported', ...(shared ? { shared } : {}) };
+  return { ...of, ...pair, state, mode, origin: 'imported', ...(shared ? { shared } : {}) };
 }
 
 /**

@@ -9,7 +9,6 @@ import { isDict, type Value } from '../../src/codec/pdf/values.js';
 import { base64url, sha256 } from '../../src/foundation/index.js';
 import { sourceOf } from '../codec/pdf/documents.js';
 import { PdfBox } from '../interop/pdfbox/pdfbox.js';
-import { Appliance } from '../support/appliance.js';
 import { CustodyAppliance } from '../support/ceremony.js';
 import { type Field, form } from '../support/form.js';
 import { openGpgsm, openNss } from '../support/mail-readers.js';
@@ -276,7 +275,12 @@ describe('recovery by several people', () => {
   });
 
   test('everybody’s keys move to another appliance, sealed to a key in its token; or to a key of one’s own, as PKCS#12 that other programs open', async () => {
-    const other = await Appliance.open({ settings: { domains: ['corp.example'], keys: { bits: 2048, pool: { target: 1 } } } });
+    const settings = { domains: ['corp.example'], keys: { bits: 2048, pool: { target: 1 } } };
+    const other = await CustodyAppliance.hold({ settings }, async (home) => {
+      // The same persons, as agents of the other one.
+      home.ceremonyOptions = ['--recovery-agent', ...['Mona', 'Nils'].map((agent) => `${agent}=${ekms.beside(agent)}.pem`)];
+      home.ceremonyOptions.push('--recovery-quorum', '2');
+    });
     try {
       const there = await enrolDevice(other, 'alice@corp.example');
       expect(await other.ekms('transfer', 'key', '-o', ekms.beside('card.json'))).toMatchObject({ status: 0 });
@@ -309,6 +313,17 @@ describe('recovery by several people', () => {
 
       expect((await take('--from', other.file('ca.pem'))).stderr).toContain('statement-invalid');
       expect((await take(...from, '--dry-run')).stdout).toContain('importable 1');
+      const accepted = async (...words: string[]) => {
+        const { status, stderr } = await take(...from, ...words, '-o', ekms.beside('to-accept'));
+        expect([status, stderr]).toEqual([1, expect.stringContaining('0 have')]);
+        const [, id = ''] = /ekms transfer approve (\S+)/.exec(stderr) ?? [];
+        for (const agent of ['Mona', 'Nils']) {
+          sign(agent, 'to-accept');
+          const said = await other.ekms('transfer', 'approve', id, '--agent', agent, '--signature', ekms.beside('signature'));
+          expect(said).toMatchObject({ status: 0 });
+        }
+      };
+      await accepted();
       const taken = await take(...from);
       expect([taken.status, taken.stdout]).toEqual([1, expect.stringContaining('imported 1')]); // the others are not there
       expect((await take(...from)).stdout).toContain('there 1');
@@ -316,6 +331,7 @@ describe('recovery by several people', () => {
         ekms.beside('owners.csv'),
         'bob@corp.example,alice@corp.example\nrita@corp.example,alice@corp.example\neve@corp.example,alice@corp.example\n',
       );
+      await accepted('--owners', ekms.beside('owners.csv'));
       expect((await take(...from, '--owners', ekms.beside('owners.csv'))).stdout).toContain('imported 3');
       const pkcs8 = { format: 'der', type: 'pkcs8' } as const;
       const opened = (await keysOf(other, there))

@@ -1,13 +1,15 @@
 import 'reflect-metadata'; // what @peculiar/x509 injects with
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { beforeAll, expect, test } from '@jest/globals';
+import { hashChildren } from '../../src/codec/merkle/index.js';
 import { base64url, newId, SystemClock, sha256 } from '../../src/foundation/index.js';
 import { type AuthorityCertificates, makeAuthorities } from '../../src/tokens/authorities.js';
 import { MemoryHsm } from '../../src/tokens/memory-hsm.js';
-import { type KeyRecord, macInput } from '../../src/tokens/records.js';
+import { AGENTS_ID, type BindingRecord, type KeyRecord, macInput } from '../../src/tokens/records.js';
 import { applianceName } from '../../src/tokens/recovery.js';
 import type { AdoptedKey, TransferKey } from '../../src/tokens/token.js';
 import { type TransferRequest, transferBytes } from '../../src/tokens/transfer.js';
+import { acceptedLeaf, type TransferAcceptance, transferAcceptanceBytes } from '../../src/tokens/transfer-acceptance.js';
 import { Warden } from '../../src/tokens/warden.js';
 import { type Guard, guardOff } from '../support/guard-off.js';
 
@@ -23,6 +25,7 @@ const here = new MemoryHsm();
 const there = new MemoryHsm();
 let authorities: AuthorityCertificates;
 let receiver: Warden;
+let receiverAuthorities: AuthorityCertificates;
 let transferKey: TransferKey;
 let key: KeyRecord;
 let blob: { wrapped: Buffer; publicKey: Buffer };
@@ -31,7 +34,11 @@ let request: TransferRequest;
 beforeAll(async () => {
   const settings = { organisation: 'Test', domains: [], publicName: 'localhost', urls: () => ({ crl: 'http://a/', issuer: 'http://a/' }) };
   authorities = await makeAuthorities(here, settings as never, new Date());
-  receiver = new Warden(there, await makeAuthorities(there, settings as never, new Date()), new SystemClock());
+  receiverAuthorities = await makeAuthorities(there, settings as never, new Date());
+  receiver = new Warden(there, receiverAuthorities, new SystemClock(), agents);
+  binding = {
+    ...{ type: 'binding', id: newId(), version: 3, employee: TOWARDS.employee, address: 'alice@corp.example', from: 1, to: null },
+  };
   const pair = here.generatePair({ suite: 'rsa', bits: 2048 });
   blob = { wrapped: pair.wrapped, publicKey: pair.publicKey };
   key = {
@@ -58,27 +65,154 @@ const changed = (change: Partial<TransferRequest>) => ({
   approvals: approvalsOf({ ...request, ...change }),
 });
 
+const TOWARDS = { key: newId(), employee: newId(), mode: 'deliver' as const };
+let binding: BindingRecord;
+/** Of the address that its owner has here, unless a test says otherwise. */
+const sealedBinding = (bend: Partial<BindingRecord> = {}) => {
+  const record = { ...binding, ...bend };
+  return { record, mac: there.mac(macInput(record)) };
+};
+interface Bring {
+  /** Of the line that is brought. */
+  line?: object;
+  /** Of the acceptance, before it is signed. */
+  paper?: Partial<TransferAcceptance>;
+  /** Of what is brought beside an acceptance that stays as it was signed. */
+  accepted?: object;
+  /** Whose the list of owners says that it becomes. */
+  owner?: string;
+  to?: object;
+  by?: typeof pairs;
+  ask?: object;
+}
+/** A file of two lines of which the second is brought, accepted by two agents of the receiver. */
+async function bring(
+  { line = {}, paper = {}, accepted = {}, owner, to = {}, by = pairs, ask = {} }: Bring = {},
+  of: typeof Warden = Warden,
+) {
+  const content = ((await sent()) as Buffer).toString('base64');
+  const own = { state: 'active', addresses: ['Alice@corp.example'] };
+  const text = JSON.stringify({ publicKey: blob.publicKey.toString('base64'), content, ...own, ...line });
+  const other = acceptedLeaf('another', undefined);
+  const acceptance: TransferAcceptance = {
+    ...{ v: 1, acceptance: newId(), appliance: applianceName(receiverAuthorities.root), file: ANY, root: ANY, owners: ANY, keys: 2 },
+    tree: base64url(hashChildren(sha256, other, acceptedLeaf(text, owner))),
+    expires: Date.now() + 60_000,
+    ...paper,
+  };
+  const signed = transferAcceptanceBytes(acceptance);
+  const approvals = by.map(({ name, privateKey }) => ({ agent: name, signature: sign(null, signed, privateKey) }));
+  const whose = owner === undefined ? {} : { owner };
+  return new of(there, receiverAuthorities, new SystemClock(), agents).run('takeIn', {
+    transferKey: transferKey.sealed,
+    blob: { wrapped: transferKey.wrapped, publicKey: transferKey.publicKey },
+    accepted: { acceptance, approvals, line: text, index: 1, proof: [other], binding: sealedBinding(), ...whose, ...accepted },
+    to: { ...TOWARDS, ...to },
+    ...ask,
+  });
+}
+const ANY = base64url(sha256(Buffer.of(0)));
+
 test('a key goes from token to token, and is the same one there, for reading only', async () => {
-  const content = (await sent()) as Buffer;
-  const to = { publicKey: key.publicKey, key: newId(), employee: newId(), mode: 'deliver' };
-  const ask = { transferKey: transferKey.sealed, content, to };
-  const bring = (bend: object) =>
-    receiver.run('takeIn', { ...ask, blob: { wrapped: transferKey.wrapped, publicKey: transferKey.publicKey }, ...bend });
-  const taken = (await bring({})).value as AdoptedKey;
+  const { value, claims } = await bring();
+  const taken = value as AdoptedKey;
   expect(taken.publicKey).toEqual(blob.publicKey);
   expect(taken.key.record).toMatchObject({
-    ...{ id: to.key, employee: to.employee, state: 'deactivated', origin: 'imported', bits: 2048 },
+    ...{ id: TOWARDS.key, employee: TOWARDS.employee, state: 'deactivated', origin: 'imported', bits: 2048 },
   });
-  await expect(bring({ to: { ...to, publicKey: base64url(sha256(Buffer.of(1))) } })).rejects.toMatchObject({ code: 'key-foreign' });
+  expect(claims).toEqual([
+    { kind: 'version', id: AGENTS_ID, version: 1 },
+    { kind: 'open', id: expect.any(String), code: 'transfer-ended' },
+    { kind: 'version', id: binding.id, version: binding.version },
+  ]);
+  const ended = { ...transferKey.sealed.record, expires: Date.now() - 1 };
+  const content = (await sent()) as Buffer;
   const bent = Buffer.from(content);
   bent[bent.length - 1] = (bent.at(-1) ?? 0) ^ 1;
-  await expect(bring({ content: bent })).rejects.toMatchObject({ code: 'blob-corrupt' });
-  await expect(bring({ content: content.subarray(1) })).rejects.toMatchObject({ code: 'delivery-malformed' });
-  const ended = { ...transferKey.sealed.record, expires: Date.now() - 1 };
-  await expect(bring({ transferKey: { ...transferKey.sealed, record: ended } })).rejects.toMatchObject({ code: 'record-forged' });
-  await expect(bring({ transferKey: { record: ended, mac: there.mac(macInput(ended)) } })).rejects.toMatchObject({
-    code: 'transfer-expired',
-  });
+  const refused: [Bring, string][] = [
+    [{ line: { publicKey: own().toString('base64') } }, 'key-foreign'],
+    [{ line: { content: bent.toString('base64') } }, 'blob-corrupt'],
+    [{ line: { content: content.subarray(1).toString('base64') } }, 'delivery-malformed'],
+    [{ line: { state: 'destroyed' } }, 'key-not-deliverable'],
+    [{ ask: { transferKey: { ...transferKey.sealed, record: ended } } }, 'record-forged'],
+    [{ ask: { transferKey: { record: ended, mac: there.mac(macInput(ended)) } } }, 'transfer-expired'],
+    [{ ask: { blob: { wrapped: blob.wrapped, publicKey: transferKey.publicKey } } }, 'blob-forged'],
+    [{ paper: { expires: Date.now() - 1 } }, 'transfer-expired'],
+    [{ paper: { expires: Date.now() + 31 * 86_400_000 } }, 'transfer-expired'],
+    [{ accepted: { approvals: [] } }, 'recovery-not-approved'],
+    [{ line: { quorum: true }, to: { mode: 'remote' } }, 'transfer-not-accepted'],
+    [{ accepted: { binding: { ...sealedBinding(), record: { ...binding, employee: newId() } } } }, 'record-forged'],
+  ];
+  for (const [how, code] of refused) await expect(bring(how)).rejects.toMatchObject({ code });
+  expect(((await bring({ line: { quorum: true }, to: { mode: 'quorum' } })).value as AdoptedKey).key.record.mode).toBe('quorum');
+  for (const state of ['suspended', 'compromised'])
+    expect(((await bring({ line: { state } })).value as AdoptedKey).key.record.state).toBe(state);
+  for (const owner of [TOWARDS.employee, 'ALICE@CORP.example']) await expect(bring({ owner })).resolves.toBeDefined();
+});
+
+const WARDEN = 'src/tokens/warden.ts';
+const OWNER = { file: WARDEN, guard: 'requireOwner(accepted, sent, { ...to, binding });', instead: '' };
+const SIGNED = {
+  file: WARDEN,
+  guard: 'requireTransfer(transferAcceptanceBytes(acceptance), acceptance, approvals, agents, this.clock.now());',
+  instead: '',
+};
+const STANDS = { file: WARDEN, guard: 'const sent = acceptedKey(accepted);', instead: 'const sent = JSON.parse(accepted.line);' };
+const mallory = newId();
+/** What a compromised API process would have a key that it cannot open taken in by, to read with it. */
+const TAKEN: [string, string, () => Bring, Guard][] = [
+  ['what nobody accepted', 'recovery-not-approved', () => ({ by: [] }), SIGNED],
+  ['what one agent accepted', 'recovery-not-approved', () => ({ by: pairs.slice(1) }), SIGNED],
+  [
+    'what was accepted for another appliance, whose agents have the same keys',
+    'transfer-foreign',
+    () => ({ paper: { appliance: ANY } }),
+    { file: WARDEN, guard: 'acceptance.appliance !== applianceName(this.authorities.root)', instead: 'false' },
+  ],
+  ['a line of another file', 'transfer-not-accepted', () => ({ paper: { tree: ANY } }), STANDS],
+  [
+    'somebody else’s, by a list of owners that was not accepted',
+    'transfer-not-accepted',
+    () => ({ accepted: { owner: mallory }, to: { employee: mallory } }),
+    STANDS,
+  ],
+  ['somebody else’s, whom nobody named', 'transfer-not-accepted', () => ({ to: { employee: mallory } }), OWNER],
+  [
+    'somebody else’s than the id in the list says',
+    'transfer-not-accepted',
+    () => ({ owner: TOWARDS.employee, to: { employee: mallory }, accepted: { binding: sealedBinding({ employee: mallory }) } }),
+    OWNER,
+  ],
+  [
+    'somebody’s who has another address',
+    'transfer-not-accepted',
+    () => ({ to: { employee: mallory }, accepted: { binding: sealedBinding({ employee: mallory, address: 'mallory@corp.example' }) } }),
+    OWNER,
+  ],
+  ['somebody’s who had the address once', 'transfer-not-accepted', () => ({ accepted: { binding: sealedBinding({ to: 1 }) } }), OWNER],
+  ['several people’s', 'transfer-not-accepted', () => ({ to: { shared: true }, paper: { mailboxes: ['sales@corp.example'] } }), OWNER],
+  [
+    'a device’s, where it was a quorum’s',
+    'transfer-not-accepted',
+    () => ({ line: { quorum: true } }),
+    { file: WARDEN, guard: "sent.quorum && to.mode !== 'quorum'", instead: 'false' },
+  ],
+];
+test.each(TAKEN)('%s it does not become; with the guard off it does', async (_, code, how, guard) => {
+  await expect(bring(how())).rejects.toMatchObject({ code });
+  await expect(bring(how(), guardOff<{ Warden: typeof Warden }>(guard).Warden)).resolves.toBeDefined();
+});
+
+test('a mailbox’s members read with what was accepted as that mailbox’s, and a suspended key is not one that opens', async () => {
+  const shared = await bring({ to: { shared: true }, paper: { mailboxes: ['alice@corp.example'] } });
+  expect((shared.value as AdoptedKey).key.record.shared).toBe(true);
+  const guard = {
+    file: WARDEN,
+    guard: "sent.state === 'suspended' || sent.state === 'compromised' ? sent.state",
+    instead: "false ? 'suspended'",
+  };
+  const off = await bring({ line: { state: 'suspended' } }, guardOff<{ Warden: typeof Warden }>(guard).Warden);
+  expect((off.value as AdoptedKey).key.record.state).toBe('deactivated');
 });
 
 const own = () => generateKeyPairSync('rsa', { modulusLength: 3072 }).publicKey.export({ format: 'der', type: 'spki' });
@@ -107,7 +241,7 @@ const ATTACKS: [string, string, () => object, Guard][] = [
     () => ({ approvals: approvalsOf(request, pairs.slice(0, 1)) }),
     {
       file: 'src/tokens/warden.ts',
-      guard: 'requireTransfer(request, approvals, agents, this.clock.now());',
+      guard: 'requireTransfer(transferBytes(request), request, approvals, agents, this.clock.now());',
       instead: '',
     },
   ],

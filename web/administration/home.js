@@ -59,9 +59,10 @@ async function showRecovery() {
     ),
     ...transfers
       .filter(({ request, ended }) => ended === null && request.expires > Date.now())
-      .map(({ transfer, request, challenge, approvals }) => {
-        const whose = request.employees ? `Keys of ${request.employees.length} people` : 'Everybody’s keys';
-        return paper('transfer.approve', { transfer }, request, challenge, approvals, agents, `${whose} to another place, until ${when(request.expires)}`);
+      .map(({ transfer, request, owners, challenge, approvals }) => {
+        const whose = owners ? `${request.keys} keys from another appliance` : request.employees ? `Keys of ${request.employees.length} people` : 'Everybody’s keys';
+        const text = owners ? { request, owners } : request;
+        return paper('transfer.approve', { transfer }, text, challenge, approvals, agents, `${whose}${owners ? '' : ' to another place'}, until ${when(request.expires)}`);
       }),
   );
   if (at('papers').childElementCount === 0) at('papers').append(element('p', { class: 'soft' }, 'There are none.'));

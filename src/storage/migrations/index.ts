@@ -26,6 +26,7 @@ import { SharedMailboxes1795583000000 } from './0083-shared-mailboxes.js';
 import { QuorumKeys1795585000000 } from './0085-quorum-keys.js';
 import { Transfers1795587000000 } from './0087-transfers.js';
 import { NoAuditHead1795588000000 } from './0088-no-audit-head.js';
+import { TransferAcceptances1795594000000 } from './0094-transfer-acceptances.js';
 
 /** In order. A landed migration is never edited; a change is a new one. */
 export const migrations = [
@@ -57,4 +58,5 @@ export const migrations = [
   SharedMailboxes1795583000000,
   QuorumKeys1795585000000,
   NoAuditHead1795588000000,
+  TransferAcceptances1795594000000,
 ] as const;
