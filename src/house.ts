@@ -567,7 +567,7 @@ async function joinRooms(
     rotation,
     formerKeys,
     tokenKeys: new TokenKeyRotation({
-      ...{ storage, audit, token, clock, urls },
+      ...{ storage, audit, token, authorities, second, clock, urls },
       ready: async (name) => {
         await authorities.refresh();
         await revocations.publish(name);

@@ -53,7 +53,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     .option('--present <name...>', 'who is in the room, for the minutes', [])
     .action(async ({ share, shares, present, ...how }: Custodians & { share: string[]; shares: string; present: string[] }) => {
       const { reissue } = await import('./reissue.js');
-      const { readShare } = await import('./restore.js');
+      const { readShare } = await import('./restore-token.js');
       const plan = await custodiansOf(how);
       const { minutes } = await reissue({ home: home(), plan, out: resolve(shares), shares: share.map(readShare), present }, installation);
       print(`the new shares and the minutes are in ${resolve(shares)}\nminutes: ${minutes}`);
@@ -147,7 +147,8 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
           nothingLost: boolean;
         },
       ) => {
-        const { restore, readMadeToken, readShare } = await import('./restore.js');
+        const { restore } = await import('./restore.js');
+        const { readMadeToken, readShare } = await import('./restore-token.js');
         const root = ca === undefined ? undefined : new X509Certificate(readFileSync(ca)).raw;
         const report = await restore(
           {
@@ -187,7 +188,7 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     .option('--scratch <folder>', 'where there is room for a copy of the appliance; a memory file system is best', tmpdir())
     .action(async (file: string | undefined, { share, scratch }: { share: string[]; scratch: string }) => {
       const { drill } = await import('./drill.js');
-      const { readShare } = await import('./restore.js');
+      const { readShare } = await import('./restore-token.js');
       const newest = file ?? ((await act('backup.list', {})) as { file: string }[])[0]?.file; // what Backups.list gives
       if (newest === undefined) throw new Fault('not-found', 'backup-missing', 'there is no backup yet: ekms backup create');
       const root = new X509Certificate(readFileSync(join(home(), 'ca.pem'))).raw;

@@ -168,8 +168,13 @@ async function examineOwnCertificates({ authorities, configuration, storage, clo
         `the authority “${name}” is on the root’s list and still here: ${authority.state === 'serving' ? `ekms ca rotate ${authority.name}, then ` : ''}ekms ca retire ${name} --revoke`,
       );
     const left = (new X509Certificate(authority.certificate).validToDate.getTime() - now) / 86_400_000;
-    // A restore of an older backup would not know it.
-    if (authority.n > 1 && backup && backup.time < new X509Certificate(authority.certificate).validFromDate.getTime() + LEAD_MS)
+    // A restore of an older backup would not know it; with a second place that does.
+    if (
+      configuration.durability === 'one' &&
+      authority.n > 1 &&
+      backup &&
+      backup.time < new X509Certificate(authority.certificate).validFromDate.getTime() + LEAD_MS
+    )
       findings.say('warn', `the authority “${name}” is newer than the last backup: ekms backup create`);
     if (left <= 0) findings.say('bad', `the authority “${name}” has ended`);
     else if (left < AUTHORITY_DAYS) findings.say('warn', `the authority “${name}” ends in ${Math.floor(left)} days`);

@@ -11,7 +11,7 @@ import { Journal, parsePackage, SIGNING_KEYS, type Token, TokenProcess } from '.
 import { placeInService, tokenPlace } from '../wiring/token-place.js';
 import { operator } from './act-desk.js';
 import { lockHome } from './lock.js';
-import { shareLine } from './restore.js';
+import { shareLine } from './restore-token.js';
 import { askTokenProgram } from './token-program.js';
 
 const PAGE = 200;

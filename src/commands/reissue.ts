@@ -9,7 +9,7 @@ import { operator } from './act-desk.js';
 import { minutesInto } from './ceremony.js';
 import { ceremonyOf, digestOfPlan, PERMIT, type Permit } from './custodian-acts.js';
 import { lockHome } from './lock.js';
-import { shareLine } from './restore.js';
+import { shareLine } from './restore-token.js';
 import { askTokenProgram } from './token-program.js';
 
 /**

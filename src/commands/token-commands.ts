@@ -112,7 +112,7 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
         if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/.test(label))
           throw new Fault('malformed', 'token-label', 'a label has up to 32 letters, digits, dots, hyphens and underscores');
         const { migrate } = await import('./migrate-token.js');
-        const { readShare } = await import('./restore.js');
+        const { readShare } = await import('./restore-token.js');
         const agree = async (plan: string[]) => {
           for (const line of plan) console.error(line);
           return yes || (process.stdin.isTTY && /^y(es)?$/i.test(await readLine('Go on? [no] ')));
@@ -168,7 +168,7 @@ export function tokenCommands(ekms: Command, { home, installation, print, does }
           nothingLost: boolean;
         },
       ) => {
-        const { restoreToken, readShare } = await import('./restore.js');
+        const { restoreToken, readShare } = await import('./restore-token.js');
         const { settings, fileKey, share, base, ca, escrow, pinFile, nothingLost } = of;
         await restoreToken(
           {

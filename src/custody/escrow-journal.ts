@@ -3,10 +3,18 @@ import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import { access, type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Fault, fromBase64 } from '../foundation/index.js';
+import { Fault, fromBase64, isFault } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
 import { replaceFile, syncFolder } from '../storage/index.js';
-import { type CustodyPackage, type PoolRecord, parsePackage, type Sealed, type SealedPackage, type Token } from '../tokens/index.js';
+import {
+  type CustodyPackage,
+  type PoolRecord,
+  parsePackage,
+  type Sealed,
+  type SealedPackage,
+  type SucceedingAuthority,
+  type Token,
+} from '../tokens/index.js';
 
 const MARK = 'ekms-escrow';
 const FILE = 'escrow.journal';
@@ -48,7 +56,7 @@ export class EscrowJournal extends SecondPlace {
   #draining: Promise<void> | undefined;
   #trouble: string | undefined;
   #packing: Promise<void> | undefined;
-  /** KEKs whose copy for the custodians lies here. */
+  /** Keys, by their labels, of which the custodians' copy lies here. */
   readonly #packed = new Set<string>();
 
   constructor(
@@ -83,9 +91,13 @@ export class EscrowJournal extends SecondPlace {
     return this.#append({ t: 'change', key });
   }
 
+  override succeeding(name: SucceedingAuthority, n: number): Promise<void> {
+    return this.#pack(`ekms/sign/${name}/${n}`);
+  }
+
   async #append(line: EscrowLine): Promise<void> {
     const kek = kekOf(line);
-    if (kek !== undefined) await this.#pack(kek);
+    if (kek !== undefined) await this.#pack(`ekms/kek/${kek}`);
     const sealed = await this.token.sealBytes(Buffer.from(JSON.stringify(line, encodeBytes)), CONTEXT);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ text: `${sealed.toString('base64')}\n`, resolve, reject });
@@ -94,27 +106,37 @@ export class EscrowJournal extends SecondPlace {
   }
 
   /** A key is in the second place only with the KEK that it is under: a KEK that was born since the last backup has its copy for the custodians nowhere else. */
-  async #pack(kek: string): Promise<void> {
-    while (!this.#packed.has(kek) || !existsSync(join(this.folder, PACKAGE))) {
-      this.#packing ??= this.#writePackage(kek).finally(() => {
+  async #pack(label: string): Promise<void> {
+    while (!this.#packed.has(label) || !existsSync(join(this.folder, PACKAGE))) {
+      this.#packing ??= this.#writePackage(label).finally(() => {
         this.#packing = undefined;
       });
       await this.#packing;
-      if (!this.#packed.has(kek)) throw away(`the custodians have no copy of key-encryption key ${kek}`);
+      if (!this.#packed.has(label)) throw away(`the custodians have no copy of ${label}`);
     }
   }
 
   async #writePackage(wanted: string): Promise<void> {
     const text = await this.token.custody();
+    const now = text === null ? undefined : parsePackage(text).package;
     if (!isMarked(this.folder)) throw away('its mark is missing: is it mounted?');
     try {
+      await this.#putAside(now);
       await replaceFile(join(this.folder, PACKAGE), text ?? '');
     } catch (error) {
       this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
       throw away(this.#trouble);
     }
     // Without custodians nobody could open a copy.
-    for (const kek of text === null ? [wanted] : keksOf(parsePackage(text).package)) this.#packed.add(kek);
+    for (const label of now ? now.keys.map(({ label }) => label) : [wanted]) this.#packed.add(label);
+  }
+
+  /** Backups of before the shares were issued anew open by the former ones, and with them what only that package knows: it stays. */
+  async #putAside(now: CustodyPackage | undefined): Promise<void> {
+    const path = join(this.folder, PACKAGE);
+    const held = existsSync(path) ? readFileSync(path, 'utf8') : '';
+    const former = held === '' ? undefined : ceremonyOf(held);
+    if (former && !now?.ceremony.equals(former)) await replaceFile(asideOf(path, former), held);
   }
 
   /** All lines that wait go to the disk together: a rotation brings them by the dozen, and what is slow is paid once. */
@@ -161,11 +183,20 @@ const kekOf = (line: EscrowLine): string | undefined => {
 export const keksOf = ({ keys }: Pick<CustodyPackage, 'keys'>): string[] =>
   keys.flatMap(({ label }) => /^ekms\/kek\/(\d+)$/.exec(label)?.[1] ?? []);
 
-/** Throws `escrow-missing` for what is no second place, or none that this user may read; `custody-package-malformed`. */
-function packageAt(folder: string): SealedPackage | undefined {
-  if (!isMarked(folder))
-    throw new Fault('not-found', 'escrow-missing', `${folder} is no second place: is it mounted, and may this user read it?`);
-  const path = join(folder, PACKAGE);
+/** Where the package of an earlier ceremony of the same token lies. */
+const asideOf = (path: string, ceremony: Buffer): string => `${path}-${ceremony.toString('hex')}`;
+
+function ceremonyOf(text: string): Buffer | undefined {
+  try {
+    return parsePackage(text).package.ceremony;
+  } catch (error) {
+    if (!isFault(error, 'custody-package-malformed')) throw error;
+    return undefined;
+  }
+}
+
+/** Undefined where there is none. Throws `escrow-missing`, `custody-package-malformed`. */
+function readPackageAt(path: string): SealedPackage | undefined {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -180,24 +211,29 @@ function packageAt(folder: string): SealedPackage | undefined {
     throw new Fault(
       'malformed',
       'custody-package-malformed',
-      `the custody package at the second place is damaged: move ${path} away to go on with the backup's; keys under a key-encryption key that only this one knows are lost then`,
+      `the custody package at the second place is damaged: move ${path} away to go on with the backup's; keys under a key-encryption key, and certificates by an authority, that only this one knows are lost then`,
     );
   }
 }
 
 /**
- * The custody package at the second place, where it is a later one of the same custodians: it knows each KEK that `known` knows, and one more. Its record key is the very entry
- * that `known` has, so the MAC that the token judges it by is one that nobody else can make. Undefined else.
+ * The package at the second place of the custodians that `known` is for; undefined where there is none. Its record key is the very entry that `known` has, so the MAC that the token
+ * judges it by is one that nobody else can make. Throws `escrow-missing` for what is no second place, or none that this user may read; `custody-package-malformed`.
  */
-export function laterPackage(folder: string, known: CustodyPackage): SealedPackage | undefined {
-  const sealed = packageAt(folder);
-  if (!sealed) return undefined;
-  const same = (part: (of: CustodyPackage) => unknown) => JSON.stringify(part(sealed.package)) === JSON.stringify(part(known));
-  const isSame =
+export function packageBeside(folder: string, known: CustodyPackage): SealedPackage | undefined {
+  if (!isMarked(folder))
+    throw new Fault('not-found', 'escrow-missing', `${folder} is no second place: is it mounted, and may this user read it?`);
+  const path = join(folder, PACKAGE);
+  const [newest, former] = [readPackageAt(path), readPackageAt(asideOf(path, known.ceremony))];
+  return [newest, former].find((sealed) => sealed && isOfSame(sealed.package, known));
+}
+
+function isOfSame(one: CustodyPackage, other: CustodyPackage): boolean {
+  const same = (part: (of: CustodyPackage) => unknown) => JSON.stringify(part(one)) === JSON.stringify(part(other));
+  return (
     same(({ ceremony, threshold, shares, custodyKey, certificates: { root } }) => [ceremony, threshold, shares, custodyKey, root]) &&
-    same(({ keys }) => keys.filter(({ label }) => label === 'ekms/records'));
-  const [before, now] = [keksOf(known), new Set(keksOf(sealed.package))];
-  return isSame && now.size > before.length && before.every((kek) => now.has(kek)) ? sealed : undefined;
+    same(({ keys }) => keys.filter(({ label }) => label === 'ekms/records'))
+  );
 }
 
 async function endsWhole(file: FileHandle): Promise<boolean> {

@@ -14,7 +14,7 @@ export { type Content, decodeContent, rowsOf } from './backup-content.js';
 export { type OpenBackup, openBackupFile } from './backup-file.js';
 export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember, type SpoiltBackup } from './backups.js';
 export { DocumentRecovery } from './document-recovery.js';
-export { EscrowJournal, isMounted, isSameDisk, laterPackage, prepareEscrow } from './escrow-journal.js';
+export { EscrowJournal, isMounted, isSameDisk, packageBeside, prepareEscrow } from './escrow-journal.js';
 export { type Former, FormerKeys } from './former-keys.js';
 export {
   destroyFormer,

@@ -1,5 +1,8 @@
+import { X509Certificate } from 'node:crypto';
 import { type AuditActor, type AuditLog, base64url, type Clock, Fault, OneAtATime, type Storage, sha256 } from '../foundation/index.js';
+import type { SecondPlace } from '../keys/index.js';
 import {
+  type Authorities,
   type AuthorityName,
   type AuthorityUrls,
   type RetiredName,
@@ -33,7 +36,9 @@ export class TokenKeyRotation {
     private readonly parts: {
       storage: Storage;
       audit: AuditLog;
-      token: Pick<Token, 'tokenKeys' | 'succeedKey' | 'retireKey'>;
+      token: Pick<Token, 'tokenKeys' | 'prepareAuthority' | 'succeedKey' | 'retireKey'>;
+      authorities: Pick<Authorities, 'find'>;
+      second: Pick<SecondPlace, 'succeeding'>;
       clock: Clock;
       /** Of the authorities, as certificates carry them. */
       urls: Record<AuthorityName, AuthorityUrls>;
@@ -46,7 +51,10 @@ export class TokenKeyRotation {
     return this.parts.token.tokenKeys();
   }
 
-  /** A new key of this name takes over at once; what the former one signed stays valid. Rejects with `rotation-under-way` while another node does one. */
+  /**
+   * A new key of this name takes over at once; what the former one signed stays valid. Rejects with `rotation-under-way` while another node does one, and for an authority with
+   * `second-place-away`: then the former one serves on, and the next one is ready when the place is back.
+   */
   rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     return this.#alone(() => this.#rotate(name, by));
   }
@@ -59,6 +67,23 @@ export class TokenKeyRotation {
   /** Destroys the keys that were taken over from. */
   retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {
     return this.#alone(() => this.#retire(name, by));
+  }
+
+  /** Of generations that a restore has from the second place alone: their rotation is in no entry that came back. @param ids as `authorityId` calls them */
+  async noteTaken(ids: readonly string[]): Promise<void> {
+    const { storage, audit, authorities } = this.parts;
+    for (const id of ids) {
+      const authority = await authorities.find(id);
+      if (!authority) throw new Error(`the token does not tell of ${id}`);
+      const { name, n, certificate } = authority;
+      const publicKey = base64url(sha256(new X509Certificate(certificate).publicKey.export({ format: 'der', type: 'spki' })));
+      await storage.write(async (unit) => {
+        await audit.append(unit, {
+          ...{ action: 'token-key.rotate', outcome: 'done', reason: 'escrow', actor: { kind: 'system' } },
+          facts: { name, n, publicKey },
+        });
+      });
+    }
   }
 
   /** One after the other: there is one row for what is begun. */
@@ -101,8 +126,13 @@ export class TokenKeyRotation {
   }
 
   async #finish({ name, n, by }: Begun): Promise<void> {
-    const { storage, audit, token, urls, ready } = this.parts;
+    const { storage, audit, token, second, urls, ready } = this.parts;
     const authority = SUCCEEDING_AUTHORITIES.find((each) => each === name);
+    if (authority) {
+      await token.prepareAuthority(authority, n, urls.root);
+      // Before it serves: a restore by the second place would not know who signed what was certified since.
+      await second.succeeding(authority, n);
+    }
     const { publicKey } = await token.succeedKey(name, n, authority ? urls.root : urls.infrastructure);
     if (authority) await ready(authority);
     await storage.write(async (unit) => {

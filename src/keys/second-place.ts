@@ -1,4 +1,4 @@
-import type { BindingRecord, PoolRecord, Sealed } from '../tokens/index.js';
+import type { BindingRecord, PoolRecord, Sealed, SucceedingAuthority } from '../tokens/index.js';
 import type { StoredKey } from './key-store.js';
 
 /** A key that somebody got, with all that it takes to give it back to them. */
@@ -33,7 +33,7 @@ export interface TakenKey {
 
 /**
  * Where wrapped keys lie a second time (`durability: two`; custody fills it). Each verb resolves once the second place holds it on its disk;
- * before, nothing is born, given or certified. Rejects with `second-place-away` (503).
+ * before, nothing is born, given or certified, and no authority takes over. Rejects with `second-place-away` (503).
  */
 export abstract class SecondPlace {
   /** Why it could not be written when last tried; undefined while it can. */
@@ -42,6 +42,8 @@ export abstract class SecondPlace {
   abstract given(given: GivenKey): Promise<void>;
   abstract certified(certificate: GivenCertificate): Promise<void>;
   abstract taken(taken: TakenKey): Promise<void>;
+  /** The n-th generation of an authority, which was prepared and signs nothing yet: what a restore needs to go on with it. */
+  abstract succeeding(name: SucceedingAuthority, n: number): Promise<void>;
   /** A later version of a key: another state, or wrapped under another KEK. */
   abstract changed(key: StoredKey): Promise<void>;
 }
@@ -55,5 +57,6 @@ export class OnePlace extends SecondPlace {
   override async given(): Promise<void> {}
   override async certified(): Promise<void> {}
   override async taken(): Promise<void> {}
+  override async succeeding(): Promise<void> {}
   override async changed(): Promise<void> {}
 }

@@ -17,6 +17,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { type Clock, Fault } from '../foundation/index.js';
+import type { HeldGeneration } from './custody/completed.js';
 import { SIGNING_KEYS, type SigningKeyName } from './hsm.js';
 import { type AuditHead, SUCCEEDING_AUTHORITIES, type SucceedingAuthority } from './token.js';
 import type { Claim } from './warden.js';
@@ -454,16 +455,21 @@ export class Journal {
   /**
    * Writes the journal of a restored token from the copy that a backup holds, and goes past every number that was given out since: pairs made after
    * the backup may lie about in some other copy of the database, and must stay nobody's. Refuses to replace a journal.
+   * @param generations of authorities that the token holds: those of which the copy does not know yet take over here, as they did or were about to
    * @param origin the name under which the log goes on: what was signed after the backup under the former one is not forgotten by others
    * @param guard off only where a test shows what would happen without
-   * @returns the last head that was signed, as the copy has it
+   * @returns the last head that was signed, as the copy has it, and which generations it did not know
    */
   static async restore(
     path: string,
     copy: Uint8Array,
     clock: Clock,
-    { origin, guard = true }: { origin?: string | undefined; guard?: boolean } = {},
-  ): Promise<AuditHead | undefined> {
+    {
+      origin,
+      generations = [],
+      guard = true,
+    }: { origin?: string | undefined; generations?: readonly HeldGeneration[]; guard?: boolean } = {},
+  ): Promise<{ former: AuditHead | undefined; taken: HeldGeneration[] }> {
     const staged = `${path}.restoring`;
     rmSync(staged, { force: true });
     writeFileSync(staged, copy, { mode: 0o600, flag: 'wx' });
@@ -474,6 +480,8 @@ export class Journal {
       journal.reserved = past;
       for (const kind of new Set([...KINDS_MADE, ...journal.given.keys()])) journal.given.set(kind, past);
     }
+    const taken = generations.filter(({ name, n }) => n > (journal.taken.findLast((each) => each.name === name)?.n ?? 1));
+    journal.taken.push(...taken);
     const former = journal.head;
     if (former && origin !== undefined) journal.head = { ...former, origin };
     const fd = openSync(path, 'wx', 0o600);
@@ -487,7 +495,7 @@ export class Journal {
     }
     unlinkSync(staged);
     syncFolder(path);
-    return former;
+    return { former, taken };
   }
 
   /** The journal of one token as that of another which has the same keys, replacing what is there. Neither may be in use. */

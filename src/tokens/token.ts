@@ -259,7 +259,12 @@ export abstract class Token {
   /** Its signing keys by name. */
   abstract tokenKeys(): Promise<TokenKeyInfo[]>;
   /**
-   * Makes the n-th key of a name, one more than the one in service, and puts it into service; wrapped for the custodians before, where there are some. Told again it
+   * Makes the n-th key of an authority, one more than the one in service, and its certificate, wrapped for the custodians and not in service yet: their package has all that a
+   * restore needs before anything is signed by it. Without custodians nothing is made. Told again it is the same. Code `key-number`.
+   */
+  abstract prepareAuthority(name: SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<void>;
+  /**
+   * Makes the n-th key of a name, one more than the one in service, unless it was prepared, and puts it into service; wrapped for the custodians before, where there are some. Told again it
    * only answers. Code `key-number` for any other number. An authority is limited as the one before it, to the same names and uses.
    * @param urls of the authority that certifies it
    */

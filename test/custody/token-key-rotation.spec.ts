@@ -4,6 +4,7 @@ import { DurableAuditLog } from '../../src/audit/index.js';
 import { remember } from '../../src/custody/backups.js';
 import { TokenKeyRotation } from '../../src/custody/token-key-rotation.js';
 import { SystemClock } from '../../src/foundation/index.js';
+import { OnePlace } from '../../src/keys/index.js';
 import type { SuccessorName, Token, TokenKeyInfo } from '../../src/tokens/index.js';
 import { eachDatabase } from '../support/database.js';
 
@@ -24,7 +25,11 @@ describe('two rotations of token keys at once', () => {
           return { publicKey: Buffer.from(`${name} ${n}`) };
         },
       } as unknown as Token;
-      const node = () => new TokenKeyRotation({ storage, audit, token, clock, urls: {} as never, ready: async () => {} });
+      const node = () =>
+        new TokenKeyRotation({
+          ...{ storage, audit, token, clock, urls: {} as never, authorities: {} as never, second: new OnePlace() },
+          ready: async () => {},
+        });
       const [one, other] = [node(), node()];
       const entries = async () => {
         const rows = await storage.all<{ body: string }>("SELECT body FROM audit_entries WHERE action = 'token-key.rotate' ORDER BY idx");

@@ -10,6 +10,9 @@ describe('durability: two', () => {
   let ekms: CustodyAppliance;
   const away = () => renameSync(ekms.beside('second'), ekms.beside('unplugged'));
   const back = () => renameSync(ekms.beside('unplugged'), ekms.beside('second'));
+  /** How many certificates by this generation count. */
+  const countingOf = async (id: string) =>
+    ((await ekms.act('ca.list', {})) as { id: string; inUse: number }[]).find((each) => each.id === id)?.inUse;
   const counted = async (table: string) => (await ekms.db.one<{ n: number }>(`SELECT COUNT(*) AS "n" FROM ${table}`))?.n;
 
   beforeAll(async () => {
@@ -43,6 +46,9 @@ describe('durability: two', () => {
     expect(await ekms.act('health', {})).toMatchObject({ secondPlace: { state: 'down' } });
     expect((await ekms.ekms('doctor')).stdout).toMatch(/^BAD {3}custody: the second place is away/m);
     expect(await ekms.listKeys('alice-1')).toHaveLength(1);
+    // Nor does an authority take over: nobody would know it after a fire.
+    await expect(ekms.act('ca.rotate', { name: 'devices' })).rejects.toMatchObject({ code: 'second-place-away' });
+    expect(await ekms.act('ca.list', {})).not.toContainEqual(expect.objectContaining({ id: 'devices-2' }));
     back();
     expect(await ekms.enroll('bob-1', 'bob')).toMatchObject({ status: 0 });
     expect(await ekms.act('health', {})).not.toHaveProperty('secondPlace');
@@ -58,7 +64,11 @@ describe('durability: two', () => {
     const rotation = () => ekms.act('kek.status', {}) as Promise<{ state: string }>;
     for (const until = Date.now() + 60_000; (await rotation()).state !== 'finished'; await sleep(100))
       if (Date.now() > until) throw new Error('the rotation does not end');
+    // Then an authority that it does not know takes over: dan's certificate is by no other.
+    await ekms.act('ca.rotate', { name: 'people' });
     expect(await ekms.enroll('dan-1', 'dan')).toMatchObject({ status: 0 });
+    const signed = await countingOf('people-2');
+    expect(signed).toBeGreaterThan(0);
     const people = ['alice', 'bob', 'carol', 'dan'];
     const before = [];
     for (const person of people) before.push(await exportedKeys(ekms, `${person}-1`));
@@ -84,8 +94,14 @@ describe('durability: two', () => {
       ...shares.slice(1),
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: expect.any(String) });
-    expect(JSON.parse(stdout)).toMatchObject({ keys: 5, fromEscrow: { keys: 3, unreadable: 2, unopenable: 0 } });
+    expect(JSON.parse(stdout)).toMatchObject({
+      keys: 5,
+      authorities: ['devices-2', 'people-2'],
+      fromEscrow: { keys: 3, unreadable: 2, unopenable: 0 },
+    });
     await ekms.start();
+    expect(await countingOf('people-2')).toBeGreaterThanOrEqual(signed ?? 1);
+    expect(await ekms.act('ca.list', {})).toContainEqual(expect.objectContaining({ id: 'people-2', state: 'serving' }));
     const after = [];
     for (const person of people) {
       expect(await ekms.enroll(`${person}-2`, person)).toMatchObject({ status: 0 });

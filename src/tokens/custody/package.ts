@@ -16,7 +16,14 @@ export type Envelope = z.output<typeof envelope>;
 const KINDS = ['kek', 'aes', 'generic', 'p256', 'p384', 'ed25519', 'rsa'] as const;
 export type CustodyKind = (typeof KINDS)[number];
 
-const custodyKeyEntry = z.strictObject({ label: z.string().max(64), kind: z.enum(KINDS), publicKey: bytes.optional(), envelope });
+const custodyKeyEntry = z.strictObject({
+  label: z.string().max(64),
+  kind: z.enum(KINDS),
+  publicKey: bytes.optional(),
+  envelope,
+  /** Of a later generation of an authority: its certificate (DER), which is here before that generation serves. */
+  certificate: bytes.optional(),
+});
 export type CustodyEntry = z.output<typeof custodyKeyEntry>;
 
 const shape = z.strictObject({

@@ -44,6 +44,7 @@ export interface DeskParts {
   successors: {
     list(): TokenKeyInfo[];
     succeed(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }>;
+    prepareAuthority(name: SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<void>;
     retireAuthority(name: SucceedingAuthority, n: number): Promise<void>;
     prepareAudit(n: number): Promise<{ algorithm: SigningAlgorithm; publicKey: Buffer }>;
     succeedAudit(n: number, head: AuditHead, announcement: { index: number; entry: string; proof: Buffer[] }): Promise<string>;
@@ -67,10 +68,11 @@ const announcing = numbering.extend({
 });
 const address = z.string().max(300);
 const retiringAuthority = z.strictObject({ name: z.enum(SUCCEEDING_AUTHORITIES), n: z.int().min(1).max(100_000) });
-const succeeding = numbering.extend({
-  name: z.enum([...SUCCESSORS, ...SUCCEEDING_AUTHORITIES]),
+const preparing = numbering.extend({
+  name: z.enum(SUCCEEDING_AUTHORITIES),
   urls: z.strictObject({ crl: address, issuer: address }),
 });
+const succeeding = preparing.extend({ name: z.enum([...SUCCESSORS, ...SUCCEEDING_AUTHORITIES]) });
 const logNaming = z.strictObject({ origin: auditHeadShape.shape.origin });
 const naming = z.strictObject({ name: z.enum(SIGNING_KEYS) });
 
@@ -139,6 +141,10 @@ export class Desk {
       case 'tokenKeys':
         await journal.settled();
         return encodeBody(successors.list());
+      case 'prepareAuthority': {
+        const { name, n, urls } = read(preparing, body);
+        return encodeBody(await successors.prepareAuthority(name, n, urls));
+      }
       case 'succeedKey': {
         const { name, n, urls } = read(succeeding, body);
         return encodeBody(await successors.succeed(name, n, urls));

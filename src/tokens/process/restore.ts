@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { openStanza } from '../../codec/age.js';
 import { base64url, Fault, fromBase64 } from '../../foundation/index.js';
-import { encodePackage, packageMacInput, parsePackage } from '../custody/package.js';
+import { completed } from '../custody/completed.js';
+import { encodePackage, packageMacInput, parsePackage, type SealedPackage } from '../custody/package.js';
 import { combineShares, parseShare } from '../custody/shares.js';
 import { restoreToken } from '../pkcs11/ceremony.js';
 import { Pkcs11Hsm } from '../pkcs11/pkcs11-hsm.js';
@@ -18,6 +19,8 @@ const shape = z.strictObject({
   kekHelper: z.string().startsWith('/'),
   /** The custody package as the backup carries it, and shares as lines. */
   package: z.string(),
+  /** A later package of the same custodians, from the second place: what it knows more comes along. */
+  later: z.string().optional(),
   shares: z.array(z.string().max(400)).max(255),
   /** The stanzas of the backup that is to be opened and of those it builds on, base64url; none where only the token is wanted. */
   stanzas: z
@@ -35,7 +38,8 @@ export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
   if (!parsed.success) throw new Fault('misconfigured', 'token-settings', 'the settings of a restore do not fit');
   const { token, kekHelper, stanzas, ...given } = parsed.data;
   const sealed = parsePackage(given.package);
-  const custody = sealed.package;
+  const later = given.later === undefined ? undefined : parsePackage(given.later);
+  const custody = later ? completed(sealed.package, later.package) : sealed.package;
   const digests = custody.shares.map(({ digest }) => digest);
   const ceremonyKey = await combineShares(given.shares.map(parseShare), custody.ceremony, custody.threshold, digests);
   return installToken({ token, softhsmTokens: given.softhsmTokens }, async ({ module, profile, pin, soPin, state }) => {
@@ -43,14 +47,20 @@ export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
     const ceremony = { module, label, profile, kekHelper, authorities: 'p384' as const };
     const { canary, identity } = restoreToken(ceremony, pin, soPin, { ceremonyKey, custody });
     const hsm = new Pkcs11Hsm(module, { label, profile, canary }, pin);
-    if (!hsm.mac(packageMacInput(custody)).equals(sealed.mac))
-      throw new Fault('conflict', 'custody-package-forged', 'this custody package was changed after the token had sealed it');
+    requireSealed(hsm, sealed, 'this custody package');
+    if (later) requireSealed(hsm, later, 'the custody package at the second place');
     mkdirSync(state, { mode: 0o700 });
     writeState(state, canary, custody.certificates);
-    writeDurably(join(state, CUSTODY_FILE), encodePackage(sealed));
+    writeDurably(join(state, CUSTODY_FILE), encodePackage({ package: custody, mac: hsm.mac(packageMacInput(custody)) }));
     const part = (text: string) => fromBase64(text, 'base64url') ?? Buffer.alloc(0);
     const fileKeys = stanzas.map(({ share, body }) => openStanza({ share: part(share), body: part(body) }, identity));
     for (const secret of [ceremonyKey, identity]) secret.fill(0);
     return { fileKeys: fileKeys.map(base64url) };
   });
+}
+
+/** Only once the record key is in the token can it be judged. */
+function requireSealed(hsm: Pkcs11Hsm, { package: custody, mac }: SealedPackage, what: string): void {
+  if (!hsm.mac(packageMacInput(custody)).equals(mac))
+    throw new Fault('conflict', 'custody-package-forged', `${what} was changed after the token had sealed it`);
 }

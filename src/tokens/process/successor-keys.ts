@@ -59,6 +59,26 @@ export class SuccessorKeys {
     });
   }
 
+  /** Told again it is the same one: what the custodians hold is what will serve. Code `key-number`. */
+  prepareAuthority(name: SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<void> {
+    return this.parts.alone(async () => {
+      const now = keysInForce(this.parts.state).serving[name] ?? 1;
+      if (n !== now && n !== now + 1) throw new Fault('conflict', 'key-number', `the ${name} key in service is number ${now}`);
+      if (n === now + 1 && this.#with(undefined, (hsm) => this.#package(hsm))) await this.#prepared(name, n, urls);
+    });
+  }
+
+  /** Resolves with the certificate of the n-th generation, whose key is in the token; where there are custodians, they hold both. */
+  async #prepared(name: SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<Buffer> {
+    const label = LABEL.signing(name, n);
+    const held = this.#with(undefined, (hsm) => this.#package(hsm))?.keys.find((entry) => entry.label === label);
+    if (held?.certificate && this.#isWhole(name, n)) return held.certificate;
+    this.#make(name, n);
+    const certificate = await this.#certify(name, n, urls);
+    this.#changePackage((keys) => keys.map((entry) => (entry.label === label ? { ...entry, certificate } : entry)));
+    return certificate;
+  }
+
   /** Told again with the same number it has been done. Codes `key-number`, and `custody-package-forged`. */
   succeed(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<{ publicKey: Buffer }> {
     return this.parts.alone(() => this.#succeed(name, n, urls));
@@ -70,12 +90,18 @@ export class SuccessorKeys {
     const now = serving[name] ?? 1;
     if (now !== n) {
       if (n !== now + 1) throw new Fault('conflict', 'key-number', `the ${name} key in service is number ${now}`);
-      this.#make(name, n);
-      const certificate = name === 'mail' ? undefined : await this.#certify(name, n, urls);
+      const certificate = await this.#made(name, n, urls);
       await state.journal.succeed({ name, n, ...(certificate ? { certificate } : {}) });
     }
     await this.#inForce();
     return this.#with(keysInForce(state).serving, (hsm) => ({ publicKey: hsm.publicKey(name) }));
+  }
+
+  /** Resolves with its certificate, where it has one. */
+  async #made(name: SuccessorName | SucceedingAuthority, n: number, urls: AuthorityUrls): Promise<Buffer | undefined> {
+    if (name !== 'delivery' && name !== 'mail') return this.#prepared(name, n, urls);
+    this.#make(name, n);
+    return name === 'delivery' ? this.#certify(name, n, urls) : undefined;
   }
 
   /** The n-th key of this name, by the authority above it that serves. */

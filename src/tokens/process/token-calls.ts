@@ -123,6 +123,10 @@ export abstract class TokenCalls extends Token {
     return this.answer<'retireAuthority'>('retireAuthority', { name, n }, MAKE_PAIR_MS);
   }
 
+  override prepareAuthority(...[name, n, urls]: Parameters<Token['prepareAuthority']>) {
+    return this.answer<'prepareAuthority'>('prepareAuthority', { name, n, urls }, MAKE_PAIR_MS);
+  }
+
   override prepareAuditKey(n: number) {
     return this.answer<'prepareAuditKey'>('prepareAuditKey', { n }, MAKE_PAIR_MS);
   }

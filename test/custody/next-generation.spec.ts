@@ -1,0 +1,157 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { EscrowJournal, packageBeside, prepareEscrow } from '../../src/custody/escrow-journal.js';
+import * as rotations from '../../src/custody/token-key-rotation.js';
+import { Fault, SystemClock } from '../../src/foundation/index.js';
+import type { SecondPlace } from '../../src/keys/index.js';
+import {
+  type CustodyPackage,
+  completed,
+  encodePackage,
+  heldGenerations,
+  Journal,
+  parsePackage,
+  type Token,
+} from '../../src/tokens/index.js';
+import { guardOff } from '../support/guard-off.js';
+import { HouseInProcess } from '../support/house-in-process.js';
+
+const bytes = (fill: number) => Buffer.alloc(4, fill);
+const envelope = { key: bytes(1) };
+const kek = (n: number) => ({ label: `ekms/kek/${n}`, kind: 'kek' as const, envelope });
+const authority = (name: string, n: number, certificate?: Buffer) => ({
+  ...{ label: `ekms/sign/${name}/${n}`, kind: 'p384' as const, publicKey: bytes(n), envelope },
+  ...(certificate ? { certificate } : {}),
+});
+const records = { label: 'ekms/records', kind: 'generic' as const, envelope };
+
+/** Of the custodians of this ceremony. */
+function packageOf(ceremony: number, ...more: CustodyPackage['keys']): CustodyPackage {
+  const share = { name: 'Ada', recipient: 'paper', digest: bytes(ceremony) };
+  const der = bytes(9);
+  return parsePackage(
+    encodePackage({
+      package: {
+        ...{ type: 'ekms-custody', v: 1, ceremony: Buffer.alloc(16, ceremony), created: '', threshold: 2, shares: [share, share] },
+        custodyKey: { publicKey: bytes(ceremony), wrapped: bytes(ceremony) },
+        backup: { recipient: 'age1x', envelope },
+        certificates: { root: der, people: der, devices: der, infrastructure: der, delivery: der },
+        keys: [records, kek(1), ...more],
+      },
+      mac: bytes(0),
+    }),
+  ).package;
+}
+const labels = ({ keys }: CustodyPackage) => keys.map(({ label }) => label).slice(2);
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ekms-generation-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+describe('an authority is followed by another', () => {
+  test('only once the second place has all that a restore needs of it; with the guard off it serves and nobody would know it', async () => {
+    const ekms = await HouseInProcess.open();
+    try {
+      const away: Pick<SecondPlace, 'succeeding'> = {
+        succeeding: () => Promise.reject(new Fault('unavailable', 'second-place-away', 'away', 30)),
+      };
+      const { storage, audit, token, clock, authorities } = ekms.house;
+      const at = 'http://ekms.example/x';
+      const urls = { root: { crl: `${at}.crl`, issuer: `${at}.cer` } } as never; // no other is asked for
+      const rotation = ({ TokenKeyRotation }: typeof rotations, second: Pick<SecondPlace, 'succeeding'>) =>
+        new TokenKeyRotation({ storage, audit, token, clock, authorities, second, urls, ready: () => authorities.refresh() });
+      const serving = async () => (await token.authorities()).find(({ name, state }) => name === 'people' && state === 'serving')?.n;
+      const by = { kind: 'operator' } as const;
+      await expect(rotation(rotations, away).rotate('people', by)).rejects.toMatchObject({ code: 'second-place-away' });
+      expect(await serving()).toBe(1);
+      // Told again when it is back, it is the one that was begun.
+      const told: string[] = [];
+      const back = { succeeding: async (name: string, n: number) => void told.push(`${name} ${n} while ${await serving()} serves`) };
+      expect(await rotation(rotations, back).rotate('people', by)).toEqual({ name: 'people', n: 2 });
+      expect([told, await serving()]).toEqual([['people 2 while 1 serves'], 2]);
+      const off = guardOff<typeof rotations>({
+        file: 'src/custody/token-key-rotation.ts',
+        guard: '      await second.succeeding(authority, n);\n',
+        instead: '',
+      });
+      await rotation(off, away).rotate('people', by);
+      expect(await serving()).toBe(3);
+    } finally {
+      await ekms.close();
+    }
+  });
+});
+
+describe('what the second place knows more than a backup', () => {
+  test('are key-encryption keys, and generations after the newest that the backup knows; nothing else comes and nothing goes', () => {
+    const known = packageOf(1, authority('people', 2, bytes(2)), authority('devices', 2), authority('audit', 2));
+    const later = packageOf(
+      1,
+      kek(2),
+      ...[authority('people', 3, bytes(3)), authority('devices', 2, bytes(4)), authority('mail', 2), authority('infrastructure', 2)],
+    );
+    const both = completed(known, later);
+    // devices-2 was cut off before its certificate when the backup was made; that of infrastructure is still.
+    expect(labels(both)).toEqual(['ekms/sign/people/2', 'ekms/sign/audit/2', 'ekms/kek/2', 'ekms/sign/people/3', 'ekms/sign/devices/2']);
+    expect(heldGenerations(both).map(({ name, n }) => `${name} ${n}`)).toEqual(['people 2', 'devices 2', 'people 3']);
+    expect(completed(both, later)).toBe(both);
+    // An older one: people-2 was retired since, and is not brought back.
+    expect(labels(completed(packageOf(1, authority('people', 3, bytes(3))), packageOf(1, authority('people', 2, bytes(2)))))).toEqual([
+      'ekms/sign/people/3',
+    ]);
+  });
+
+  test('takes over in the journal where the backup’s does not say so, once', async () => {
+    const clock = new SystemClock();
+    Journal.create(join(folder, 'journal'));
+    const journal = await Journal.open(join(folder, 'journal'), clock);
+    await journal.succeed({ name: 'people', n: 2, certificate: bytes(2) });
+    const copy = journal.copy();
+    await journal.close();
+    const generations = heldGenerations(packageOf(1, ...[2, 3].map((n) => authority('people', n, bytes(n)))));
+    const { taken } = await Journal.restore(join(folder, 'restored'), copy, clock, { generations });
+    expect(taken).toEqual([{ name: 'people', n: 3, certificate: bytes(3) }]);
+    const restored = await Journal.open(join(folder, 'restored'), clock);
+    expect(restored.successions.map(({ n, certificate }) => [n, certificate])).toEqual([
+      [2, bytes(2)],
+      [3, bytes(3)],
+    ]);
+    await restored.close();
+  });
+});
+
+test('the package of former custodians stays at the second place when others took over, for backups that their shares open', async () => {
+  const unsealed = (now: () => CustodyPackage): Pick<Token, 'sealBytes' | 'custody'> => ({
+    sealBytes: async (some: Uint8Array) => Buffer.from(some),
+    custody: async () => encodePackage({ package: now(), mac: bytes(0) }),
+  });
+  await prepareEscrow(folder, folder, true);
+  let now = packageOf(1, authority('people', 2, bytes(2)));
+  await new EscrowJournal(
+    folder,
+    unsealed(() => now),
+  ).succeeding('people', 2);
+  now = packageOf(2, authority('people', 2, bytes(2)), authority('people', 3, bytes(3)));
+  const journal = new EscrowJournal(
+    folder,
+    unsealed(() => now),
+  );
+  await expect(journal.succeeding('people', 4)).rejects.toMatchObject({ code: 'second-place-away' });
+  await journal.succeeding('people', 3);
+  const beside = (ceremony: number) => packageBeside(folder, packageOf(ceremony))?.package;
+  expect([1, 2, 3].map((ceremony) => heldGenerations(beside(ceremony) ?? { keys: [] }).length)).toEqual([1, 2, 0]);
+  // Also where the newer one is gone, or cannot be read: then it is said.
+  rmSync(join(folder, 'custody-package'));
+  expect(beside(1)).toBeDefined();
+  writeFileSync(join(folder, 'custody-package'), 'x');
+  expect(() => beside(1)).toThrow(expect.objectContaining({ code: 'custody-package-malformed' }));
+  await new EscrowJournal(
+    folder,
+    unsealed(() => now),
+  ).succeeding('people', 3);
+  expect(heldGenerations(beside(2) ?? { keys: [] })).toHaveLength(2);
+});
