@@ -1,9 +1,9 @@
 import { writeSync } from 'node:fs';
 import { run } from './cli/program.js';
 
-/** Words may quote a mail or a server: nothing of theirs may steer the terminal. */
+/** Words may quote a mail or a server: nothing of theirs may steer the terminal, begin a line as if we had said it, or turn one around (UAX #9). */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is taken out
-const harmless = (words: string): string => words.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '?');
+const harmless = (words: string): string => words.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, '?');
 
 function writeAll(descriptor: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; ) {

@@ -94,9 +94,11 @@ const sealed = (row: Omit<RequestRow, 'mac'>) => ({ ...row });
 /**
  * The rule of two persons, in general M of N: an act is asked for, others approve just that by their passkeys, then it is done once.
  * An approval is a WebAuthn assertion whose challenge is made of the request's hash, so it is of no use for a request that differs in
- * anything; it is verified when it is given and again when the act is performed. What is kept can be verified by anybody who has the passkey's public key.
+ * anything; it is verified when it is given, again when the act is performed, and in the unit that spends it. What is kept can be verified by anybody who has the passkey's public key.
  */
 export class Approvals {
+  readonly #underWay = new Set<string>();
+
   constructor(
     private readonly parts: {
       storage: SpendingStorage;
@@ -214,13 +216,11 @@ export class Approvals {
     const row = await this.#row(storage, id);
     if (row.state !== 'open') throw closed(row);
     this.#requireTime(row);
+    await this.#requireApprovals(row, storage);
     const request = await this.#read(row);
-    if (request.state !== 'approved')
-      throw new Fault(
-        'forbidden',
-        'approvals-missing',
-        `${request.approvals.length} of ${row.needed} approvals hold: each needs its passkey, its person and that person’s role to stand, and this very request`,
-      );
+    // What an act does before it first writes is done by one of those who have it done at once.
+    if (this.#underWay.has(id)) throw new Fault('conflict', 'request-closed', 'this request is just being done');
+    this.#underWay.add(id);
     const performance = newId();
     let value: T;
     try {
@@ -231,6 +231,8 @@ export class Approvals {
     } catch (error) {
       await this.settleOne(id, performance, error);
       throw error;
+    } finally {
+      this.#underWay.delete(id);
     }
     await this.settleOne(id, performance);
     return value;
@@ -246,6 +248,8 @@ export class Approvals {
     const row = await this.#row(unit, id);
     if (row.state === 'spent' && row.performance === performance) return;
     if (row.state !== 'open') throw closed(row);
+    // Between the look and this unit an act may have waited for the token, and a passkey, a role or a person have ended.
+    await this.#requireApprovals(row, unit);
     await this.#turn(unit, row, { state: 'spent', performance });
   }
 
@@ -270,6 +274,16 @@ export class Approvals {
         facts: { act: row.act, hash: base64url(hashOf(row)) },
       });
     });
+  }
+
+  async #requireApprovals(row: RequestRow, reader: Reader): Promise<void> {
+    const { length } = await this.#holding(row, reader);
+    if (length < row.needed)
+      throw new Fault(
+        'forbidden',
+        'approvals-missing',
+        `${length} of ${row.needed} approvals hold: each needs its passkey, its person and that person’s role to stand, and this very request`,
+      );
   }
 
   /** Approvals whose passkey, person and role still stand, and whose signature is over this very request. */

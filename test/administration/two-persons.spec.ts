@@ -1,8 +1,10 @@
 import 'reflect-metadata';
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
+import { Approvals } from '../../src/administration/approvals.js';
 import { ActDesk } from '../../src/commands/act-desk.js';
 import { RequestFiled } from '../../src/commands/ask-appliance.js';
-import { canonicalJson, type Json, sha256 } from '../../src/foundation/index.js';
+import { canonicalJson, type Fault, type Json, sha256 } from '../../src/foundation/index.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { TestAdministrator } from '../support/officers.js';
 
@@ -167,6 +169,44 @@ describe('two persons', () => {
     await auditor.signIn();
     await operator.approve(await asked(auditor, anna.id, 'auditor'));
     await expect(house.act('request.perform', { id })).rejects.toMatchObject({ code: 'approvals-missing' });
+  });
+
+  test('an approval that ends before its act has changed anything is spent by nothing, unless the guard is out; nobody begins an act that is under way', async () => {
+    const { house, anna, boris, operator, auditor } = await site();
+    for (const one of [operator, auditor]) await boris.approve(await asked(anna, one.id, 'security-officer'));
+    const { administrators, storage } = house.house;
+    const { parts } = house.house.approvals as unknown as { parts: ConstructorParameters<typeof Approvals>[0] };
+    /** Boris loses his role while an act that he approved waits for the token, say. */
+    const ending = async (Made: typeof Approvals) => {
+      const approvals = new Made(parts, 72);
+      const { id } = ((await house.act('app.issue', { platform: 'linux' }).catch((error: unknown) => error)) as RequestFiled).request;
+      for (const officer of [anna, boris]) await officer.approve(id);
+      let open = () => {};
+      const gate = new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      let done: Promise<string> | undefined;
+      await new Promise<void>((begun) => {
+        done = approvals.perform(id, async () => {
+          begun();
+          await gate;
+          return storage.write(async () => 'changed');
+        });
+      });
+      await expect(approvals.perform(id, async () => 'twice')).rejects.toMatchObject({ code: 'request-closed' });
+      await administrators.setRole(boris.id, null, { kind: 'system' });
+      open();
+      const outcome = await done?.catch(({ code }: Fault) => code);
+      await administrators.setRole(boris.id, 'security-officer', { kind: 'system' });
+      await boris.signIn();
+      return { outcome, request: await approvals.find(id) };
+    };
+    expect(await ending(Approvals)).toMatchObject({
+      outcome: 'approvals-missing',
+      request: { state: 'failed', reason: 'approvals-missing' },
+    });
+    const guard = { file: 'src/administration/approvals.ts', guard: 'await this.#requireApprovals(row, unit);', instead: '' };
+    expect(await ending(guardOff<{ Approvals: typeof Approvals }>(guard).Approvals)).toMatchObject({ outcome: 'changed' });
   });
 
   test('what somebody asked for who lost their role since is not done', async () => {

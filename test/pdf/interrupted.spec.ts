@@ -156,6 +156,14 @@ describe('interrupted work on documents', () => {
     process.stdout.write('full disk under the appliance: 2 fired\n');
   });
 
+  test('what a document says of itself begins no line as if mesign said it', async () => {
+    const name = 'a#0Amesign:#20opened#20for#20anna';
+    const objects = '1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Kids[]/Count 0>>\nendobj\n';
+    writeFileSync(at('named.pdf'), `%PDF-1.7\n${objects}trailer\n<</Root 1 0 R/Encrypt<</Filter/${name}>>>>\nstartxref\n0\n%%EOF\n`);
+    const { stderr } = await mesign('decrypt', at('named.pdf'), '-o', at('out', 'named.pdf'));
+    expect(stderr).toMatch(/^mesign: [^\n]*"a\?mesign: opened[^\n]*\n$/);
+  });
+
   test('with a guard out, each of these is lost: half a document under its name, what a killed one left, what others may read', async () => {
     const toAnna = ['encrypt', at('plain.pdf'), '--certificate', at('anna.pem'), '-o', at('out', 'sealed.pdf')];
     const open = ['decrypt', at('sealed.pdf'), '-o', at('out', 'open.pdf')];

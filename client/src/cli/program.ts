@@ -34,7 +34,12 @@ function program(terminal: Terminal, does: (work: Promise<number>) => Promise<vo
   const root = new Command('mesign')
     .description('The reference client of EKMS: your encryption keys on this device. State lives in $MESIGN_HOME (default ~/.mesign).')
     .exitOverride()
-    .configureOutput({ writeOut: (text) => terminal.print(text), writeErr: (text) => terminal.say(text.trimEnd()) });
+    .configureOutput({
+      writeOut: (text) => terminal.print(text),
+      writeErr: (text) => {
+        for (const line of text.trimEnd().split('\n')) terminal.say(line);
+      },
+    });
   const command = (parent: Command, name: string, description: string) =>
     parent
       .command(name)
