@@ -1,10 +1,11 @@
 import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { Fault } from '../foundation/index.js';
+import type { CeremonyPlan } from './ceremony.js';
+import type { CeremonyOptions } from './ceremony-questions.js';
 import type { CommandParts } from './command-parts.js';
 import { importCommands } from './import-commands.js';
 import { recoveryCommands } from './recovery-commands.js';
@@ -26,13 +27,16 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     .option('--present <name...>', 'who is in the room, for the minutes', [])
     .option('--domain <domain...>', 'mail domain whose people may enrol', [])
     .option('--organisation <name>', 'name in the authorities’ certificates')
+    .option('--public-name <name>', 'where devices and browsers reach the appliance, such as ekms.corp.example; cannot be changed later')
     .action(async (how: CeremonyOptions) => {
       const { begunCeremony, ceremony } = await import('./ceremony.js');
       const begun = begunCeremony(home());
-      if (begun) console.error(`going on with the ceremony begun ${begun.began}`);
-      const plan = begun ?? (await planOf(how.custodian.length === 0 && process.stdin.isTTY ? await ask(how) : how));
-      const { minutes, shares } = await ceremony(home(), plan, installation, console.error);
-      print(`held: ${shares.length} shares and the minutes are in ${plan.out}\nminutes: ${minutes}`);
+      if (begun) console.error(`a ceremony was begun here ${begun.began}`);
+      const { askCeremony } = await import('./ceremony-questions.js');
+      const isAsked = how.custodian.length === 0 && !begun && !existsSync(join(home(), 'ca.pem')) && process.stdin.isTTY;
+      const told = isAsked ? await askCeremony(how, existsSync(join(home(), 'ekms.yaml'))) : how;
+      const held = await ceremony(home(), await planOf(told), installation, console.error, told.publicName);
+      print(`held: ${held.shares.length} shares and the minutes are in ${held.out}\nminutes: ${held.minutes}`);
       console.error('hand each share to its custodian, then make a backup and drill a restore: ekms backup create; ekms drill');
     });
 
@@ -204,17 +208,6 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     });
 }
 
-interface CeremonyOptions {
-  custodian: string[];
-  threshold: number;
-  shares?: string;
-  recoveryAgent: string[];
-  recoveryQuorum: number;
-  present: string[];
-  domain: string[];
-  organisation?: string;
-}
-
 type Custodians = Pick<CeremonyOptions, 'custodian' | 'threshold'> & Partial<Pick<CeremonyOptions, 'recoveryAgent' | 'recoveryQuorum'>>;
 
 async function custodiansOf({ custodian, threshold, recoveryAgent = [], recoveryQuorum = 2 }: Custodians) {
@@ -223,8 +216,11 @@ async function custodiansOf({ custodian, threshold, recoveryAgent = [], recovery
   return checkPlan({ threshold, custodians: custodian.map(parseCustodian), ...recovery });
 }
 
-async function planOf({ shares, present, domain, organisation, ...who }: CeremonyOptions) {
-  if (who.custodian.length === 0 || shares === undefined) return undefined as never; // `ceremony` says what is missing
+/** Nothing where nobody is named: then a ceremony that was begun goes on. */
+async function planOf({ shares, present, domain, organisation, ...who }: CeremonyOptions): Promise<CeremonyPlan | undefined> {
+  if (who.custodian.length === 0) return undefined;
+  if (shares === undefined)
+    throw new Fault('misconfigured', 'ceremony-plan', 'say where the shares go: --shares FOLDER, on another medium');
   return {
     plan: await custodiansOf(who),
     out: resolve(shares),
@@ -233,30 +229,6 @@ async function planOf({ shares, present, domain, organisation, ...who }: Ceremon
     present,
     began: new Date().toISOString(),
   };
-}
-
-/** The guided form: the same options, asked one after the other. */
-async function ask(given: CeremonyOptions): Promise<CeremonyOptions> {
-  const lines = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const count = small(await lines.question('How many custodians? [3] ').then((text) => text || '3'));
-    const threshold = small(await lines.question('How many of them are needed for a restore? [2] ').then((text) => text || '2'));
-    const custodian: string[] = [];
-    for (let n = 1; n <= count; n++) {
-      const name = await lines.question(`Custodian ${n}: name? `);
-      const to = await lines.question(`${name}: age recipient, certificate file, or nothing for a printed share? `);
-      custodian.push(`${name}=${to || 'paper'}`);
-    }
-    const shares = given.shares ?? (await lines.question('Folder for the shares (another medium)? '));
-    const domain = given.domain.length > 0 ? given.domain : [await lines.question('Mail domain? ')];
-    const present = (await lines.question('Who else is present (comma between names)? '))
-      .split(',')
-      .map((name) => name.trim())
-      .filter(Boolean);
-    return { ...given, custodian, threshold, shares, domain, present };
-  } finally {
-    lines.close();
-  }
 }
 
 function small(text: string): number {

@@ -28,7 +28,11 @@ export async function examineCustody({
     else if (logCopy?.trouble !== undefined)
       findings.say('bad', `the second place: ${logCopy.trouble}. What is revoked is not known to a restore by it alone until it is back`);
     else if (isSameDisk(escrow.directory, home)) findings.say('bad', `the second place ${escrow.directory} is on the first disk`);
-  } else findings.say('warn', 'a key made since the last backup dies with the disk (durability: one)');
+  } else
+    findings.say(
+      'warn',
+      'a key made since the last backup dies with the disk (durability: one): on a second disk each lies twice (durability: two)',
+    );
   const text = await token.custody();
   if (text === null) {
     findings.say(
@@ -37,11 +41,18 @@ export async function examineCustody({
     );
     return findings.end('');
   }
-  const { threshold, shares, ceremony } = parsePackage(text).package;
+  const { threshold, shares, ceremony, recovery } = parsePackage(text).package;
   const now = clock.now().getTime();
   const backup = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.backup);
   const drill = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.drill);
-  const { everyHours } = configuration.backup;
+  const { everyHours, directory } = configuration.backup;
+  if (!recovery)
+    findings.say(
+      'warn',
+      'no recovery agents were named at the ceremony: nobody’s mail can ever be read without them, nor their keys moved',
+    );
+  if (isSameDisk(directory, home))
+    findings.say('warn', `backups lie on the disk that they are for (${directory}): name another as backup.directory, or copy them away`);
   if (!backup) findings.say('bad', 'no backup was made yet: ekms backup create');
   else if (everyHours > 0 && now - backup.time > 2 * everyHours * 3_600_000)
     findings.say('bad', `the last backup is ${Math.round((now - backup.time) / 3_600_000)} hours old; one is due every ${everyHours}`);

@@ -50,9 +50,10 @@ export function program(installation: Installation, version: string): Command {
     .description('make token, key-encryption key, authorities and database')
     .option('--domain <domain...>', 'mail domain whose people may enrol', [])
     .option('--organisation <name>', 'name in the authorities’ certificates')
-    .action(async ({ domain, organisation }: { domain: string[]; organisation?: string }) => {
+    .option('--public-name <name>', 'where devices and browsers reach it, such as ekms.corp.example; cannot be changed later')
+    .action(async ({ domain, ...names }: { domain: string[]; organisation?: string; publicName?: string }) => {
       const { init } = await import('./init.js');
-      await init({ home: home(), domains: domain, ...(organisation ? { organisation } : {}), say: console.error }, installation);
+      await init({ home: home(), domains: domain, ...names, say: console.error }, installation);
       print(`initialised ${home()}; its root certificate is ca.pem there`);
     });
   ekms

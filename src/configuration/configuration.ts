@@ -342,13 +342,14 @@ const invalid = (problems: string[]): Fault =>
 /** The file that `ekms init` writes: what most sites touch, the rest shown as comments with its defaults. */
 export const freshConfiguration = (
   domains: readonly string[],
+  publicName = 'localhost',
 ): string => `# EKMS. Every setting has a default; relative paths are relative to this folder. Secrets are in files of their own.
 
 # Mail domains whose people may enrol.
 domains: ${JSON.stringify(domains)}
 
-# The name under which devices and browsers reach this appliance: in URLs and in its TLS certificate.
-publicName: localhost
+# The name under which devices and browsers reach this appliance: in URLs and certificates, for good.
+publicName: ${publicName}
 
 # ADDRESS:PORT for each kind of caller. Loopback until you say otherwise.
 listen:

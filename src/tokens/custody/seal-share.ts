@@ -1,26 +1,40 @@
 import { z } from 'zod';
 import { makeHeader, parseRecipient, sealSmall } from '../../codec/age.js';
-import { envelopedFor } from '../../codec/cms/index.js';
-import { base64url, fromBase64, sha256 } from '../../foundation/index.js';
+import { envelopedFor, keyTransportRecipient } from '../../codec/cms/index.js';
+import { base64url, fromBase64, isFault, sha256 } from '../../foundation/index.js';
 import { formatShare, type Share } from './shares.js';
 
-/** Whom a share is for: an age recipient, an RSA certificate (a smart card's), or a sheet of paper in a safe. */
-export const custodianShape = z.strictObject({
-  name: z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,79}$/u, 'is a name of letters, digits, blanks, dots and hyphens'),
-  recipient: z.discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('age'), recipient: z.string().max(100) }),
-    z.strictObject({ kind: z.literal('certificate'), der: z.string().max(20_000) }),
-    z.strictObject({ kind: z.literal('paper') }),
-  ]),
-});
+const personName = z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,79}$/u, 'is a name of letters, digits, blanks, dots and hyphens');
+
+/** Whom a share is for: an age recipient, an RSA certificate (a smart card's), or a sheet of paper in a safe. That it can be sealed to them is known before a key is made. */
+export const custodianShape = z
+  .strictObject({
+    name: personName,
+    recipient: z.discriminatedUnion('kind', [
+      z.strictObject({ kind: z.literal('age'), recipient: z.string().max(100) }),
+      z.strictObject({ kind: z.literal('certificate'), der: z.string().max(20_000) }),
+      z.strictObject({ kind: z.literal('paper') }),
+    ]),
+  })
+  .superRefine(({ name, recipient }, context) => {
+    try {
+      if (recipient.kind === 'age') parseRecipient(recipient.recipient);
+      if (recipient.kind === 'certificate') keyTransportRecipient(derOf(recipient));
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      context.addIssue({ code: 'custom', path: ['recipient'], message: `${name}: ${error.message}` });
+    }
+  });
 export type Custodian = z.output<typeof custodianShape>;
+
+const derOf = ({ der }: { der: string }): Buffer => fromBase64(der, 'base64') ?? Buffer.alloc(0);
 
 /** Recovery agents with their own public keys (SPKI DER, base64). */
 const recoveryPlanShape = z
   .strictObject({
     quorum: z.int().min(2).max(16),
     agents: z
-      .array(z.strictObject({ name: custodianShape.shape.name, publicKey: z.string().max(4_000) }))
+      .array(z.strictObject({ name: personName, publicKey: z.string().max(4_000) }))
       .min(2)
       .max(16),
   })
@@ -47,8 +61,20 @@ export const custodyPlanShape = z
   .refine(({ custodians }) => new Set(custodians.map(({ name }) => name)).size === custodians.length, {
     path: ['custodians'],
     message: 'two have one name',
+  })
+  .refine(({ custodians }) => new Set(custodians.map(keyOf)).size === custodians.length, {
+    path: ['custodians'],
+    message: 'two have one key: one person would hold two shares',
   });
 export type CustodyPlan = z.output<typeof custodyPlanShape>;
+
+/** What opens a share: what no two have. Each sheet of paper is its own. */
+const keyOf = (custodian: Custodian): unknown =>
+  custodian.recipient.kind === 'paper'
+    ? custodian
+    : custodian.recipient.kind === 'age'
+      ? custodian.recipient.recipient
+      : custodian.recipient.der;
 
 /** How the package names whom a share went to. Throws `age-recipient-malformed`. */
 export function recipientOf({ recipient }: Custodian): string {
@@ -57,15 +83,14 @@ export function recipientOf({ recipient }: Custodian): string {
     parseRecipient(recipient.recipient);
     return recipient.recipient;
   }
-  return `certificate:${base64url(sha256(fromBase64(recipient.der, 'base64') ?? Buffer.alloc(0)))}`;
+  return `certificate:${base64url(sha256(derOf(recipient)))}`;
 }
 
 /** The file that a custodian gets. Only the paper form can be read by whoever finds it. */
 export async function sealShare(share: Share, { name, recipient }: Custodian): Promise<{ file: string; content: Buffer }> {
   const base = `share-${share.number}-${name.replaceAll(/[^\p{L}\p{N}._-]/gu, '_')}`;
   const line = formatShare(share);
-  if (recipient.kind === 'certificate')
-    return { file: `${base}.p7m`, content: envelopedFor(fromBase64(recipient.der, 'base64') ?? Buffer.alloc(0), Buffer.from(`${line}\n`)) };
+  if (recipient.kind === 'certificate') return { file: `${base}.p7m`, content: envelopedFor(derOf(recipient), Buffer.from(`${line}\n`)) };
   if (recipient.kind === 'age') {
     const { header, fileKey } = makeHeader(recipient.recipient);
     return { file: `${base}.age`, content: Buffer.concat([header, sealSmall(fileKey, Buffer.from(`${line}\n`))]) };
