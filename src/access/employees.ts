@@ -306,11 +306,22 @@ export class Employees {
     await this.settleBlock(employee);
   }
 
-  /** Tells the token process what the database says of this employee; also run at start for intents that a crash left open. */
+  /**
+   * Tells the token process what the database says of this employee; also run at start for intents that a crash left open. Of a stop and a return that cross one
+   * another the later one has the last word there too.
+   */
   async settleBlock(employee: string): Promise<void> {
-    const row = await this.storage.one<{ state: string }>('SELECT state FROM employees WHERE id = ?', [employee]);
-    await (row?.state === 'active' ? this.token.unblock(employee) : this.token.block(employee));
-    await this.storage.write((unit) => fulfil(unit, employee));
+    const stateIn = async (reader: Reader) =>
+      (await reader.one<{ state: string }>('SELECT state FROM employees WHERE id = ?', [employee]))?.state;
+    for (let isSettled = false; !isSettled; ) {
+      const told = await stateIn(this.storage);
+      await (told === 'active' ? this.token.unblock(employee) : this.token.block(employee));
+      isSettled = await this.storage.write(async (unit) => {
+        if ((await stateIn(unit)) !== told) return false;
+        await fulfil(unit, employee);
+        return true;
+      });
+    }
   }
 
   /** After a restore: the token process hears of every stop and of every later version of a binding that the rows tell of. */

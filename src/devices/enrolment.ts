@@ -398,6 +398,13 @@ export class EnrolmentDesk {
     return devices.length > 0 ? 'device' : null;
   }
 
+  /** Where a further device wants a second proof, one that came in without is still the first: others may have been judged so at the same moment. */
+  async #requireFirst(unit: Unit, { state }: Enrolment, employee: string): Promise<void> {
+    if (this.settings.second !== 'device' || state !== 'open') return;
+    if (await unit.one('SELECT id FROM devices WHERE employee = ?', [employee]))
+      throw new Fault('conflict', 'enrolment-spent', 'another device of yours was enrolled at the same moment; begin a new enrolment');
+  }
+
   async #wait(app: AppActor, enrolment: Enrolment, waitsFor: SecondProof): Promise<void> {
     const { id } = enrolment.sealed.record;
     const mail = await this.parts.announcements.prepareWaiting(enrolment.shown, enrolment, waitsFor);
@@ -430,6 +437,7 @@ export class EnrolmentDesk {
     const begun: BegunEnrolment = {
       enrolment: id,
       state: enrolment.state,
+      binding: binding.sealed.record.id,
       device: newId(),
       serial: newSerial(),
       ...(needsKey ? { keySerial: newSerial() } : {}),
@@ -501,7 +509,11 @@ export class EnrolmentDesk {
     const { employee, address } = binding.sealed.record;
     const { device, serial, certificate, prepared } = done;
     const store = async (unit: Unit, key: PreparedKey | undefined) => {
-      await registry.requireRoom(unit, employee); // once more: others may have come in by another address of this person
+      // Once more: since these were looked at, the address may have ended, and others may have come in by another address of this person.
+      if (!(await isOpen(unit, binding.sealed.record.id)))
+        throw new Fault('forbidden', 'binding-ended', 'this address ended while its device was enrolled');
+      await this.#requireFirst(unit, enrolment, employee);
+      await registry.requireRoom(unit, employee);
       await registry.insert(unit, {
         id: device,
         employee,
@@ -558,16 +570,24 @@ export class EnrolmentDesk {
       if (await unit.one('SELECT id FROM devices WHERE id = ?', [begun.device])) return fulfil(unit, begun.device);
       await issuance.disown(unit, begun.serial, 'device');
       if (begun.keySerial) await issuance.disown(unit, begun.keySerial, 'person');
-      await moveEnrolment(unit, begun.enrolment, 'spent', begun.state);
+      // What was begun under a former owner of the address ends with them, as `endBinding` has it: nobody's yes counts for the next one.
+      const isEnded = begun.binding !== undefined && !(await isOpen(unit, begun.binding));
+      await moveEnrolment(unit, begun.enrolment, 'spent', isEnded ? 'denied' : begun.state);
       return fulfil(unit, begun.device);
     });
   }
 }
 
+/** Also of a binding that is proposed only: there is none to have ended. */
+const isOpen = async (unit: Unit, binding: string): Promise<boolean> =>
+  (await unit.one('SELECT id FROM bindings WHERE id = ? AND to_time IS NOT NULL', [binding])) === undefined;
+
 export interface BegunEnrolment {
   enrolment: string;
   /** State that the enrolment had before. */
   state: EnrolmentState;
+  /** Of the address to the employee; absent in what an older version left open. */
+  binding?: string;
   device: string;
   serial: string;
   /** Of the encrypting certificate, when the person has no key yet. */
