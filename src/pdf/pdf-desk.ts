@@ -114,7 +114,7 @@ export class PdfDesk {
     return orRefused(this.parts, attempt, async () => {
       const groups = await this.#readers(by, wish);
       const opening = await this.#opening(by, upload.key);
-      const output = PrivateFile.create(this.settings.folder);
+      const output = PrivateFile.create(this.settings.folder, upload.file.size);
       try {
         const { pages, warnings, bytes, digest, opened } = await this.workers.encrypt({
           input: upload.file.descriptor,

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { close, createReadStream, openSync, type ReadStream, unlinkSync, write } from 'node:fs';
+import { close, createReadStream, openSync, type ReadStream, statfsSync, unlinkSync, write } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Fault } from '../foundation/index.js';
@@ -7,18 +7,33 @@ import { Fault } from '../foundation/index.js';
 const writeSome = promisify(write);
 const closeFile = promisify(close);
 
+/** What documents leave free of the disk, as a share of it, and at most these bytes: the database and its log are on it too, and without them nobody gets a key. */
+const LEFT = { share: 0.05, most: 2 ** 30 } as const;
+/** Bytes that are written between two looks at the disk. */
+const STRIDE = 16 * 2 ** 20;
+
 /** A file that has no name: for this process alone, and gone with it however it ends. */
 export class PrivateFile {
   #size = 0;
+  /** Bytes that may be written before the disk is looked at again. */
+  #room = 0;
 
-  private constructor(readonly descriptor: number) {}
+  private constructor(
+    readonly descriptor: number,
+    private readonly folder: string,
+  ) {}
 
-  /** @param folder private to this user */
-  static create(folder: string): PrivateFile {
+  /**
+   * Throws `disk-full`.
+   * @param folder private to this user
+   * @param bytes that there must be room for
+   */
+  static create(folder: string, bytes = 0): PrivateFile {
+    if (roomIn(folder) < bytes) throw diskFull();
     const path = join(folder, `.pdf-${randomBytes(12).toString('hex')}`);
     const descriptor = openSync(path, 'wx+', 0o600);
     unlinkSync(path);
-    return new PrivateFile(descriptor);
+    return new PrivateFile(descriptor, folder);
   }
 
   get size(): number {
@@ -46,6 +61,9 @@ export class PrivateFile {
   }
 
   async #write(piece: Buffer): Promise<void> {
+    if (this.#room < piece.length) this.#room = Math.min(STRIDE, roomIn(this.folder));
+    if (this.#room < piece.length) throw diskFull();
+    this.#room -= piece.length;
     try {
       for (let done = 0; done < piece.length; ) {
         const { bytesWritten } = (await writeSome(this.descriptor, piece, done, piece.length - done, this.#size + done)) as unknown as {
@@ -60,9 +78,15 @@ export class PrivateFile {
   }
 }
 
+/** Bytes that documents may take of the disk under this folder. */
+function roomIn(folder: string): number {
+  const { bavail, blocks, bsize } = statfsSync(folder);
+  return bavail * bsize - Math.min(blocks * bsize * LEFT.share, LEFT.most);
+}
+
+const diskFull = () => new Fault('unavailable', 'disk-full', 'there is no room for the document at the moment', 60);
+
 export function diskFault(error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
-  return code === 'ENOSPC' || code === 'EDQUOT'
-    ? new Fault('unavailable', 'disk-full', 'there is no room for the document at the moment', 60)
-    : error;
+  return code === 'ENOSPC' || code === 'EDQUOT' ? diskFull() : error;
 }

@@ -1,7 +1,18 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -137,6 +148,10 @@ describe('interrupted work on documents', () => {
       for (let start = 0; start < content.length; start += 65_536) yield content.subarray(start, start + 65_536);
     })();
     await expect(upload.fill(pieces, content.length)).rejects.toMatchObject({ code: 'disk-full' });
+    // What the log needs to go on is left.
+    const { bavail, blocks } = statfsSync(full);
+    expect(bavail).toBeGreaterThanOrEqual(Math.floor(blocks * 0.05));
+    expect(() => PrivateFile.create(full, 2 ** 20)).toThrow(expect.objectContaining({ code: 'disk-full' }));
     expect(readdirSync(full)).toEqual([]);
     await upload.close();
     // The document lies elsewhere; its result is to go onto the full disk.
@@ -197,10 +212,11 @@ describe('interrupted work on documents', () => {
     const pieces = async function* () {
       for (let start = 0; start < 8; start++) yield Buffer.alloc(2 ** 20, SECRET);
     };
-    const unnamed = guardOff<Module>({ file, guard: '      throw diskFault(error);', instead: '      throw error;' }).PrivateFile.create(
-      full,
-    );
+    const toTheEnd = { guard: 'if (this.#room < piece.length) throw diskFull();', instead: '' };
+    const guard = { file, guard: '      throw diskFault(error);', instead: '      throw error;' };
+    const unnamed = guardOff<Module>(guard, toTheEnd).PrivateFile.create(full);
     await expect(unnamed.fill(pieces(), 2 ** 24)).rejects.toMatchObject({ code: 'ENOSPC' });
+    expect(statfsSync(full).bavail).toBe(0);
     await unnamed.close();
     // As a killed process leaves it: nothing more is run.
     const named = guardOff<Module>({ file, guard: '    unlinkSync(path);', instead: '' }).PrivateFile.create(full);
