@@ -25,6 +25,8 @@ export class TestHouse {
       say: (words) => said.push(words),
       print: (bytes) => out.push(typeof bytes === 'string' ? Buffer.from(bytes) : bytes),
     });
+    // A terminal shows none: main.ts takes line ends for somebody else's.
+    if (said.some((words) => words.includes('\n'))) throw new Error(`what mesign says has a line end in it: ${said.join('\n')}`);
     return { status, out: Buffer.concat(out), said: said.join('\n') };
   }
 

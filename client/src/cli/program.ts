@@ -114,7 +114,8 @@ function explain(error: unknown, terminal: Terminal): number {
   // Commander has said its words already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   if (isNamed<CannotDecrypt>(error, 'CannotDecrypt')) {
-    terminal.say(`cannot decrypt: ${error.message}`);
+    // Whom a mail names, and what is here: a line each.
+    for (const line of `cannot decrypt: ${error.message}`.split('\n')) terminal.say(line);
     return EXIT.cannotDecrypt;
   }
   if (isNamed<ApiProblem>(error, 'ApiProblem')) {
