@@ -3,11 +3,12 @@ import { isIP } from 'node:net';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { forgetExpired, RefusedConnections, type RouteClass } from './access/index.js';
+import { RefusedConnections, type RouteClass } from './access/index.js';
 import { appModule } from './app.module.js';
 import { newId } from './foundation/index.js';
 import type { House } from './house.js';
 import { acceptForms, acceptPlainText, answerProblem, Listeners, type Place, securityHeaders, servePages } from './http/index.js';
+import { inTurn, rotationsOf, type Step, upkeepOf } from './upkeep.js';
 
 /** Bytes of a JSON body: the largest is an enrolment, about 4 KiB. */
 const BODY_BYTES = 64 * 1024;
@@ -96,34 +97,7 @@ export async function startAppliance(
     listeners.renew(tls);
     if (tlsIsDue()) void renewTls().catch(defectIn('TLS certificate'));
   });
-  // Each by itself: what cannot be done now (the log is in breach, no witness answers) is asked again in an hour and keeps nothing else from being done.
-  const each = async (steps: readonly (readonly [part: string, act: () => Promise<unknown>])[]) => {
-    for (const [part, act] of steps)
-      try {
-        await act();
-      } catch (error) {
-        defect(error, part);
-      }
-  };
-  const rotations = [
-    ['rotation of token keys', () => house.tokenKeys.resume()],
-    ['end of an authority', () => house.authorityRetirement.resume()],
-    ['rotation of the key of the log', () => house.auditKeyRotation.resume()],
-  ] as const;
-  const upkeep = [
-    ...rotations,
-    ['TLS certificate', async () => tlsIsDue() && renewTls()],
-    ['revocation lists', () => house.revocations.publishDue()],
-    ['kept deliveries', () => house.vault.forgetDeliveries(configuration.keys.keepDeliveriesDays)],
-    ['what has expired', () => forgetExpired(house.storage, house.clock.now().getTime())],
-    ['sealed entries', () => house.sealedEntries.unsealDue()],
-    ['retention of keys', () => house.lives.destroyDue()],
-    ['pruning of the log', () => house.pruning.resume()],
-    ['backup', () => house.backups.createDue()],
-    ['archive of heads', () => house.headArchive.sendDue()],
-    ['time stamps', () => house.timeStamps.stampDue()],
-    ['what has expired of staff', () => house.staff.forgetExpired()],
-  ] as const;
+  const tlsStep: Step = ['TLS certificate', async () => void (tlsIsDue() && (await renewTls()))];
   let timer: NodeJS.Timeout | undefined;
   let counted: NodeJS.Timeout | undefined;
   let sync: ReturnType<NonNullable<House['directorySync']>['every']> | undefined;
@@ -149,7 +123,7 @@ export async function startAppliance(
     await house.revocations.publishDue();
     // What was sealed until a day on which nothing ran is told now, not an hour later.
     await house.sealedEntries.unsealDue().catch(defectIn('sealed entries'));
-    timer = setInterval(() => void each(upkeep), HOUR);
+    timer = setInterval(() => void inTurn(upkeepOf(house, tlsStep), defect), HOUR);
     sync = house.directorySync?.every((configuration.directory?.everyMinutes ?? 15) * 60_000, defectIn('directory sync'));
     counted = setInterval(() => {
       void house.audit.settle(house.storage).catch(defectIn('counted refusals'));
@@ -166,7 +140,7 @@ export async function startAppliance(
     house.pool.start();
     house.rotation.resume();
     house.renewal.begin(defectIn('renewal of keys'));
-    await each(rotations);
+    await inTurn(rotationsOf(house), defect);
     return { places, close };
   } catch (error) {
     // A listener or a timer left open would keep a process that serves nobody from ending, and its supervisor from starting another.

@@ -19,8 +19,9 @@ import {
   takeFromTail,
 } from '../custody/index.js';
 import { Fault, fromBase64 } from '../foundation/index.js';
-import { type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
+import { type House, type Installation, logName, openHouse, placesOf, tokenSettings } from '../house.js';
 import { FILLED, fillDatabase, withFreshSchema } from '../storage/index.js';
+import type { AuditHead } from '../tokens/index.js';
 import { lockHome } from './lock.js';
 import { reconcile } from './reconcile.js';
 import { RestoreSecondPlace, type SaidOfLog } from './restore-second-place.js';
@@ -187,14 +188,19 @@ async function settle(
   say('applying the rules after a restore, and checking the log');
   const backup = newestOf(chain);
   const house = await openHouse(configuration, installation);
+  const { logStanding } = house;
+  const isForWitnesses = logStanding.isWaiting;
+  // A restore that ends here is said again into an empty database, to a token that may be the same: it signs no head of a log that nobody keeps.
+  logStanding.wait('the restore is not over');
   try {
+    await second.requireKnownTo(house.token);
+    if (former && origin !== undefined) await requireUnsigned(house, { ...former, origin });
     await forgetFormer(house.storage);
     const { entries } = backup.statement;
     await holdAgainst(house.storage, [...known.heads, ...headsOf(chain)]);
     const newest = known.heads.at(-1);
     const last = former && newest && newest.size > former.size ? { ...former, size: newest.size, root: toBase64(newest.root) } : former;
     if (last && origin !== undefined) await goOnRestored(house, { backup: backup.head.id, known: last, kept: entries, origin });
-    await second.requireKnownTo(house.token);
     await house.tokenKeys.noteTaken(authorities);
     const fromEscrow = await second.keysInto(house);
     const fromTail = known.tail.length === 0 ? undefined : await takeFromTail(house, known.tail);
@@ -209,6 +215,11 @@ async function settle(
     const { problems } = await checkLog(house.storage);
     if (problems.length > 0) throw new Fault('conflict', 'log-broken', `the restored log is not whole: ${problems[0]}`);
     await house.revocations.publishDue();
+    if (!isForWitnesses) {
+      logStanding.go();
+      await house.checkpoints.publish();
+      if (logStanding.breach) throw tokenSigned(logStanding.breach.words);
+    }
     const root = join(configuration.home, 'ca.pem');
     writeFileSync(`${root}.new`, pem(house.authorities.root), { mode: 0o644 });
     chmodSync(`${root}.new`, 0o644);
@@ -224,6 +235,20 @@ async function settle(
     await house.close();
   }
 }
+
+/** A token that signed since it was made did so for another try, whose log is gone. */
+async function requireUnsigned({ token }: House, made: AuditHead): Promise<void> {
+  const head = await token.auditHead();
+  if (head?.origin !== made.origin || head.size !== made.size || head.root !== made.root)
+    throw tokenSigned('it signed for an earlier try, whose database is gone');
+}
+
+const tokenSigned = (why: string): Fault =>
+  new Fault(
+    'conflict',
+    'token-signed',
+    `the token does not sign this log (${why}): make it again from the shares, as the token’s user with ekms token restore where it has one, then say this again`,
+  );
 
 /** Heads of the log that were signed before each: what was put together must be the log that went on from one to the next. */
 const headsOf = (chain: readonly OpenBackup[]) =>

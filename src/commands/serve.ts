@@ -6,7 +6,7 @@ import { type Appliance, startAppliance } from '../appliance.js';
 import { loadConfiguration } from '../configuration/index.js';
 import { settleMigration } from '../custody/index.js';
 import { base64url, Fault, sha256 } from '../foundation/index.js';
-import { type House, type Installation, openHouse, placesOf } from '../house.js';
+import { type House, type Installation, openHouse, type Parts, placesOf } from '../house.js';
 import { Nodes } from '../storage/index.js';
 import { ActDesk } from './act-desk.js';
 import { serveControl } from './control.js';
@@ -21,13 +21,13 @@ export function requireInitialised(home: string, root: string): void {
     throw new Fault('misconfigured', 'not-initialised', `${home} has not been initialised: run ekms init --domain corp.example first`);
 }
 
-/** Runs until SIGTERM or SIGINT. Prints one line beginning with `ready` once it serves. */
-export async function serve(home: string, installation: Installation, say: (line: string) => void): Promise<void> {
+/** Runs until SIGTERM or SIGINT. Prints one line beginning with `ready` once it serves. @param parts as `openHouse` takes them */
+export async function serve(home: string, installation: Installation, say: (line: string) => void, parts?: Parts): Promise<void> {
   const configuration = loadConfiguration(home);
   requireInitialised(home, placesOf(configuration, installation).rootCertificate);
   const unlock = lockHome(home);
   try {
-    const house = await openHouse(configuration, installation);
+    const house = await openHouse(configuration, installation, parts);
     const nodes = nodeOf(house, home);
     try {
       await settleMigration(house, configuration.token.label, { kind: 'system' });

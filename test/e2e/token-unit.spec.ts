@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { encodePackage, parsePackage } from '../../src/tokens/index.js';
 import { DOMAIN, Home } from '../support/appliance.js';
 import { CLIENTS, TwoUnits } from '../support/two-units.js';
 
@@ -139,10 +140,28 @@ describe('the token process as a unit of its own', () => {
       expect((await other.ekms('restore', file)).stderr).toContain('token-elsewhere');
       expect(make(now)).toMatchObject({ status: 0, stderr: '' });
       await other.startToken();
+      // The second place has heard of a KEK that this token, which was made without it, does not know.
+      const second = other.beside('second');
+      mkdirSync(second);
+      writeFileSync(join(second, 'ekms-escrow'), '');
+      const sealed = parsePackage(readFileSync(join(other.beside('token-home'), 'token-state', 'custody.json'), 'utf8'));
+      const [kek] = sealed.package.keys.filter(({ label }) => label === 'ekms/kek/1');
+      if (!kek) throw new Error('the package has no KEK');
+      const later = { ...sealed.package, keys: [...sealed.package.keys, { ...kek, label: 'ekms/kek/2' }] };
+      writeFileSync(join(second, 'custody-package'), encodePackage({ ...sealed, package: later }));
+      const refused = await other.ekms('restore', file, '--file-key', key, '--escrow', second);
+      expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('token-older') });
+      expect(existsSync(other.file('ca.pem'))).toBe(false);
       expect(await other.ekms('restore', file, '--file-key', key)).toMatchObject({ status: 0 });
       expect(readFileSync(other.file('ca.pem'))).toEqual(readFileSync(units.file('ca.pem')));
       expect(readdirSync(other.path).filter((name) => /token|pin|softhsm/.test(name))).toEqual([]);
-      expect(await other.ekms('audit', 'verify')).toMatchObject({ status: 0 });
+      expect(await other.ekms('audit', 'verify')).toMatchObject({ status: 0, stderr: '' });
+      // What was cut off after the log was signed is not taken for a restore: this token signs no other log.
+      rmSync(other.file('ca.pem'));
+      for (const end of ['', '-wal', '-shm']) rmSync(other.file(`ekms.db${end}`), { force: true });
+      const again = await other.ekms('restore', file, '--file-key', key);
+      expect(again).toMatchObject({ status: 1, stderr: expect.stringContaining('token-signed') });
+      expect(existsSync(other.file('ca.pem'))).toBe(false);
     } finally {
       await other.close();
     }
