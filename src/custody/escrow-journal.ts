@@ -330,7 +330,10 @@ export class KeysInEscrow {
     const { id, publicKey } = line.key.sealed.record;
     if (line.t === 'key') this.given.set(id, { n: line.n, binding: line.binding, certificate: line.certificate });
     if (line.t === 'import' && since(line) >= since(this.taken.get(publicKey)))
-      this.taken.set(publicKey, { id, binding: line.binding, certificates: line.certificates, since: since(line) });
+      this.taken.set(publicKey, {
+        ...{ id, binding: line.binding, certificates: line.certificates, since: since(line) },
+        ...(line.life ? { life: line.life } : {}),
+      });
     this.#seeKey(line.key);
   }
 

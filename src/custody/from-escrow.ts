@@ -3,6 +3,7 @@ import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
 import { type KeyRecord, parsePackage, type Token } from '../tokens/index.js';
 import { type EscrowLine, KeysInEscrow, keksOf, readEscrow } from './escrow-journal.js';
+import type { KeyLives } from './key-lives.js';
 import { storeTakenKey } from './store-taken-key.js';
 
 const BY = { kind: 'system' } as const;
@@ -23,7 +24,7 @@ export interface FromEscrow {
  * destroyed by it while a hold on them is in force: such a key comes back as it was before.
  */
 export async function takeFromEscrow(
-  house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock; revocations: RevocationLists },
+  house: { storage: Storage; audit: AuditLog; token: Token; clock: Clock; revocations: RevocationLists; lives: KeyLives },
   folder: string,
 ): Promise<FromEscrow> {
   const onHold = await peopleOnHold(house.storage);
@@ -53,6 +54,7 @@ export async function takeFromEscrow(
   for (const one of found.taken.values()) {
     const key = found.newestOf(one.id);
     if (await house.storage.write((unit) => take(unit, house, { ...one, key }))) keys++;
+    if (one.life) await house.lives.settleHold(`hold:${key.sealed.record.employee}`);
   }
   for (const one of found.certificates) await house.storage.write((unit) => certify(unit, house.audit, one));
   await endCertificates(house);
@@ -172,13 +174,14 @@ async function certify(unit: Unit, audit: AuditLog, { key, employee, address, se
 
 async function take(
   unit: Unit,
-  { audit, clock }: { audit: AuditLog; clock: Clock },
-  { key, binding, certificates }: TakenKey,
+  { audit, clock, lives }: { audit: AuditLog; clock: Clock; lives: KeyLives },
+  { key, binding, certificates, life }: TakenKey,
 ): Promise<boolean> {
   const { record } = key.sealed;
   if (await unit.one('SELECT id FROM keys WHERE public_key_digest = ?', [Buffer.from(record.publicKey, 'base64url')])) return false;
   await owner(unit, audit, record, binding);
   await storeTakenKey(unit, audit, { key, certificates, now: clock.now(), reason: 'escrow', by: BY });
+  if (life) await lives.received(unit, { key: record.id, employee: record.employee, life }, BY);
   return true;
 }
 

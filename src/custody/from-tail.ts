@@ -10,7 +10,15 @@ import {
 } from '../certificates/index.js';
 import type { DeviceRegistry } from '../devices/index.js';
 import { isFault, parseAddress, ROLES, type Storage } from '../foundation/index.js';
-import { type Authorities, authorityId, type KeyMode, type KeyState, NEXT_KEY_STATE, SUCCEEDING_AUTHORITIES } from '../tokens/index.js';
+import {
+  type Authorities,
+  authorityId,
+  type KeyMode,
+  type KeyState,
+  NEXT_KEY_STATE,
+  SUCCEEDING_AUTHORITIES,
+  type Token,
+} from '../tokens/index.js';
 import type { AuthorityRetirement } from './authority-retirement.js';
 import type { KeyLives } from './key-lives.js';
 import type { KeyTransfers } from './key-transfers.js';
@@ -35,6 +43,7 @@ export interface FromTail {
 export async function takeFromTail(
   house: {
     storage: Storage;
+    token: Token;
     registry: DeviceRegistry;
     employees: Employees;
     mailboxes: SharedMailboxes;
@@ -69,7 +78,7 @@ async function reapply(
   house: Parameters<typeof takeFromTail>[0],
   { action, device = '', employee = '', key = '', subject = '', facts = {}, reason }: TailEntry,
 ): Promise<boolean> {
-  const { storage, registry, employees, mailboxes, recoveries, transfers, replacement, apps, administrators, lives } = house;
+  const { storage, token, registry, employees, mailboxes, recoveries, transfers, replacement, apps, administrators, lives } = house;
   switch (action) {
     case 'device.revoke':
     case 'device.freeze':
@@ -92,10 +101,13 @@ async function reapply(
     case 'mailbox.remove':
       await mailboxes.remove(employee, String(facts['member']), BY);
       return true;
+    // One that was filed after the backup is no row here, and whoever kept its signatures has them still.
     case 'recovery.end':
+      await token.block(subject);
       await recoveries.end(subject, BY);
       return true;
     case 'transfer.end':
+      await token.block(subject);
       await transfers.end(subject, BY);
       return true;
     case 'key.change': {

@@ -191,7 +191,7 @@ export class KeyImports {
       // The same key twice at a time, for one person or two: the other one was faster.
       const meanwhile = await asThere();
       if (meanwhile) return meanwhile;
-      await second.taken({ key: stored, binding: oldest ?? null, certificates, since });
+      await second.taken({ key: stored, binding: oldest ?? null, certificates, since, ...(life ? { life } : {}) });
       await storage.write(async (unit) => {
         await end(unit);
         await storeTakenKey(unit, audit, { key: stored, certificates, now: clock.now(), by });

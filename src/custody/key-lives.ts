@@ -15,7 +15,7 @@ import {
   sha256,
   type Unit,
 } from '../foundation/index.js';
-import { KeyStore } from '../keys/index.js';
+import { KeyStore, type LifeElsewhere } from '../keys/index.js';
 import { fulfil, intend } from '../storage/index.js';
 import type { Authorities, KeyState, Token } from '../tokens/index.js';
 import { recall, remember } from './backups.js';
@@ -156,7 +156,7 @@ export class KeyLives {
    */
   async received(
     unit: Unit,
-    { key, employee, life }: { key: string; employee: string; life: TransferredLife },
+    { key, employee, life }: { key: string; employee: string; life: LifeElsewhere },
     by: AuditActor,
   ): Promise<void> {
     const birth = { state: 'active', reason: 'birth', time: life.created } as const;
@@ -169,12 +169,12 @@ export class KeyLives {
   }
 
   /** The holds alone: of a key that came before. */
-  async holdReceived(employee: string, life: TransferredLife, by: AuditActor): Promise<void> {
+  async holdReceived(employee: string, life: LifeElsewhere, by: AuditActor): Promise<void> {
     await this.parts.storage.write((unit) => this.#holdReceived(unit, employee, life, by));
     await this.settleHold(`hold:${employee}`);
   }
 
-  async #holdReceived(unit: Unit, employee: string, { holds }: TransferredLife, by: AuditActor): Promise<void> {
+  async #holdReceived(unit: Unit, employee: string, { holds }: LifeElsewhere, by: AuditActor): Promise<void> {
     for (const { id, reference, placed } of holds) {
       const known = await unit.all<{ id: string }>(
         'SELECT id FROM key_holds WHERE employee = ? AND reference = ? AND placed = ? AND lifted IS NULL',

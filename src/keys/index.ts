@@ -6,4 +6,4 @@ export { KeysController } from './keys.controller.js';
 export { decryptionRequest, receipt } from './keys-shapes.js';
 export { endKeksBefore, requireLivingKek } from './living-keks.js';
 export { type PoolRow, type PoolSettings, pairOf, ReadyPool } from './ready-pool.js';
-export { type GivenCertificate, type GivenKey, OnePlace, SecondPlace, type TakenKey } from './second-place.js';
+export { type GivenCertificate, type GivenKey, type LifeElsewhere, OnePlace, SecondPlace, type TakenKey } from './second-place.js';

@@ -1,4 +1,4 @@
-import type { BindingRecord, PoolRecord, Sealed, SucceedingAuthority } from '../tokens/index.js';
+import type { BindingRecord, KeyState, PoolRecord, Sealed, SucceedingAuthority } from '../tokens/index.js';
 import type { StoredKey } from './key-store.js';
 
 /** A key that somebody got, with all that it takes to give it back to them. */
@@ -20,6 +20,16 @@ export interface GivenCertificate {
   certificate: Buffer;
 }
 
+/**
+ * As a key has lived where it comes from: when it began there (ms since 1970), each change of state, oldest first, and the legal holds on its owner's keys that
+ * were in force.
+ */
+export interface LifeElsewhere {
+  created: number;
+  changes: { state: KeyState; reason: string; time: number }[];
+  holds: { id: string; reference: string; placed: number }[];
+}
+
 /** A key that came from outside, with all that it takes to give it back to its owner. */
 export interface TakenKey {
   key: StoredKey;
@@ -29,6 +39,8 @@ export interface TakenKey {
   certificates: Buffer[];
   /** When whoever brought it claimed it, in milliseconds: of several lines about one public key the one claimed last counts. Absent in older lines. */
   since?: number;
+  /** Of one that another appliance sent; absent in older lines. */
+  life?: LifeElsewhere;
 }
 
 /**

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { parseEnvelopedKey } from '../../src/codec/cms/index.js';
 import { rootIn, verifyTransfer, writeTransfer } from '../../src/commands/transfer-file.js';
+import { prepareEscrow } from '../../src/custody/escrow-journal.js';
+import * as fromEscrow from '../../src/custody/from-escrow.js';
 import {
   type FiledAcceptance,
   type ImportedKey,
@@ -39,6 +41,8 @@ let folder: string;
 let here: HouseInProcess;
 let there: HouseInProcess;
 let mallory: WireDevice;
+/** The receiver's second place. */
+let second: string;
 let path: string;
 /** Lines of keys in the file. */
 let lines: string[];
@@ -77,7 +81,10 @@ const page = async (transfer: string, after?: string) =>
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'ekms-transfers-'));
   here = await HouseInProcess.open({ settings, agents: listOf(pairs) });
-  there = await HouseInProcess.open({ settings, agents: listOf(receivers) });
+  second = join(folder, 'second');
+  await prepareEscrow(second, tmpdir(), true);
+  const two = { ...settings, durability: 'two', escrow: { directory: second } };
+  there = await HouseInProcess.open({ settings: two, agents: listOf(receivers) });
   const alice = await enrolDevice(here, 'alice@corp.example');
   await keysOf(here, alice);
   await appoint(here, pairs);
@@ -356,6 +363,40 @@ describe('how keys lived where they come from', () => {
     });
     for (const line of sent) expect(await take(accepted, line)).toMatchObject({ outcome: 'there' });
     expect((await there.house.lives.of(await employeeThere())).holds).toHaveLength(1);
+  });
+
+  test('dates and holds are in the second place too: a restore of a backup from before the transfer has them; with the guard off it has the keys alone', async () => {
+    const employee = await employeeThere();
+    const state = async () => {
+      const { keys, holds } = await there.house.lives.of(employee);
+      return [
+        keys.filter(({ imported }) => imported).map(({ created: _, ...key }) => key),
+        holds.map(({ reference, placed }) => ({ reference, placed })),
+      ];
+    };
+    const before = await state();
+    const forget = () =>
+      there.db.write(async (unit) => {
+        const keys = "(SELECT id FROM keys WHERE employee = ? AND origin = 'imported')";
+        for (const [table, column] of [
+          ['key_changes', 'key'],
+          ['certificates', 'subject_key'],
+          ['keys', 'id'],
+        ])
+          await unit.run(`DELETE FROM ${table} WHERE ${column} IN ${keys}`, [employee]);
+        await unit.run('DELETE FROM key_holds', []);
+      });
+    await forget();
+    const unguarded = guardOff<typeof fromEscrow>({
+      ...{ file: 'src/custody/from-escrow.ts', guard: 'if (life) await lives.received(', instead: 'if (false) await lives.received(' },
+    });
+    expect(await unguarded.takeFromEscrow(there.house, second)).toMatchObject({ unreadable: 0, unopenable: 0 });
+    expect(await state()).not.toEqual(before);
+    expect((await state())[1]).toEqual([]);
+    await forget();
+    expect(await fromEscrow.takeFromEscrow(there.house, second)).toMatchObject({ unreadable: 0, unopenable: 0 });
+    expect(await state()).toEqual(before);
+    expect((await state())[1]).toMatchObject([{ reference: 'case 7' }]);
   });
 
   test('with the guards off a held one is destroyed; an older file says nothing, and so does the report', async () => {
