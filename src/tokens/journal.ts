@@ -117,6 +117,8 @@ export class Journal {
   private kept = { length: 0, sum: '' };
   /** Length at which it was last tried whether the file can be made shorter. */
   private tried = 0;
+  /** It took another file's place, and the disk may not know of that yet. */
+  private isMoved = false;
 
   private constructor(
     private readonly path: string,
@@ -310,6 +312,8 @@ export class Journal {
       let done = 0;
       while (done < bytes.length) done += (await this.file.write(bytes, done, bytes.length - done, this.kept.length + done)).bytesWritten;
       await this.file.datasync();
+      if (this.isMoved) syncFolder(this.path);
+      this.isMoved = false;
     } catch {
       // What was half written goes; if even that fails, the next try writes over it from the same place.
       await this.file.truncate(this.kept.length).catch(() => undefined);
@@ -321,15 +325,27 @@ export class Journal {
     if (this.kept.length >= Math.max(COMPACT_ABOVE, 2 * this.tried)) await this.shorten();
   }
 
-  /** A busy log signs a head each second, and only the last one counts. */
+  /**
+   * A busy log signs a head each second, and only the last one counts. Opened before it takes the place of the long one: who went on in a file that has lost its name
+   * would confirm what no restart finds. What fails here leaves the long file, which says the same.
+   */
   private async shorten(): Promise<void> {
     this.tried = this.kept.length;
-    this.compact();
-    if (this.kept.length === this.tried) return;
-    this.tried = this.kept.length;
-    const old = this.file;
-    this.file = await open(this.path, 'r+');
-    await old.close();
+    try {
+      const shorter = this.abridged();
+      if (!shorter) return;
+      const [old, fresh] = [this.file, await open(shorter.path, 'r+')];
+      try {
+        renameSync(shorter.path, this.path);
+      } catch (error) {
+        await fresh.close();
+        throw error;
+      }
+      [this.file, this.kept, this.tried, this.isMoved] = [fresh, shorter.kept, shorter.kept.length, true];
+      await old.close();
+    } catch {
+      process.stderr.write("the token's journal cannot be made shorter; it goes on as it is\n");
+    }
   }
 
   private apply(what: Entry): void {
@@ -362,7 +378,8 @@ export class Journal {
         this.isBootstrapOver = true;
         break;
       case 'key':
-        this.taken.push(successionOf(what));
+        // A file that was made shorter between the memory and the disk says it twice.
+        if (!this.taken.some(({ name, n }) => name === what.name && n === what.n)) this.taken.push(successionOf(what));
         break;
       case 'retired':
         this.retired.set(`${what.name} ${what.n}`, { name: what.name, n: what.n });
@@ -425,13 +442,22 @@ export class Journal {
 
   /** Rewrites a long file as the state it describes. A crash on the way leaves the old file as it was. */
   private compact(): void {
+    const shorter = this.abridged();
+    if (!shorter) return;
+    renameSync(shorter.path, this.path);
+    syncFolder(this.path);
+    this.kept = shorter.kept;
+  }
+
+  /** A long file as the state it describes, whole and on the disk beside it; undefined where that is hardly shorter. */
+  private abridged(): { path: string; kept: { length: number; sum: string } } | undefined {
     const now = this.clock.now().getTime();
     for (const [id, until] of this.spent) if (until < now) this.spent.delete(id);
     const size = statSync(this.path).size;
-    if (size < COMPACT_ABOVE) return;
+    if (size < COMPACT_ABOVE) return undefined;
     const text = [...lines(this.entries())];
     const bytes = Buffer.from(text.join(''));
-    if (bytes.length > size / 2) return;
+    if (bytes.length > size / 2) return undefined;
     const fresh = `${this.path}.new`;
     if (existsSync(fresh)) unlinkSync(fresh);
     const fd = openSync(fresh, 'wx', 0o600);
@@ -442,9 +468,7 @@ export class Journal {
     } finally {
       closeSync(fd);
     }
-    renameSync(fresh, this.path);
-    syncFolder(this.path);
-    this.kept = { length: bytes.length, sum: text.at(-1)?.slice(0, 32) ?? '' };
+    return { path: fresh, kept: { length: bytes.length, sum: text.at(-1)?.slice(0, 32) ?? '' } };
   }
 
   /** The file as it would be written anew: the state that it describes. */

@@ -1,9 +1,11 @@
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import files from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { newId, SystemClock } from '../../src/foundation/index.js';
 import { Journal } from '../../src/tokens/journal.js';
+import { guardOff } from '../support/guard-off.js';
 
 const clock = new SystemClock();
 const RSA = 'rsa-3072';
@@ -201,5 +203,49 @@ describe('the journal of the token process', () => {
 
     const muchLater = { now: () => new Date(Date.now() + 30 * 86_400_000) };
     await (await reopen(path, muchLater)).admit([{ kind: 'spend', id: enrolment, expires: 0 }]);
+  });
+
+  describe('made shorter while it is written', () => {
+    /** With a limit that is met at once. */
+    const short = () =>
+      guardOff<{ Journal: typeof Journal }>({
+        file: 'src/tokens/journal.ts',
+        guard: 'const COMPACT_ABOVE = 4 * 2 ** 20;',
+        instead: 'const COMPACT_ABOVE = 2 ** 12;',
+      }).Journal;
+    const noise = async (journal: Journal) => {
+      const others = Array.from({ length: 40 }, newId);
+      await Promise.all(others.map((id) => journal.block(id)));
+      await Promise.all(others.map((id) => journal.unblock(id)));
+    };
+
+    test('what is confirmed afterwards is on the disk, also where the short file could not be opened', async () => {
+      const journal = await short().open(path, clock);
+      open.push(journal);
+      const refused = jest.spyOn(files, 'open').mockRejectedValueOnce(Object.assign(new Error(), { code: 'EMFILE' }));
+      await noise(journal).catch(() => undefined);
+      expect(refused).toHaveBeenCalled();
+      refused.mockRestore();
+      const device = newId();
+      await journal.block(device);
+      await expect((await reopen()).admit([{ kind: 'open', id: device, code: 'blocked' }])).rejects.toMatchObject({ code: 'blocked' });
+    });
+
+    test('a key that takes over in that moment takes over once', async () => {
+      const journal = await short().open(path, clock);
+      open.push(journal);
+      // The disk takes its time over the batch in which the file becomes long: meanwhile a key takes over.
+      const { file } = journal as unknown as { file: { datasync(): Promise<void> } };
+      const sync = file.datasync.bind(file);
+      let succeeded: Promise<void> | undefined;
+      file.datasync = async () => {
+        if (readFileSync(path).length > 2 ** 12) succeeded ??= journal.succeed({ name: 'delivery', n: 2 });
+        await sync();
+      };
+      await noise(journal);
+      await succeeded;
+      expect(succeeded).toBeDefined();
+      expect((await reopen()).successions.map(({ name, n }) => `${name} ${n}`)).toEqual(['delivery 2']);
+    });
   });
 });
