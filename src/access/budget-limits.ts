@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 /** What is counted. */
-export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'documents', 'signIns'] as const;
+export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'readings', 'documents', 'signIns'] as const;
 export type Counter = (typeof COUNTERS)[number];
 
 /** On whose account, narrowest first. `mailbox`: one address asked for from one source. `rollout`: a declared window of a site. */
@@ -62,6 +62,16 @@ export const budgetsShape = z
         app: limit(6_000, 400_000),
         site: limit(2_000, 100_000),
         appliance: limit(6_000, 400_000),
+      })
+      .prefault({}),
+    /** Pages of `GET /v1/me/uses`: each writes an entry about each key of its reader, and has a head signed. Whoever reads years of them reads hundreds. */
+    readings: z
+      .strictObject({
+        device: limit(600, 20_000),
+        person: limit(1_200, 40_000),
+        app: limit(60_000, 4_000_000),
+        site: limit(20_000, 1_000_000),
+        appliance: limit(60_000, 4_000_000),
       })
       .prefault({}),
     /** Documents that the appliance encrypts or reads; each takes a thread for seconds and room on the disk. */

@@ -83,6 +83,9 @@ interface Use {
   in_day: number;
 }
 
+/** What an enrolled device is charged for by itself. */
+type DeviceCounter = 'retrievals' | 'decryptions' | 'readings';
+
 /** Devices whose accounts are remembered. */
 const REMEMBERED = 20_000;
 
@@ -117,7 +120,11 @@ export class Budgets {
   #purses = new Map<string, Purse>();
   #pursesBefore: ReadonlyMap<string, Purse> = new Map();
   /** Accounts of devices by their id, as they were made last: they are the same for hours. */
-  readonly #devices = { retrievals: new Map<string, DeviceAccounts>(), decryptions: new Map<string, DeviceAccounts>() };
+  readonly #devices: Record<DeviceCounter, Map<string, DeviceAccounts>> = {
+    retrievals: new Map(),
+    decryptions: new Map(),
+    readings: new Map(),
+  };
   #pursesOf = 0;
 
   constructor(
@@ -129,7 +136,7 @@ export class Budgets {
   ) {}
 
   /** A request of an enrolled device. */
-  ofDevice(counter: 'retrievals' | 'decryptions', { id, employee, app, request }: DeviceActor): Spending {
+  ofDevice(counter: DeviceCounter, { id, employee, app, request }: DeviceActor): Spending {
     const event = {
       actor: { kind: 'device', id },
       request: request.id,

@@ -68,7 +68,12 @@ export class KeyUsesController {
     summary: "Every entry about the keys of the device's person, with proofs; reading them is such an entry too",
     query,
     answers: { 200: { description: 'The entries, oldest first', json: keyUses } },
-    problems: { ...REFUSALS.token, 400: ['body-malformed'], 503: [...REFUSALS.token[503], ...REFUSALS.log[503], 'search-behind'] },
+    problems: {
+      ...REFUSALS.token,
+      ...REFUSALS.budget,
+      400: ['body-malformed'],
+      503: [...REFUSALS.token[503], ...REFUSALS.log[503], 'search-behind'],
+    },
   })
   async list(
     @Who() actor: DeviceActor,

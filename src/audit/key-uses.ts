@@ -1,6 +1,6 @@
-import type { DeviceActor } from '../access/index.js';
+import type { Budgets, DeviceActor } from '../access/index.js';
 import { parseNote } from '../codec/merkle/index.js';
-import { type AuditLog, Fault, type Storage } from '../foundation/index.js';
+import { type AuditLog, Fault, type Storage, type Unit } from '../foundation/index.js';
 import type { Token } from '../tokens/index.js';
 import type { StoredEntry, StoredValue } from './audit-reader.js';
 import type { Checkpoints } from './checkpoints.js';
@@ -57,6 +57,7 @@ export interface KeyUsesParts {
   standing: LogStanding;
   token: Pick<Token, 'vouchAuditKey' | 'auditSuccessions'>;
   index: Pick<SearchIndex, 'next'>;
+  budgets: Pick<Budgets, 'ofDevice' | 'within'>;
 }
 
 /**
@@ -73,7 +74,7 @@ export class KeyUses {
     this.#postings = new Postings(parts.storage);
   }
 
-  /** Rejects with the breach's code while the log is not the one that was signed: nothing could be proved; and with `search-behind`. */
+  /** Rejects with the breach's code while the log is not the one that was signed: nothing could be proved; with `search-behind`; and with `budget-exceeded`. */
   async of(actor: DeviceActor, { from, since, nonce }: { from: number; since: number; nonce: string }): Promise<KeyUsesAnswer> {
     const { tiles, standing } = this.parts;
     standing.requireWhole();
@@ -108,7 +109,8 @@ export class KeyUses {
   /** Resolves with the index of the last entry. */
   async #sayRead(actor: DeviceActor, keys: readonly string[], nonce: string): Promise<number> {
     const { id: device, employee, request } = actor;
-    return this.parts.storage.write(async (unit) => {
+    const { storage, budgets } = this.parts;
+    const say = async (unit: Unit) => {
       let last = -1;
       for (const key of keys) {
         const { index } = await this.parts.audit.append(unit, {
@@ -125,7 +127,13 @@ export class KeyUses {
         last = index;
       }
       return last;
-    });
+    };
+    return budgets.within(budgets.ofDevice('readings', actor), (charge) =>
+      storage.write(async (unit) => {
+        await charge(unit);
+        return say(unit);
+      }),
+    );
   }
 
   /** A checkpoint that covers this entry. */

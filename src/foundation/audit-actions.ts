@@ -44,7 +44,7 @@ const ROLE = oneOf(...ROLES, 'none');
 const WHY = oneOf('invitation', 'bootstrap', 'renewal', 'break-glass');
 const PASSKEY = { passkey: digest, publicKey: digest, synced: flag } as const;
 const BUDGET = {
-  counter: oneOf('challenges', 'enrolments', 'retrievals', 'decryptions', 'documents', 'signIns'),
+  counter: oneOf('challenges', 'enrolments', 'retrievals', 'decryptions', 'readings', 'documents', 'signIns'),
   scope: oneOf('mailbox', 'source', 'device', 'person', 'app', 'site', 'appliance', 'rollout'),
 } as const;
 const NETWORK = { version: count, digest, origin: oneOf('file', 'act', 'rollback'), trial: flag } as const;

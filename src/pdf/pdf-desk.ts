@@ -14,7 +14,7 @@ import {
 } from '../foundation/index.js';
 import { PrivateFile } from './private-file.js';
 import type { PdfReaders } from './readers.js';
-import { type Allowed, type Asked, groupsOf, resolved, type Standing, standingOf } from './recipients.js';
+import { type Allowed, type Asked, groupsOf, requireFew, resolved, type Standing, standingOf } from './recipients.js';
 import type { PdfWorkers } from './workers.js';
 
 /** The organisation as a reader of every document. Custody fills this port. */
@@ -81,9 +81,11 @@ export class PdfDesk {
     return this.parts.budgets.take(this.parts.budgets.ofDocument(by));
   }
 
-  /** How each name stands, groups as their members. Throws `group-unknown`. */
-  standings(names: readonly string[]): Promise<Standing[]> {
-    return Promise.all(this.membersOf(names).map((address) => standingOf(this.directory, address)));
+  /** How each name stands, groups as their members. Rejects with `group-unknown`, and with `recipients-too-many` before anybody is looked up. */
+  async standings(names: readonly string[]): Promise<Standing[]> {
+    const addresses = this.membersOf(names);
+    requireFew(addresses);
+    return Promise.all(addresses.map((address) => standingOf(this.directory, address)));
   }
 
   /** Addresses, with `group:NAME` as all of its members. */

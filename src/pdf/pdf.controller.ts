@@ -105,7 +105,7 @@ export class PdfController {
     summary: 'How recipients stand, before anything is encrypted to them',
     body: ask,
     answers: { 200: { description: 'In the order of the question, groups as their members', json: z.array(standing) } },
-    problems: { 400: ADDRESS_REFUSALS, 404: ['group-unknown'] },
+    problems: { 400: ADDRESS_REFUSALS, 404: ['group-unknown'], 413: ['recipients-too-many'] },
   })
   async recipients(@Req() request: GuardedRequest, @Res() reply: FastifyReply): Promise<void> {
     const { recipients } = parsedJson(ask, request.body);

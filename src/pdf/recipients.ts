@@ -24,6 +24,12 @@ export interface Asked {
 /** More than anyone names by hand; groups come to this. */
 export const MOST_RECIPIENTS = 200;
 
+/** Throws `recipients-too-many`. */
+export function requireFew({ length }: readonly unknown[]): void {
+  if (length > MOST_RECIPIENTS)
+    throw new Fault('too-large', 'recipients-too-many', `a document goes to at most ${MOST_RECIPIENTS} people at once`);
+}
+
 export async function standingOf(directory: CertificateDirectory, text: string): Promise<Standing> {
   const address = parseAddress(text).key;
   const { valid, ended } = await directory.standing(address);
@@ -42,8 +48,7 @@ export async function resolved(
   directory: CertificateDirectory,
   asked: readonly Asked[],
 ): Promise<{ certificate: Buffer; allowed: Allowed }[]> {
-  if (asked.length > MOST_RECIPIENTS)
-    throw new Fault('too-large', 'recipients-too-many', `a document goes to at most ${MOST_RECIPIENTS} people at once`);
+  requireFew(asked);
   const standings = await Promise.all(asked.map(async (one) => ({ ...one, ...(await standingOf(directory, one.address)) })));
   const unresolved = standings.flatMap(({ address, state }) => (state === 'valid' ? [] : [`${address}: ${WHY[state]}`]));
   if (unresolved.length > 0)

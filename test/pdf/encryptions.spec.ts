@@ -48,7 +48,7 @@ describe('POST /v1/pdf/encryptions', () => {
       settings: {
         keys: { bits: 2048, pool: { target: 3 } },
         budgets: { documents: { person: { minute: 45 } } },
-        documents: { megabytes: 4, groups: { board: ['bob@corp.example'] } },
+        documents: { megabytes: 4, groups: { board: ['bob@corp.example', 'alice@corp.example'] } },
       },
     });
     alice = await enrolDevice(house, 'alice@corp.example');
@@ -130,6 +130,20 @@ describe('POST /v1/pdf/encryptions', () => {
       { name: 'two.pdf', state: 'refused', code: 'pdf-not' },
       { state: 'encrypted' },
     ]);
+  });
+
+  test('groups count as their members, before anybody is looked up', async () => {
+    const ask = (...recipients: string[]) =>
+      send({
+        port: house.port,
+        root: house.root,
+        method: 'POST',
+        path: '/v1/pdf/recipients',
+        body: JSON.stringify({ recipients }),
+        identity: { certificates: alice.certificates, key: alice.keys.identity },
+      });
+    expect((await ask(...Array<string>(100).fill('group:board'))).json).toHaveLength(200);
+    expect(refusal(await ask(...Array<string>(101).fill('group:board')))).toBe('413 recipients-too-many');
   });
 
   test('groups, permissions for each, and what the readers of a document are', async () => {
