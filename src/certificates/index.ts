@@ -10,4 +10,4 @@ export { KeyIssuance, type KeyIssuanceSettings, type PreparedKey } from './key-i
 export { KeyRenewal, type RenewalPolicy } from './key-renewal.js';
 export { KeyReplacement } from './key-replacement.js';
 export { PremadeKeys } from './premade-keys.js';
-export { RevocationLists } from './revocation-lists.js';
+export { isAhead, RevocationLists } from './revocation-lists.js';

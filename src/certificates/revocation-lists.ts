@@ -10,6 +10,11 @@ const DAY = 86_400_000;
 /** Tries at a list while others publish too. */
 const ATTEMPTS = 5;
 const RENEW = 1;
+/** Milliseconds that a list may be dated ahead: clocks of nodes and token process differ. */
+const AHEAD = 300_000;
+
+/** Made while a clock was ahead: nobody takes it for one in force before that time has come (RFC 5280 §6.3.3). */
+export const isAhead = (der: Buffer, now: number): boolean => thisUpdateOf(der).getTime() > now + AHEAD;
 
 /** A serial that was signed and whose certificate nobody has: which generation signed it is not known, so each of the name lists it. */
 const LISTED = `FROM certificates WHERE authority IN (?, ?) AND profile <> 'imported' AND (authority = ? OR length(der) = 0)`;
@@ -64,13 +69,14 @@ export class RevocationLists {
       `SELECT serial, revoked_at, reason ${LISTED} AND revoked_at IS NOT NULL ORDER BY revoked_at, serial`,
       listedBy(of),
     );
-    const last = await this.storage.one<{ number: number; next_update: number }>(
-      'SELECT number, next_update FROM crls WHERE authority = ?',
+    const last = await this.storage.one<{ number: number; next_update: number; der: Buffer }>(
+      'SELECT number, next_update, der FROM crls WHERE authority = ?',
       [authority],
     );
-    // After a last list no shorter one: the key that could follow it up may be gone before this one is stored.
+    // After a last list no shorter one: the key that could follow it up may be gone before this one is stored. One that a clock which was ahead made is not taken for such.
+    const wasLast = last !== undefined && last.next_update - thisUpdateOf(last.der).getTime() > (LIFE + RENEW) * DAY;
     const left = Math.ceil(((last?.next_update ?? 0) - now) / DAY);
-    const days = left > LIFE ? left : wanted;
+    const days = wasLast && left > LIFE ? left : wanted;
     // Never below one that a database which is lost gave out (RFC 5280 §5.2.3).
     const number = Math.max((last?.number ?? 0) + 1, Math.floor(now / 1000));
     const der = await this.token.issueCrl({
@@ -94,7 +100,7 @@ export class RevocationLists {
     });
   }
 
-  /** Publishes every list that is missing or a day old. */
+  /** Publishes every list that is missing, a day old, or dated ahead because the clock was. */
   async publishDue(): Promise<void> {
     const now = this.clock.now().getTime();
     for (const authority of this.authorities.all) {
@@ -103,7 +109,7 @@ export class RevocationLists {
       // By what the list says: the last one of a generation whose retirement was given up is in force for years.
       const made = last ? thisUpdateOf(last.der).getTime() : 0;
       const newer = await this.storage.one(`SELECT serial ${LISTED} AND revoked_at >= ?`, [...listedBy(authority), made]);
-      if (newer || made < now - RENEW * DAY) await this.#next(authority);
+      if (newer || made < now - RENEW * DAY || (last && isAhead(last.der, now))) await this.#next(authority);
     }
   }
 

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { checkLog } from '../audit/index.js';
-import { serialOf } from '../certificates/index.js';
+import { isAhead, serialOf } from '../certificates/index.js';
 import type { Configuration } from '../configuration/index.js';
 import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
 import { readLastSync } from '../directory/index.js';
@@ -131,16 +131,22 @@ async function examineIsolation({ isolation }: House): Promise<Finding[]> {
 async function examineLists({ storage, clock, authorities }: House): Promise<Finding[]> {
   const findings = new Findings('revocation lists');
   const lists = new Map(
-    (await storage.all<{ authority: string; next_update: number }>('SELECT authority, next_update FROM crls')).map((row) => [
-      row.authority,
-      row.next_update,
-    ]),
+    (await storage.all<{ authority: string; next_update: number; der: Buffer }>('SELECT authority, next_update, der FROM crls')).map(
+      (row) => [row.authority, row],
+    ),
   );
+  const now = clock.now().getTime();
   for (const authority of authorities.all) {
     const name = authorityId(authority);
-    const until = lists.get(name);
-    if (until === undefined) findings.say('bad', `the authority “${name}” has none`);
-    else if (authority.state !== 'retired' && until <= clock.now().getTime())
+    const list = lists.get(name);
+    const until = list?.next_update ?? 0;
+    if (!list) findings.say('bad', `the authority “${name}” has none`);
+    else if (isAhead(list.der, now))
+      findings.say(
+        authority.state === 'retired' ? 'warn' : 'bad',
+        `that of the authority “${name}” was made while the clock was ahead, and counts only once its time has come; a running appliance makes another, but for one that is retired`,
+      );
+    else if (authority.state !== 'retired' && until <= now)
       findings.say('bad', `that of the authority “${name}” ended ${new Date(until).toISOString()}; a running appliance renews it`);
   }
   return findings.end('each authority has one that is in force');

@@ -179,10 +179,6 @@ const kekOf = (line: EscrowLine): string | undefined => {
   return line.t === 'certificate' ? undefined : line.key.sealed.record.kek;
 };
 
-/** Numbers of the KEKs that a package holds a copy of. */
-export const keksOf = ({ keys }: Pick<CustodyPackage, 'keys'>): string[] =>
-  keys.flatMap(({ label }) => /^ekms\/kek\/(\d+)$/.exec(label)?.[1] ?? []);
-
 /** Where the package of an earlier ceremony of the same token lies. */
 const asideOf = (path: string, ceremony: Buffer): string => `${path}-${ceremony.toString('hex')}`;
 

@@ -1,8 +1,8 @@
 import { certificateTimes, insertCertificate, type RevocationLists, serialOf } from '../certificates/index.js';
 import type { AuditLog, Clock, Storage, Unit } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, KeyStore, type StoredKey, type TakenKey } from '../keys/index.js';
-import { type KeyRecord, parsePackage, type Token } from '../tokens/index.js';
-import { type EscrowLine, KeysInEscrow, keksOf, readEscrow } from './escrow-journal.js';
+import { type KeyRecord, keksOf, parsePackage, type Token } from '../tokens/index.js';
+import { type EscrowLine, KeysInEscrow, readEscrow } from './escrow-journal.js';
 import type { KeyLives } from './key-lives.js';
 import { storeTakenKey } from './store-taken-key.js';
 

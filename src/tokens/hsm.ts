@@ -11,6 +11,10 @@ export interface KeyKind {
   bits: number;
 }
 
+/** Label of a key-encryption key, in the token and in the custodians' package, and its id back from it. */
+export const kekLabel = (kek: string): string => `ekms/kek/${kek}`;
+export const kekIdOf = (label: string): string | undefined => /^ekms\/kek\/([1-9]\d*)$/.exec(label)?.[1];
+
 /** Non-exportable signing keys that live in the token, by name. P-384 (or RSA-4096) for authorities, P-256 for the rest, Ed25519 for audit. */
 export const SIGNING_KEYS = ['root', 'people', 'devices', 'infrastructure', 'delivery', 'mail', 'audit'] as const;
 export type SigningKeyName = (typeof SIGNING_KEYS)[number];

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { canonicalJson, Fault, fromBase64, type Json } from '../../foundation/index.js';
+import { kekIdOf } from '../hsm.js';
 
 const bytes = z.string().transform((text, context) => {
   const value = fromBase64(text, 'base64url');
@@ -62,6 +63,9 @@ const shape = z.strictObject({
  * than M shares has AES-KWP and RSA-OAEP to break.
  */
 export type CustodyPackage = z.output<typeof shape>;
+
+/** Ids of the KEKs that a package holds a copy of. */
+export const keksOf = ({ keys }: Pick<CustodyPackage, 'keys'>): string[] => keys.flatMap(({ label }) => kekIdOf(label) ?? []);
 
 /** The package with the MAC that the token put over it: whom later keys are wrapped to must not be changed by whoever writes the file. */
 const sealedShape = z.strictObject({ package: z.unknown(), mac: bytes });

@@ -1,11 +1,11 @@
-import { HsmError, SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
+import { HsmError, kekIdOf, kekLabel, SIGNING_KEYS, type SigningAlgorithm, type SigningKeyName } from '../hsm.js';
 import { type Handle, KEY, type Mechanism, type TokenSession } from './module.js';
 import { edwardsOf, type TokenProfile } from './profile.js';
 import { CURVES, readCurveSpki, readRsaSpki } from './public-keys.js';
 
 /** Labels of the objects that EKMS keeps in its token. KEKs are plural: `ekms/kek/1`, `ekms/kek/2`, … */
 export const LABEL = {
-  kek: (id: string) => `ekms/kek/${id}`,
+  kek: kekLabel,
   records: 'ekms/records',
   seal: 'ekms/seal',
   /** The first of its name, and those that took over from it: `ekms/sign/mail`, `ekms/sign/mail/2`, … */
@@ -57,7 +57,7 @@ export function findTokenKeys(session: TokenSession, serving?: Serving): TokenKe
 function findKeks(session: TokenSession): Map<string, Handle> {
   const keks = new Map<string, Handle>();
   for (const handle of session.find(KEY.aes)) {
-    const id = /^ekms\/kek\/([1-9]\d*)$/.exec(session.read(handle, 'label').toString())?.[1];
+    const id = kekIdOf(session.read(handle, 'label').toString());
     if (id === undefined) continue;
     if (keks.has(id)) throw new HsmError('kek-missing', `the token holds two keys labelled ${LABEL.kek(id)}; one of them was planted`);
     keks.set(id, handle);

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { Fault } from '../../foundation/index.js';
-import { type CustodyPackage, encodePackage, packageMacInput, parsePackage } from '../custody/package.js';
+import { type CustodyPackage, encodePackage, keksOf, packageMacInput, parsePackage } from '../custody/package.js';
+import { kekLabel } from '../hsm.js';
 import { helperArguments, modulusOf } from '../pkcs11/ceremony.js';
 import { loadProfile } from '../pkcs11/profile.js';
-import { sealedPackage } from './custody-file.js';
+import { keksOfCustodians, sealedPackage } from './custody-file.js';
 import type { Pkcs11Owner } from './pkcs11-owner.js';
 import type { TokenSettings } from './settings.js';
 import { CANARY_FILE, CUSTODY_FILE, replaceState } from './token-state.js';
@@ -39,11 +40,10 @@ export class Keks {
     try {
       const text = sealedPackage(hsm, state);
       const custody = text === null ? undefined : parsePackage(text).package;
-      for (const id of custody ? hsm.kekIds : [])
-        if (!custody?.keys.some(({ label }) => label === `ekms/kek/${id}`)) this.owner.destroyKek(id);
-      const held = custody ? custody.keys.map(({ label }) => Number(/^ekms\/kek\/(\d+)$/.exec(label)?.[1] ?? 0)) : [];
-      const kek = String(Math.max(...hsm.kekIds.map(Number), ...held) + 1);
-      const label = `ekms/kek/${kek}`;
+      const held = custody ? keksOf(custody) : [];
+      for (const id of custody ? hsm.kekIds : []) if (!held.includes(id)) this.owner.destroyKek(id);
+      const kek = String(Math.max(...[...hsm.kekIds, ...held].map(Number)) + 1);
+      const label = kekLabel(kek);
       const blob = await this.#help(kekHelper, label, custody);
       if (custody) {
         const next: CustodyPackage = {
@@ -63,7 +63,7 @@ export class Keks {
     const hsm = this.owner.session();
     try {
       if (!hsm.kekIds.includes(kek)) throw new Fault('not-found', 'kek-unknown', `the token holds no key-encryption key ${kek}`);
-      hsm.serveUnder(this.#labels(hsm));
+      hsm.serveUnder(keksOfCustodians(hsm, this.settings.state));
       if (hsm.activeKek === kek) throw new Fault('conflict', 'kek-in-service', 'this is the key-encryption key in service');
       replaceState(this.settings.state, CANARY_FILE, hsm.renewedCanary());
     } finally {
@@ -72,11 +72,6 @@ export class Keks {
     await this.refresh();
     this.owner.destroyKek(kek);
     await this.refresh();
-  }
-
-  #labels(hsm: { mac(data: Uint8Array): Buffer }): string[] | undefined {
-    const text = sealedPackage(hsm, this.settings.state);
-    return text === null ? undefined : parsePackage(text).package.keys.map(({ label }) => label);
   }
 
   /** native/kek.c, without blocking those who are served meanwhile. */
