@@ -67,6 +67,11 @@ describe('durability: two', () => {
     // Then an authority that it does not know takes over: dan's certificate is by no other.
     await ekms.act('ca.rotate', { name: 'people' });
     expect(await ekms.enroll('dan-1', 'dan')).toMatchObject({ status: 0 });
+    // Keys that the backup's journal has in service are destroyed, and what the second place holds of them goes with the next authority.
+    await ekms.act('audit.rotate-key', {});
+    await ekms.act('token.retire', { name: 'audit' });
+    await ekms.act('ca.retire', { id: 'people', revoke: true });
+    await ekms.act('ca.rotate', { name: 'infrastructure' });
     const signed = await countingOf('people-2');
     expect(signed).toBeGreaterThan(0);
     const people = ['alice', 'bob', 'carol', 'dan'];
@@ -93,15 +98,16 @@ describe('durability: two', () => {
       '--share',
       ...shares.slice(1),
     );
-    expect({ status, stderr }).toEqual({ status: 0, stderr: expect.any(String) });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: status === 0 ? expect.any(String) : '' });
     expect(JSON.parse(stdout)).toMatchObject({
       keys: 5,
-      authorities: ['devices-2', 'people-2'],
+      authorities: ['devices-2', 'people-2', 'infrastructure-2'],
       fromEscrow: { keys: 3, unreadable: 2, unopenable: 0 },
     });
     await ekms.start();
     expect(await countingOf('people-2')).toBeGreaterThanOrEqual(signed ?? 1);
-    expect(await ekms.act('ca.list', {})).toContainEqual(expect.objectContaining({ id: 'people-2', state: 'serving' }));
+    const standing = (await ekms.act('ca.list', {})) as { id: string; state: string }[];
+    expect(standing.filter(({ id }) => /people/.test(id))).toMatchObject([{ state: 'retired' }, { state: 'serving' }]);
     const after = [];
     for (const person of people) {
       expect(await ekms.enroll(`${person}-2`, person)).toMatchObject({ status: 0 });
