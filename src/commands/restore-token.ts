@@ -1,19 +1,22 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { laterOrigin } from '../audit/index.js';
 import { parseConfiguration } from '../configuration/index.js';
 import { type Content, decodeContent, type OpenBackup, openChain } from '../custody/index.js';
 import { base64url, Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, logName } from '../house.js';
+import { syncFolder } from '../storage/index.js';
 import {
   type AuditHead,
   authorityId,
   encodePackage,
+  endRestore,
   heldGenerations,
   Journal,
   readTokenFile,
   type SealedPackage,
+  unfinishedRestore,
 } from '../tokens/index.js';
 import { RestoreSecondPlace } from './restore-second-place.js';
 import { askTokenProgram } from './token-program.js';
@@ -76,6 +79,8 @@ export interface TokenSite {
   softhsmTokens?: string | undefined;
   kekHelper: string | undefined;
   entry: string;
+  /** What a mark beside the token says until all is done; where the caller has none of its own. */
+  unfinished?: string;
 }
 
 /** The token from M shares: with what the second place knows more than the backup. Resolves with the keys of these backups and no others. */
@@ -124,7 +129,7 @@ export async function closeAll(chain: readonly OpenBackup[]): Promise<void> {
 
 /**
  * The token process's own part of a restore, where it is a user of its own: token and journal at its places, and the keys of this backup and of what it builds on in a file, for whoever
- * fills the database. Shares and PIN are seen by this user alone.
+ * fills the database. Shares and PIN are seen by this user alone. Cut off at any point it is told again: the token is of no use until all is done, and goes if it was not.
  */
 export async function restoreToken(
   of: {
@@ -140,22 +145,35 @@ export async function restoreToken(
   },
   { root: installed }: Installation,
 ): Promise<void> {
-  if (existsSync(of.fileKey)) throw new Fault('conflict', 'file-key', `${of.fileKey} exists: the key goes into a file of its own`);
   const { settings, softhsmTokens } = readTokenFile(of.settings, installed);
   const chain = await openChain(of.backup, of);
   try {
+    const mark = JSON.stringify({ backup: newestOf(chain).head.id, fileKey: of.fileKey });
+    if (existsSync(of.fileKey)) {
+      // It is written last. Whoever was cut off after that has nothing left to do but to say so.
+      if (unfinishedRestore(settings.state) !== mark)
+        throw new Fault('conflict', 'file-key', `${of.fileKey} exists: the key goes into a file of its own`);
+      await openContents(chain, keysOf(readMadeToken(of.fileKey)));
+      return endRestore(settings.state);
+    }
     const second = new RestoreSecondPlace(of.escrow);
     const site = {
       token: { ...settings, ...(of.pinFile ? { pinFile: of.pinFile } : {}) },
       ...{ softhsmTokens, kekHelper: settings.kekHelper, entry: join(installed, 'dist/programs/tokens/process/main.js') },
+      unfinished: mark,
     };
     const fileKeys = await makeToken(chain, of.shares, site, second);
     const { manifest } = (await openContents(chain, fileKeys)).at(-1) as Content; // as `chain`
     const name = of.nothingLost ? undefined : logName(parseConfiguration(manifest.configuration, '/'));
     const journal = await journalInto(settings.state, manifest.journal, name, second.package(newestOf(chain)));
     const made: MadeToken = { fileKeys: fileKeys.map(base64url), ...journal };
-    writeFileSync(of.fileKey, `${JSON.stringify(made)}\n`, { mode: 0o600, flag: 'wx' });
     for (const key of fileKeys) key.fill(0);
+    const staged = `${of.fileKey}.new`;
+    rmSync(staged, { force: true });
+    writeFileSync(staged, `${JSON.stringify(made)}\n`, { mode: 0o600, flag: 'wx', flush: true });
+    renameSync(staged, of.fileKey);
+    await syncFolder(dirname(of.fileKey));
+    endRestore(settings.state);
   } finally {
     await closeAll(chain);
   }

@@ -20,6 +20,7 @@ export { kwp } from './key-wrap.js';
 export { auditNoteKey } from './note-key.js';
 export { pinPlace } from './pin-place.js';
 export { readTokenFile, tokenSocket } from './process/settings-file.js';
+export { endRestore, unfinishedRestore } from './process/token-state.js';
 export { unseal } from './process/unseal.js';
 export {
   AGENTS_ID,

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { encodePackage, parsePackage } from '../../src/tokens/index.js';
 import { DOMAIN, Home } from '../support/appliance.js';
+import { FatalSteps } from '../support/fatal-steps.js';
 import { CLIENTS, TwoUnits } from '../support/two-units.js';
 
 jest.setTimeout(180_000);
@@ -118,12 +119,13 @@ describe('the token process as a unit of its own', () => {
     // Onto two other units: the former shares are nobody's, the new ones make the token, and the database follows.
     const other = await TwoUnits.prepare();
     try {
-      other.tokenFile({ file: 'pin' });
+      mkdirSync(other.beside('made'));
+      other.tokenFile({ file: 'pin' }, other.beside('made', 'token-home'));
       other.configure({ domains: [DOMAIN], keys: { bits: 2048, pool: { target: 1 } }, token: { socket: other.socket } });
-      const key = other.beside('file-key');
-      const make = (shares: string[]) =>
+      const key = other.beside('made', 'file-key');
+      const make = (shares: string[], env: NodeJS.ProcessEnv = {}) =>
         other.tell(
-          '',
+          { input: '', env },
           'token',
           'restore',
           file,
@@ -138,7 +140,39 @@ describe('the token process as a unit of its own', () => {
         );
       expect(make(held())).toMatchObject({ status: 1, stderr: expect.stringContaining('share-foreign') });
       expect((await other.ekms('restore', file)).stderr).toContain('token-elsewhere');
+      // Cut off here and there it is told again, and goes on from whatever was left.
+      const steps = new FatalSteps(other.folder, other.beside('made'));
+      const die = (at: number) => {
+        steps.arm(at);
+        const { status } = make(now, steps.environment);
+        const { fired } = steps;
+        steps.disarm();
+        if (fired !== undefined) expect(status).not.toBe(0);
+        return fired;
+      };
+      die(0);
+      const taken = steps.taken();
+      const blank = () => {
+        for (const name of readdirSync(other.beside('made'))) rmSync(other.beside('made', name), { recursive: true });
+      };
+      const last = (text: string) => taken.findLastIndex((step) => step.includes(text)) + 1;
+      blank();
+      const deaths = [die(last('remove /token-home/token-state/restoring'))];
+      const opens = readFileSync(key, 'utf8');
+      const early = other.tell('', 'token', 'serve', '--settings', other.settings);
+      expect(early).toMatchObject({ status: 78, stdout: expect.stringContaining('restore-unfinished') });
       expect(make(now)).toMatchObject({ status: 0, stderr: '' });
+      expect(readFileSync(key, 'utf8')).toBe(opens);
+      // A token that is whole is nobody's to make again.
+      renameSync(key, other.beside('elsewhere'));
+      expect(make(now).stderr).toContain('already-initialised');
+      blank();
+      // Before its journal is there; then in the middle of taking away what that left.
+      deaths.push(die(last('create /token-home/token-state/journal')), die(40));
+      console.log(`${deaths.filter((step) => step !== undefined).length} deaths of ${taken.length} steps: ${deaths.join(', ')}`);
+      expect(deaths).not.toContain(undefined);
+      expect(make(now)).toMatchObject({ status: 0, stderr: '' });
+      expect(readdirSync(other.beside('made', 'token-home')).filter((name) => /cut|new/.test(name))).toEqual([]);
       await other.startToken();
       // The second place has heard of a KEK that this token, which was made without it, does not know.
       const second = other.beside('second');

@@ -18,16 +18,27 @@ export class TwoUnits extends Home {
   said = '';
   #token: ChildProcess | undefined;
 
-  tokenFile(pin: unknown): void {
+  /** @param home of the token process */
+  tokenFile(pin: unknown, home = this.beside('token-home')): void {
     mkdirSync(this.runtime, { recursive: true });
     if (isRoot) chownSync(this.runtime, 0, CLIENTS);
     chmodSync(this.runtime, 0o2750);
-    writeFileSync(this.settings, JSON.stringify({ home: this.beside('token-home'), pin, socket: this.socket }));
+    writeFileSync(this.settings, JSON.stringify({ home, pin, socket: this.socket }));
   }
 
-  /** A command line with something on its standard input. */
-  tell(input: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-    return spawnSync(process.execPath, [EKMS, ...args], { input, encoding: 'utf8', env: { ...process.env, EKMS_HOME: this.path } });
+  /** A command line with something on its standard input, and in its environment. */
+  tell(
+    given: string | { input: string; env: NodeJS.ProcessEnv },
+    ...args: string[]
+  ): { status: number | null; stdout: string; stderr: string } {
+    const { input, env } = typeof given === 'string' ? { input: given, env: {} } : given;
+    // A group of its own, which dies as one where its steps are fatal.
+    return spawnSync('setsid', [process.execPath, EKMS, ...args], {
+      input,
+      encoding: 'utf8',
+      timeout: 60_000,
+      env: { ...process.env, EKMS_HOME: this.path, ...env },
+    });
   }
 
   /** What deploy/install does: what the API's user asks goes to the token's user as text. */

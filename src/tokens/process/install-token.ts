@@ -11,6 +11,8 @@ export interface Site {
   token: TokenSettings & { pinFile: string };
   /** Folder for SoftHSM's tokens, to be made together with `token.softhsmConfig`. Absent: the module is ready to make a token. */
   softhsmTokens?: string | undefined;
+  /** Name of a file in the state folder: while it is there, the token is half of what this very act makes, no process has begun with it, and it goes when the act is told again. */
+  unfinished?: string | undefined;
 }
 
 export interface FreshToken {
@@ -27,10 +29,13 @@ export interface FreshToken {
  * state folder last: while that is not there, nothing has been initialised, and what an attempt left that was cut in between is set aside by the next. A token in a module of its own may be left over after a failure;
  * the message says how to remove it. Throws `already-initialised`.
  */
-export async function installToken<T>({ token, softhsmTokens }: Site, fill: (fresh: FreshToken) => Promise<T>): Promise<T> {
+export async function installToken<T>({ token, softhsmTokens, unfinished }: Site, fill: (fresh: FreshToken) => Promise<T>): Promise<T> {
   process.umask(0o077);
   const finals = [token.state, token.pinFile, ...(softhsmTokens ? [softhsmTokens] : [])];
   const fresh = (path: string) => `${path}.new`;
+  // The state folder, which says so, last.
+  if (unfinished !== undefined && existsSync(join(token.state, unfinished)))
+    for (const path of finals.toReversed()) rmSync(path, { recursive: true, force: true });
   // Only an init that was cut leaves the new state folder behind. What it had put in place already has never been used.
   const cut = !existsSync(token.state) && existsSync(fresh(token.state));
   for (const path of finals)

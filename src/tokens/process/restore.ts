@@ -10,7 +10,7 @@ import { restoreToken } from '../pkcs11/ceremony.js';
 import { Pkcs11Hsm } from '../pkcs11/pkcs11-hsm.js';
 import { installToken, writeDurably } from './install-token.js';
 import { settingsShape } from './settings.js';
-import { CUSTODY_FILE, writeState } from './token-state.js';
+import { CUSTODY_FILE, RESTORING_FILE, writeState } from './token-state.js';
 
 const shape = z.strictObject({
   /** The PIN is made here, so its place must be named. */
@@ -22,6 +22,8 @@ const shape = z.strictObject({
   /** A later package of the same custodians, from the second place: what it knows more comes along. */
   later: z.string().optional(),
   shares: z.array(z.string().max(400)).max(255),
+  /** What `RESTORING_FILE` says until the caller takes it away: the token is of no use before the rest is done. Absent: the caller has a mark of its own. */
+  unfinished: z.string().max(10_000).optional(),
   /** The stanzas of the backup that is to be opened and of those it builds on, base64url; none where only the token is wanted. */
   stanzas: z
     .array(z.strictObject({ share: z.string(), body: z.string() }))
@@ -42,7 +44,8 @@ export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
   const custody = later ? completed(sealed.package, later.package) : sealed.package;
   const digests = custody.shares.map(({ digest }) => digest);
   const ceremonyKey = await combineShares(given.shares.map(parseShare), custody.ceremony, custody.threshold, digests);
-  return installToken({ token, softhsmTokens: given.softhsmTokens }, async ({ module, profile, pin, soPin, state }) => {
+  const site = { token, softhsmTokens: given.softhsmTokens, ...(given.unfinished === undefined ? {} : { unfinished: RESTORING_FILE }) };
+  return installToken(site, async ({ module, profile, pin, soPin, state }) => {
     const { label } = token;
     const ceremony = { module, label, profile, kekHelper, authorities: 'p384' as const };
     const { canary, identity } = restoreToken(ceremony, pin, soPin, { ceremonyKey, custody });
@@ -50,6 +53,7 @@ export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
     requireSealed(hsm, sealed, 'this custody package');
     if (later) requireSealed(hsm, later, 'the custody package at the second place');
     mkdirSync(state, { mode: 0o700 });
+    if (given.unfinished !== undefined) writeDurably(join(state, RESTORING_FILE), given.unfinished);
     writeState(state, canary, custody.certificates);
     writeDurably(join(state, CUSTODY_FILE), encodePackage({ package: custody, mac: hsm.mac(packageMacInput(custody)) }));
     const part = (text: string) => fromBase64(text, 'base64url') ?? Buffer.alloc(0);

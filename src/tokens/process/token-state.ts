@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { openSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, Fault } from '../../foundation/index.js';
 import { type AuthorityCertificates, firstAuthorities } from '../authorities.js';
@@ -20,6 +20,21 @@ export const JOURNAL_FILE = 'journal';
 export const CANARY_FILE = 'canary';
 /** docs/formats/custody-package.md; only where there was a ceremony with custodians. */
 export const CUSTODY_FILE = 'custody.json';
+
+/** There while `ekms token restore` is at work: no process begins with such a token. */
+export const RESTORING_FILE = 'restoring';
+
+/** What the mark of a restore that was cut off says; undefined where there is none. */
+export function unfinishedRestore(state: string): string | undefined {
+  const path = join(state, RESTORING_FILE);
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
+}
+
+/** The restore is done: from now on the token may be started. */
+export function endRestore(state: string): void {
+  rmSync(join(state, RESTORING_FILE));
+  syncFolders([join(state, RESTORING_FILE)]);
+}
 
 /** The token process's own folder, outside the database: what `init` wrote, and the journal. */
 export interface TokenState {
@@ -70,7 +85,7 @@ export function replaceState(folder: string, name: string, content: Buffer): voi
   syncFolders([path]);
 }
 
-/** Throws Fault `token-state-missing`, `token-in-use`, `journal-missing`, `journal-damaged`. */
+/** Throws Fault `token-state-missing`, `restore-unfinished`, `token-in-use`, `journal-missing`, `journal-damaged`. */
 export async function openTokenState(folder: string, clock: Clock): Promise<TokenState> {
   const read = (name: string): Buffer => {
     try {
@@ -87,6 +102,12 @@ export async function openTokenState(folder: string, clock: Clock): Promise<Toke
     Object.entries(AUTHORITY_FILES).map(([name, file]) => [name, read(file)]),
   ) as AuthorityCertificates; // one per name
   const canary = read(CANARY_FILE);
+  if (unfinishedRestore(folder) !== undefined)
+    throw new Fault(
+      'misconfigured',
+      'restore-unfinished',
+      'this token is half restored: say ekms token restore again as you did, then start it',
+    );
   lockState(folder);
   return { canary, authorities, journal: await Journal.open(join(folder, JOURNAL_FILE), clock) };
 }
