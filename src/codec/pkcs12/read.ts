@@ -69,17 +69,31 @@ export function readPkcs12(file: Buffer, phrase: string | null): Pkcs12Content {
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     if (error.code === 'asn1-malformed') throw malformed(error.message);
-    // Some write "no pass phrase" as the empty one, others as none (RFC 7292 §B.1 names neither).
-    if (phrase === '' && error.code === 'pkcs12-passphrase') return readPkcs12(file, null);
-    throw error;
+    if (error.code !== 'pkcs12-passphrase') throw error;
+    const other = otherReading(phrase);
+    if (other === undefined) throw error;
+    return new Reader(phrase, other).read(file);
   }
+}
+
+/** How else the derivation of RFC 7292 §B.1 has been fed with these words; undefined where there is no other way. */
+function otherReading(phrase: string | null): string | null | undefined {
+  // Some write "no pass phrase" as the empty one, others as none (§B.1 names neither).
+  if (phrase === '') return null;
+  // OpenSSL before 1.1.0, and gpgsm, made a character of every octet of UTF-8.
+  const widened = phrase === null ? null : Buffer.from(phrase, 'utf8').toString('latin1');
+  return widened === phrase ? undefined : widened;
 }
 
 class Reader {
   readonly #content: Pkcs12Content = { keys: [], certificates: [] };
   #rounds = 0;
 
-  constructor(private readonly phrase: string | null) {}
+  /** @param old what the derivation of RFC 7292 is fed with, where that is not the pass phrase itself */
+  constructor(
+    private readonly phrase: string | null,
+    private readonly old: string | null = phrase,
+  ) {}
 
   read(file: Buffer): Pkcs12Content {
     if (TEXT.test(file.toString('latin1', 0, 64)))
@@ -126,7 +140,7 @@ class Reader {
     const hash = DIGEST[type];
     if (!hash) throw unknown('the MAC of this file');
     const length = createHmac(hash, '').digest().length;
-    const key = derive(hash, this.phrase, salt, this.#counted(rounds ? numberOf(rounds) : 1), PURPOSE.mac, length);
+    const key = derive(hash, this.old, salt, this.#counted(rounds ? numberOf(rounds) : 1), PURPOSE.mac, length);
     if (!fits(hash, key, bytes, expected)) throw wrongPhrase();
   }
 
@@ -189,14 +203,14 @@ class Reader {
     const parameters = Fields.of(fields.take(), TAG.sequence);
     const salt = parameters.take(TAG.octetString).content;
     const rounds = this.#counted(numberOf(parameters.take()));
-    const key = derive('sha1', this.phrase, salt, rounds, PURPOSE.key, old.key);
-    const iv = derive('sha1', this.phrase, salt, rounds, PURPOSE.iv, 8);
+    const key = derive('sha1', this.old, salt, rounds, PURPOSE.key, old.key);
+    const iv = derive('sha1', this.old, salt, rounds, PURPOSE.iv, 8);
     if (old.cipher === 'rc2') yield openRc2(key, old.key * 8, iv, encrypted);
     // Two keys are three, of which the last is the first again.
     else yield decipher('des-ede3-cbc', old.key === 16 ? Buffer.concat([key, key.subarray(0, 8)]) : key, iv, encrypted);
   }
 
-  /** PBKDF2 (RFC 8018 §5.2) over the pass phrase in UTF-8, then as older NSS has it: in UTF-16 with two zero octets behind. */
+  /** PBKDF2 (RFC 8018 §5.2) over the pass phrase in UTF-8, then as older NSS has it, in UTF-16 with two zero octets behind, and as it came from a Latin-1 terminal. */
   *#keysOf(kdf: Element, length: number | undefined): Generator<Buffer> {
     const fields = Fields.of(kdf, TAG.sequence);
     if (oidOf(fields.take()) !== PBKDF2) throw unknown('the key derivation of this file');
@@ -212,6 +226,8 @@ class Reader {
     const phrase = this.phrase ?? '';
     yield pbkdf2Sync(Buffer.from(phrase, 'utf8'), salt, rounds, size, hash);
     yield pbkdf2Sync(Buffer.from(`${phrase}\0`, 'utf16le').swap16(), salt, rounds, size, hash);
+    const latin = Buffer.from(phrase, 'latin1');
+    if (latin.length < Buffer.byteLength(phrase) && latin.toString('latin1') === phrase) yield pbkdf2Sync(latin, salt, rounds, size, hash);
   }
 
   #counted(rounds: number): number {
