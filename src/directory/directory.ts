@@ -22,8 +22,11 @@ export abstract class Directory {
   abstract byId(id: string): Promise<DirectoryEntry | undefined>;
   /** Every entry with this address, however it is written there. */
   abstract byAddress(address: Address): Promise<DirectoryEntry[]>;
-  /** The one active entry with this address, if that is its password; else undefined, and nobody learns why. */
-  abstract signIn(address: Address, password: string): Promise<DirectoryEntry | undefined>;
+  /**
+   * The one active entry with this address, if that is its password; else undefined, and nobody learns why.
+   * @param mayTry told whose password it would be, by the entry's id; false: it is not tried, which looks like a wrong one
+   */
+  abstract signIn(address: Address, password: string, mayTry?: (id: string) => boolean): Promise<DirectoryEntry | undefined>;
 }
 
 /** A directory's words read as an address; undefined for what is none of ours. */

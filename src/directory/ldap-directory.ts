@@ -69,7 +69,7 @@ export class LdapDirectory extends Directory {
     return this.#asking((client) => this.#search(client, this.#withAddress(address)));
   }
 
-  override async signIn(address: Address, password: string): Promise<DirectoryEntry | undefined> {
+  override async signIn(address: Address, password: string, mayTry = (_id: string) => true): Promise<DirectoryEntry | undefined> {
     // RFC 4513 §5.1.2: a bind without a password succeeds and says nothing of whoever binds.
     if (password === '') return undefined;
     return this.#asking(async (client) => {
@@ -78,7 +78,8 @@ export class LdapDirectory extends Directory {
         const person = this.#person(entry);
         if (person?.active) found.push({ dn: entry.dn, person });
       }
-      const [only] = found.length === 1 ? found : [];
+      const [one] = found.length === 1 ? found : [];
+      const only = one && mayTry(one.person.id) ? one : undefined;
       // Nobody's password is tried as well, so that both take a bind's time.
       const isRight = await this.#binds(only?.dn ?? `cn=${randomUUID()},${this.settings.base}`, password);
       return isRight ? only?.person : undefined;

@@ -27,10 +27,12 @@ export class MemoryDirectory extends Directory {
     return [...this.entries.values()].filter(({ addresses }) => addresses.some((text) => mailAddress(text)?.key === address.key));
   }
 
-  override async signIn(address: Address, password: string): Promise<DirectoryEntry | undefined> {
+  override async signIn(address: Address, password: string, mayTry = (_id: string) => true): Promise<DirectoryEntry | undefined> {
     const found = (await this.byAddress(address)).filter(({ active }) => active);
     const [entry] = found;
-    return found.length === 1 && entry && password !== '' && this.passwords.get(entry.id) === password ? entry : undefined;
+    return found.length === 1 && entry && mayTry(entry.id) && password !== '' && this.passwords.get(entry.id) === password
+      ? entry
+      : undefined;
   }
 
   #answer(): void {
