@@ -1,5 +1,5 @@
 import { type AuditLog, Fault, type Storage } from '../foundation/index.js';
-import { AddressBlocks, plainAddress } from './address-blocks.js';
+import { AddressBlocks, plainAddress, readBlock } from './address-blocks.js';
 import type { NetworkPolicy, RouteClass } from './network-policy.js';
 import type { Surroundings } from './surroundings.js';
 
@@ -85,13 +85,13 @@ export class IsolationGuard {
             ? [
                 {
                   check: 'default-route',
-                  words: `there is a default route (${block}) on ${device}: remove it, or route only what network.internal names`,
+                  words: `there is a default route (${readBlock(block)}) on ${device}: remove it, or route only what network.internal names`,
                 },
               ]
             : [
                 {
                   check: 'outside-route',
-                  words: `there is a route to ${block} on ${device}, beyond network.internal: remove it, or name the block there`,
+                  words: `there is a route to ${readBlock(block)} on ${device}, beyond network.internal: remove it, or name the block there`,
                 },
               ];
         }),

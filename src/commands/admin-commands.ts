@@ -14,13 +14,19 @@ export function adminCommands(ekms: Command, does: (name: ActName) => (args: obj
     .action(({ name, email, role }: { name?: string; email?: string; role?: string }) =>
       does('admin.invite')({ ...(name ? { name } : {}), ...(email ? { address: email } : {}), ...(role ? { role } : {}) }),
     );
-  admin.command('list').action(() => does('admin.list')({}));
+  admin
+    .command('list')
+    .description('who they are, with role and id')
+    .action(() => does('admin.list')({}));
   admin
     .command('role <id>')
     .description('gives the one role, or takes it away')
     .addArgument(new Argument('<role>').choices([...ROLES, 'none']))
     .action((id: string, role: string) => does('admin.role')({ id, role: role === 'none' ? null : role }));
-  admin.command('remove <id>').action((id: string) => does('admin.remove')({ id }));
+  admin
+    .command('remove <id>')
+    .description('an administrator leaves; their sessions end')
+    .action((id: string) => does('admin.remove')({ id }));
   admin
     .command('renew <id>')
     .description('a link for an administrator who lost their passkeys')
@@ -31,10 +37,17 @@ export function adminCommands(ekms: Command, does: (name: ActName) => (args: obj
     .description('new security officers when too few can sign in: told to everybody, after a wait in which any administrator can stop it');
   glass
     .command('begin')
+    .description('everybody is told, and the wait begins')
     .requiredOption('--officer <name and address...>', 'such as "Anna <anna@corp.example>"; one or two')
     .action(({ officer }: { officer: string[] }) => does('break-glass.begin')({ officers: officer.map(named) }));
-  glass.command('show').action(() => does('break-glass.show')({}));
-  glass.command('cancel').action(() => does('break-glass.cancel')({}));
+  glass
+    .command('show')
+    .description('whether one is under way, for whom, and when it opens')
+    .action(() => does('break-glass.show')({}));
+  glass
+    .command('cancel')
+    .description('stop it')
+    .action(() => does('break-glass.cancel')({}));
   glass
     .command('open')
     .description('after the wait: a link for each officer, for 15 minutes')

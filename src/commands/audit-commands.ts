@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CommandParts } from './command-parts.js';
+import { intoFile, toSign } from './request-commands.js';
 
 /** `ekms audit export` and `ekms audit verify`. @param audit the group they go into */
 export function auditCommands(audit: Command, { home, print, act }: Pick<CommandParts, 'home' | 'print' | 'act'>): void {
@@ -34,8 +35,8 @@ export function auditCommands(audit: Command, { home, print, act }: Pick<Command
     .description('where the log was put back: write what two persons sign to have it go on under another name')
     .requiredOption('-o, --output <file>', 'what each of them reads and signs')
     .action(async ({ output }: { output: string }) => {
-      const { sign, acceptance } = (await act('audit.loss', {})) as { sign: string; acceptance: object }; // LogAcceptances.ask
-      writeFileSync(output, Buffer.from(sign, 'base64'), { flag: 'wx' });
+      const ask = async () => (await act('audit.loss', {})) as { sign: string; acceptance: object }; // LogAcceptances.ask
+      const { acceptance } = await intoFile(output, ask, toSign);
       print({ acceptance });
       console.error(
         `two recovery agents of the ceremony read ${output} and sign it: openssl dgst -sha256 -sign KEY.pem -out SIGNATURE ${output}`,

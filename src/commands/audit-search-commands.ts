@@ -28,7 +28,7 @@ export function auditSearchCommands(audit: Command, { does, act, print }: Pick<C
     audit
       .command('evidence')
       .description('a ZIP of entries with what proves them, which anyone who has the log’s key can verify; takes two persons')
-      .requiredOption('-o, --output <file>')
+      .requiredOption('-o, --output <file>', 'new file, a ZIP')
       .option('--request <id>', 'what you asked for, once it is approved'),
   ).action(async ({ output, request, ...question }: { output: string; request?: string } & Record<string, string>) => {
     const make = () => (request === undefined ? act('audit.evidence', question) : act('request.perform', { id: request }));
@@ -40,8 +40,8 @@ export function auditSearchCommands(audit: Command, { does, act, print }: Pick<C
 const criteria = (command: Command): Command =>
   command
     .option('--person <who>', 'e-mail address, or an employee’s id')
-    .option('--key <id>')
-    .option('--device <id>')
+    .option('--key <id>', 'id of an encryption key')
+    .option('--device <id>', 'id of a device')
     .option('--subject <id>', 'what an act was about')
     .option('--action <name>', 'such as key.deliver')
     .option('--outcome <outcome>', 'done, refused or failed')

@@ -71,7 +71,10 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
     .command('rotate')
     .description('make a new one and wrap every key under it, in the background')
     .action(() => does('kek.rotate')({}));
-  kek.command('status').action(() => does('kek.status')({}));
+  kek
+    .command('status')
+    .description('how many keys are still under the former one')
+    .action(() => does('kek.status')({}));
   kek
     .command('retire')
     .description('destroy the former one, once nothing is under it and a backup was made since')
@@ -103,7 +106,10 @@ export function custodyCommands(ekms: Command, parts: CommandParts): void {
       print(made);
       if (made.needs.length > 0) console.error(`A restore of it needs these beside it: ${made.needs.join(', ')}. Copy them together.`);
     });
-  backup.command('list').action(() => does('backup.list')({}));
+  backup
+    .command('list')
+    .description('newest first, with what each needs beside it')
+    .action(() => does('backup.list')({}));
   backup
     .command('verify <file>')
     .description('read it, and what it builds on, from end to end against this appliance’s signature')

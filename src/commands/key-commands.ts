@@ -13,6 +13,7 @@ export function keyCommands(ekms: Command, does: (name: ActName) => (args: objec
     .action((address: string, { because }: { because: string }) => does('key.replace')({ address, because }));
   key
     .command('set-state <id>')
+    .description('change a key’s state; destroyed takes two persons and cannot be undone')
     .addArgument(new Argument('<state>').choices(['active', 'suspended', 'deactivated', 'compromised', 'destroyed'] satisfies KeyState[]))
     .addOption(
       new Option('--reason <code>', 'why')

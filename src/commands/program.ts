@@ -34,7 +34,11 @@ async function act(name: ActName, args: object, installation: Installation): Pro
 }
 
 export function program(installation: Installation, version: string): Command {
-  const ekms = new Command('ekms').description('Enterprise key management appliance').version(version).exitOverride().showHelpAfterError();
+  const ekms = new Command('ekms')
+    .description('Enterprise key management appliance')
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError('(with --help it says what it takes)');
   const does = (name: ActName) => async (args: object) => {
     const value = await act(name, args, installation);
     if (value !== null && value !== undefined) print(value);
@@ -72,36 +76,54 @@ export function program(installation: Installation, version: string): Command {
   const app = ekms.command('app').description('app credentials of the managed client');
   app
     .command('issue')
-    .requiredOption('--platform <name>')
+    .description('a credential for a release of the managed client')
+    .requiredOption('--platform <name>', 'such as linux, windows, android')
     .option('--release <version>', 'of the client that it is shipped with')
-    .requiredOption('-o, --output <file>')
+    .requiredOption('-o, --output <file>', 'new file for it; a private key')
     .action(async ({ platform, release, output }: { platform: string; release?: string; output: string }) => {
       await intoFile(output, () => act('app.issue', { platform, ...(release ? { release } : {}) }, installation));
       console.error(`${output} holds a private key: ship it inside the managed app only`);
     });
   app
     .command('revoke <id>')
+    .description('no device enrols with it any more')
     .option('--devices', 'also end every device that was enrolled with it, at once', false)
     .action((id: string, { devices }: { devices: boolean }) => does('app.revoke')({ id, devices }));
-  app.command('list').action(() => does('app.list')({}));
+  app
+    .command('list')
+    .description('all of them, revoked ones too')
+    .action(() => does('app.list')({}));
 
   const pool = ekms.command('pool').description('ready key pairs');
   pool
     .command('fill')
+    .description('make key pairs ahead of a roll-out, about a second of one core each')
     .requiredOption('--count <n>', 'pairs to have ready', (text) => whole(text))
     .action(({ count }: { count: number }) => does('pool.fill')({ count }));
 
   const enrolment = ekms.command('enrolment').description('enrolments that wait for an administrator');
-  enrolment.command('list').action(() => does('enrolment.list')({}));
-  enrolment.command('approve <id>').action((id: string) => does('enrolment.decide')({ id, approve: true }));
-  enrolment.command('deny <id>').action((id: string) => does('enrolment.decide')({ id, approve: false }));
+  enrolment
+    .command('list')
+    .description('who waits, since when')
+    .action(() => does('enrolment.list')({}));
+  enrolment
+    .command('approve <id>')
+    .description('let the device in')
+    .action((id: string) => does('enrolment.decide')({ id, approve: true }));
+  enrolment
+    .command('deny <id>')
+    .description('keep it out; its person may begin again')
+    .action((id: string) => does('enrolment.decide')({ id, approve: false }));
 
   const employee = ekms.command('employee').description('people');
   employee
     .command('stop <address>')
     .description('a leaver: nothing is released from the next request on')
     .action((address: string) => does('employee.stop')({ address }));
-  employee.command('resume <address>').action((address: string) => does('employee.resume')({ address }));
+  employee
+    .command('resume <address>')
+    .description('somebody stopped is back')
+    .action((address: string) => does('employee.resume')({ address }));
   employee
     .command('release-address <address>')
     .description('the address will be somebody else’s')
@@ -119,8 +141,14 @@ export function program(installation: Installation, version: string): Command {
   firewallCommands(ekms, home, parts.act);
 
   const device = ekms.command('device').description('devices');
-  device.command('list <address>').action((address: string) => does('device.list')({ address }));
-  device.command('revoke <id>').action((id: string) => does('device.revoke')({ id }));
+  device
+    .command('list <address>')
+    .description('a person’s devices, with ids and states')
+    .action((address: string) => does('device.list')({ address }));
+  device
+    .command('revoke <id>')
+    .description('nothing is released to it from the next request on')
+    .action((id: string) => does('device.revoke')({ id }));
 
   registrationCommands(device, parts);
 
@@ -133,6 +161,7 @@ export function program(installation: Installation, version: string): Command {
   auditSearchCommands(audit, parts);
   audit
     .command('tail')
+    .description('the last entries, oldest first')
     .option('-n, --count <n>', 'entries', (text) => whole(text), 20)
     .action(({ count }: { count: number }) => does('audit.tail')({ count }));
   ekms

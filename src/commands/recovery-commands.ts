@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { CommandParts } from './command-parts.js';
+import { intoFile, toSign } from './request-commands.js';
 
 interface FileOptions {
   device: string;
@@ -37,14 +38,15 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
     .action(async (who: string, { output, from, to, message, ...ask }: FileOptions) => {
       const period = from === undefined && to === undefined ? {} : { period: { from: from ?? 0, to: (to ?? Date.now()) + DAY } };
       const one = message === undefined ? {} : { message: JSON.parse(readFileSync(message, 'utf8')) as unknown };
-      const filed = (await act('recovery.file', { address: who, ...ask, ...period, ...one })) as {
-        case: string;
-        sign: string;
-        quorum: number;
-        request: object;
-      }; // FiledCase
-      writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
-      print({ case: filed.case, quorum: filed.quorum, request: filed.request });
+      const file = async () =>
+        (await act('recovery.file', { address: who, ...ask, ...period, ...one })) as {
+          case: string;
+          sign: string;
+          quorum: number;
+          request: object;
+        }; // FiledCase
+      const { case: id, quorum, request } = await intoFile(output, file, toSign);
+      print({ case: id, quorum, request });
       console.error(howToSign(output));
     });
   const documents = recovery
@@ -65,14 +67,17 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
   recovery
     .command('approve <case>')
     .description('bring an agent’s signature by a key of their own; with a passkey they approve at the administration pages')
-    .requiredOption('--agent <name>')
-    .requiredOption('--signature <file>')
+    .requiredOption('--agent <name>', 'whose signature it is')
+    .requiredOption('--signature <file>', 'what openssl wrote when that agent signed')
     .action((of: string, given: { agent: string; signature: string }) => does('recovery.approve')({ case: of, by: signatureOf(given) }));
   recovery
     .command('release <case>')
     .description('have the token seal the keys to the device of the case: CMS for its delivery key, one file a key')
-    .requiredOption('-o, --output <folder>')
+    .requiredOption('-o, --output <folder>', 'where they go; made if it is not there')
     .action(async (of: string, { output }: { output: string }) => {
+      // Before the token seals anything, and the person is told of it: there is somewhere to put it.
+      mkdirSync(output, { recursive: true, mode: 0o700 });
+      accessSync(output, constants.W_OK);
       const released = (await act('recovery.release', { case: of })) as { key: string; delivery: string }[]; // RecoveryCases.release
       for (const { key, delivery } of released)
         writeFileSync(join(output, `${key}.p7m`), Buffer.from(delivery, 'base64'), { flag: 'wx', mode: 0o600 });
@@ -97,20 +102,21 @@ export function recoveryCommands(ekms: Command, { print, act, does }: Pick<Comma
     .requiredOption('--quorum <n>', 'how many of them must agree', whole)
     .requiredOption('-o, --output <file>', 'what each agent in force signs')
     .action(async ({ agent, quorum, output }: { agent: string[]; quorum: number; output: string }) => {
-      const filed = (await act('agents.file', { quorum, agents: await Promise.all(agent.map(namedAgent)) })) as {
-        appointment: string;
-        sign: string;
-        quorum: number;
-      }; // FiledAppointment
-      writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
-      print({ list: filed.appointment, quorum: filed.quorum });
+      const file = async () =>
+        (await act('agents.file', { quorum, agents: await Promise.all(agent.map(namedAgent)) })) as {
+          appointment: string;
+          sign: string;
+          quorum: number;
+        }; // FiledAppointment
+      const { appointment, ...filed } = await intoFile(output, file, toSign);
+      print({ list: appointment, quorum: filed.quorum });
       console.error(howToSign(output));
     });
   agents
     .command('approve <list>')
     .description('bring an agent’s signature over a list of agents; with the last that is needed it is in force')
-    .requiredOption('--agent <name>')
-    .requiredOption('--signature <file>')
+    .requiredOption('--agent <name>', 'whose signature it is')
+    .requiredOption('--signature <file>', 'what openssl wrote when that agent signed')
     .action((list: string, given: { agent: string; signature: string }) => does('agents.approve')({ list, by: signatureOf(given) }));
 }
 

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { laterOrigin } from '../audit/index.js';
 import { parseConfiguration } from '../configuration/index.js';
 import { type Content, decodeContent, type OpenBackup, openChain } from '../custody/index.js';
-import { base64url, Fault, fromBase64, parsed, SystemClock } from '../foundation/index.js';
+import { base64url, Fault, fromBase64, isFault, parsed, SystemClock } from '../foundation/index.js';
 import { type Installation, logName } from '../house.js';
 import { syncFolder } from '../storage/index.js';
 import {
@@ -14,6 +14,7 @@ import {
   endRestore,
   heldGenerations,
   Journal,
+  parseShare,
   readTokenFile,
   type SealedPackage,
   unfinishedRestore,
@@ -70,7 +71,16 @@ export function shareLine(text: string): string {
   return text.split(/\r?\n/).find((line) => /^\s*EKMS-SHARE-/i.test(line)) ?? text;
 }
 
-export const readShare = (path: string): string => shareLine(readFileSync(path, 'utf8'));
+/** The line in a file, looked at before anything is begun with it. Throws `share-damaged`, naming the file. */
+export function readShare(path: string): string {
+  const line = shareLine(readFileSync(path, 'utf8'));
+  try {
+    parseShare(line);
+    return line;
+  } catch (error) {
+    throw isFault(error) ? new Fault(error.kind, error.code, `${path}: ${error.message}`) : error;
+  }
+}
 
 /** Where a token is to be made, and what its program needs for that. */
 export interface TokenSite {

@@ -8,6 +8,7 @@ import type { CommandParts } from './command-parts.js';
 import { readOwners } from './import-commands.js';
 import { isAway, patiently } from './patiently.js';
 import { howToSign, signatureOf } from './recovery-commands.js';
+import { intoFile, toSign } from './request-commands.js';
 
 interface FileOptions {
   to: string;
@@ -27,10 +28,9 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
   transfer
     .command('key')
     .description('on the receiving appliance: make a key in its token for others to seal keys to')
-    .requiredOption('-o, --output <file>')
+    .requiredOption('-o, --output <file>', 'new file for the key’s card')
     .action(async ({ output }: { output: string }) => {
-      const card = (await act('transfer.key', {})) as TransferCard; // TransferKeys.make
-      writeFileSync(output, `${JSON.stringify(card, undefined, 2)}\n`, { flag: 'wx' });
+      const card = await intoFile(output, async () => (await act('transfer.key', {})) as TransferCard); // TransferKeys.make
       print(`${output}\nSHA-256 of the key: ${base64url(sha256(Buffer.from(card.publicKey, 'base64')))}`);
       console.error('take the file to the sending appliance, and that line by another way: its agents sign it');
     });
@@ -47,8 +47,8 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     .action(async ({ to, person, everybody, output, ...ask }: FileOptions) => {
       if (!person && !everybody) throw new Fault('malformed', 'transfer-malformed', 'say --person WHO or --everybody');
       const recipient = (await recipientIn(to)).toString('base64');
-      const filed = (await act('transfer.file', { ...ask, recipient, ...(person ? { people: person } : {}) })) as FiledTransfer; // KeyTransfers.file
-      writeFileSync(output, Buffer.from(filed.sign, 'base64'), { flag: 'wx' });
+      const file = async () => (await act('transfer.file', { ...ask, recipient, ...(person ? { people: person } : {}) })) as FiledTransfer; // KeyTransfers.file
+      const filed = await intoFile(output, file, toSign);
       print({ transfer: filed.transfer, quorum: filed.quorum, request: filed.request });
       console.error(howToSign(output));
     });
@@ -57,8 +57,8 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
     .description(
       'bring an agent’s signature by a key of their own, over keys that leave or that come in; with a passkey they approve at the administration pages',
     )
-    .requiredOption('--agent <name>')
-    .requiredOption('--signature <file>')
+    .requiredOption('--agent <name>', 'whose signature it is')
+    .requiredOption('--signature <file>', 'what openssl wrote when that agent signed')
     .action((of: string, given: { agent: string; signature: string }) =>
       does('transfer.approve')({ transfer: of, by: signatureOf(given) }),
     );
@@ -73,7 +73,7 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
   transfer
     .command('send <transfer>')
     .description('have the token seal the keys and write them into a file; the same command goes on with one that was cut off')
-    .requiredOption('-o, --output <file>')
+    .requiredOption('-o, --output <file>', 'the package; the same one goes on where it was cut off')
     .action(async (of: string, { output }: { output: string }) => {
       const head = (await act('transfer.head', { transfer: of })) as TransferHead; // KeyTransfers.head
       const { writeTransfer } = await import('./transfer-file.js');

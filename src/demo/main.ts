@@ -20,17 +20,26 @@ interface ListedKey {
 
 /** The main job on real input: every step is the product's own command line, a mail that openssl encrypted, and a database that is really attacked. */
 class Demo {
-  readonly home: string;
   server: ChildProcess | undefined;
   readonly #work: string;
   #clientPort = 0;
 
-  constructor(readonly once: boolean) {
-    this.home = once ? mkdtempSync(join(tmpdir(), 'ekms-demo-')) : resolve('data/demo');
-    if (!once && existsSync(this.home)) {
-      if (!existsSync(join(this.home, MARK))) throw new Error(`${this.home} is not of an earlier demo; move it away first`);
-      rmSync(this.home, { recursive: true });
+  static async begin(once: boolean): Promise<Demo> {
+    if (once) return new Demo(mkdtempSync(join(tmpdir(), 'ekms-demo-')), once);
+    const home = resolve('data/demo');
+    if (existsSync(home)) {
+      if (!existsSync(join(home, MARK))) throw new Error(`${home} is not of an earlier demo; move it away first`);
+      const { status } = await run(node, [join(root, 'dist/programs/main.js'), 'status', '--running'], { EKMS_HOME: home });
+      if (status === 0) throw new Error(`a demo is running in ${home}: end it by Control-C in its terminal first`);
+      rmSync(home, { recursive: true });
     }
+    return new Demo(home, once);
+  }
+
+  private constructor(
+    readonly home: string,
+    readonly once: boolean,
+  ) {
     this.#work = join(this.home, 'work');
     mkdirSync(this.#work, { recursive: true, mode: 0o700 });
     writeFileSync(join(this.home, MARK), '');
@@ -165,8 +174,21 @@ class Demo {
   }
 }
 
-async function main(): Promise<void> {
-  const demo = new Demo(process.argv.includes('--once'));
+const USAGE = `Usage: ekms demo [--once]
+
+Makes an appliance in data/demo, enrols people, encrypts and opens a real mail, attacks the database, and stays up until Control-C.
+
+Options:
+  --once  in a place of its own, on free ports; leaves when done, status 0 if every step held`;
+
+async function main(words: readonly string[]): Promise<void> {
+  if (words.some((word) => word === '--help' || word === '-h' || word === 'help')) return console.log(USAGE);
+  if (words.some((word) => word !== '--once')) {
+    console.error(USAGE);
+    process.exitCode = 2;
+    return;
+  }
+  const demo = await Demo.begin(words.includes('--once'));
   const seen = { refusal: '', log: '' };
   const steps = new Listr(
     [
@@ -216,7 +238,7 @@ async function main(): Promise<void> {
   }
 }
 
-main().catch((error: unknown) => {
+main(process.argv.slice(2)).catch((error: unknown) => {
   console.error(`ekms demo: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
 });

@@ -241,6 +241,7 @@ export const ACTIONS = {
 } as const satisfies Record<string, ActionSchema>;
 
 export type AuditAction = keyof typeof ACTIONS;
+export const isAuditAction = (text: string): text is AuditAction => Object.hasOwn(ACTIONS, text);
 type Said<F> = F extends Fact<infer T> ? T : never;
 
 /** Every fact may be absent: a refusal knows less than what was done. */

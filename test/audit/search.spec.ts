@@ -302,3 +302,8 @@ describe('search', () => {
     });
   });
 });
+
+test('an action that the log does not know is refused: it would find nothing, and look as if nothing had happened', () => {
+  expect(searchQuestion.safeParse({ action: 'key.deliver' }).success).toBe(true);
+  for (const action of ['key.delivery', 'toString', '']) expect(searchQuestion.safeParse({ action }).success).toBe(false);
+});

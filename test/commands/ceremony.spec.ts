@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { newAgeIdentity } from '../../src/codec/age.js';
 import { type CeremonyPlan, ceremony, checkPlan, parseAgent, parseCustodian } from '../../src/commands/ceremony.js';
 import { askCeremony } from '../../src/commands/ceremony-questions.js';
+import { readShare } from '../../src/commands/restore-token.js';
 
 let home: string;
 let out: string;
@@ -154,4 +155,16 @@ describe('asked at a terminal', () => {
   ])('nothing is made when it is left %s', async (_, given) => {
     expect((await answers(...given)).told).toEqual(refused('ceremony-not-held'));
   });
+});
+
+test('a file that holds no share, or a damaged one, is named before anything is begun', () => {
+  mkdirSync(home);
+  const file = join(home, 'b');
+  for (const [text, code] of [
+    ['hello', 'share-malformed'],
+    ['EKMS-SHARE-1:FR4R-XSPI', 'share-damaged'],
+  ] as const) {
+    writeFileSync(file, text);
+    expect(() => readShare(file)).toThrow(expect.objectContaining({ code, message: expect.stringContaining(file) }));
+  }
 });

@@ -1,3 +1,4 @@
+import { WORDS } from './acts.js';
 import { ask, askProved, attempt, createPasskey, element, usePasskey } from './api.js';
 
 const at = (id) => document.getElementById(id);
@@ -14,6 +15,7 @@ async function show() {
   }
   at('outside').hidden = me !== undefined;
   at('inside').hidden = me === undefined;
+  at('sign-out').hidden = me === undefined;
   at('who').textContent = me ? `${me.name}, ${me.role ?? 'no role yet'}` : '';
   if (me) await showInside(me);
 }
@@ -106,6 +108,7 @@ function requestCard(request, me, names) {
     'article',
     { 'data-request': id },
     element('h3', {}, act),
+    ...(WORDS[act] ? [element('p', {}, WORDS[act])] : []),
     element('pre', {}, JSON.stringify(args, undefined, 2)),
     ...[...names].filter(([known]) => Object.values(args).includes(known)).map(([known, name]) => element('p', {}, element('code', {}, known), ` is ${name}.`)),
     element('p', {}, `Asked for by ${who}, ${when(createdAt)}. Until ${when(expiresAt)}.`),

@@ -5,6 +5,8 @@ const token = location.hash.slice(1);
 history.replaceState(null, '', location.pathname);
 
 const form = document.getElementById('register');
+form.hidden = token === '';
+document.getElementById('no-link').hidden = token !== '';
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   const value = (name) => form.elements.namedItem(name).value.trim();

@@ -1,6 +1,7 @@
 // Documents go in, encrypted ones come back. Nothing here makes markup of text.
 
 const at = (id) => document.getElementById(id);
+const SIGN_IN = 'Sign in first: “Your devices”, above.';
 
 at('encrypt').addEventListener('submit', async (event) => {
   event.preventDefault();
@@ -18,6 +19,13 @@ at('encrypt').addEventListener('submit', async (event) => {
   }
 });
 
+// Said before somebody has filled it in for nothing.
+fetch('/v1/staff/me', { credentials: 'same-origin' })
+  .then(({ status }) => {
+    if (status === 401) at('message').textContent = SIGN_IN;
+  })
+  .catch(() => undefined);
+
 // A file that misses the field must not replace the page.
 for (const kind of ['dragover', 'drop'])
   document.addEventListener(kind, (event) => {
@@ -33,7 +41,7 @@ async function encrypt(documents) {
   const answer = await fetch('/v1/pdf/encryptions', { method: 'POST', credentials: 'same-origin', body: form });
   if (!answer.ok) {
     const { code, detail } = await answer.json();
-    throw new Error(answer.status === 401 ? 'Sign in first: “Your devices”, above.' : `${detail} (${code})`);
+    throw new Error(answer.status === 401 ? SIGN_IN : `${detail} (${code})`);
   }
   const name = documents.length === 1 ? documents[0].name.replace(/(\.pdf)?$/i, '.encrypted.pdf') : 'encrypted.zip';
   const link = document.createElement('a');

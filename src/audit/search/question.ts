@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isAuditAction } from '../../foundation/index.js';
 import type { Report } from '../reports/audit-reports.js';
 import type { SearchPage } from './audit-search.js';
 
@@ -19,7 +20,7 @@ export const SEARCH_QUESTION = {
   key: word.optional(),
   device: word.optional(),
   subject: word.optional().meta({ description: 'Id that an act was about.' }),
-  action: word.optional(),
+  action: word.refine(isAuditAction, 'is no action of this log (docs/formats/audit-entry.md)').optional(),
   outcome: z.enum(['done', 'refused', 'failed']).optional(),
   address: z.string().min(1).max(64).optional().meta({ description: 'Network address that was asked from.' }),
   from: time.optional(),
