@@ -1,11 +1,11 @@
 import { z } from 'zod';
 
 /** What is counted. */
-export const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'readings', 'documents', 'signIns'] as const;
+const COUNTERS = ['challenges', 'enrolments', 'retrievals', 'decryptions', 'readings', 'documents', 'signIns'] as const;
 export type Counter = (typeof COUNTERS)[number];
 
 /** On whose account, narrowest first. `mailbox`: one address asked for from one source. `rollout`: a declared window of a site. */
-export const SCOPES = ['mailbox', 'source', 'device', 'person', 'app', 'site', 'appliance', 'rollout'] as const;
+const SCOPES = ['mailbox', 'source', 'device', 'person', 'app', 'site', 'appliance', 'rollout'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** How many in each minute and in each day (UTC). Without `day`, any number: a day is too long to be shut out by a neighbour. */
@@ -91,7 +91,6 @@ export const budgetsShape = z
   })
   .prefault({});
 export type BudgetLimits = z.output<typeof budgetsShape>;
-export type Rollout = BudgetLimits['rollouts'][number];
 
 /** Requests to enrol for each device that a roll-out expects: people try again. */
 export const TRIES = 4;

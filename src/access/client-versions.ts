@@ -6,7 +6,7 @@ export const VERSION = /^\d{1,6}(\.\d{1,6}){0,3}([-+][0-9A-Za-z.+-]{1,32})?$/;
 const numbers = (version: string): number[] => (version.split(/[-+]/)[0] ?? '').split('.').map(Number);
 
 /** -1, 0 or 1, as `a` is older than, as old as or newer than `b`. */
-export function compareVersions(a: string, b: string): number {
+function compareVersions(a: string, b: string): number {
   const [left, right] = [numbers(a), numbers(b)];
   for (let at = 0; at < 4; at++) {
     const difference = (left[at] ?? 0) - (right[at] ?? 0);

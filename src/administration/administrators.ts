@@ -26,7 +26,7 @@ export interface Administrator {
 type AdministratorRow = Administrator & { mac: Buffer };
 
 const plain = ({ id, name, address, role, state, created }: Administrator) => ({ id, name, address, role, state, created });
-export const isOfficer = ({ role, state }: Administrator): boolean => role === 'security-officer' && state === 'active';
+const isOfficer = ({ role, state }: Administrator): boolean => role === 'security-officer' && state === 'active';
 
 /** Administrators, each with one role or none. A row that was not sealed as it stands is nobody. */
 export class Administrators implements KnownAdministrators {

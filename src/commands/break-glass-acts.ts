@@ -3,7 +3,7 @@ import type { BreakGlassCase } from '../administration/index.js';
 import { Fault } from '../foundation/index.js';
 import { act } from './act.js';
 
-export const shownCase = ({ id, officers, begun, opens, closes }: BreakGlassCase) => ({
+const shownCase = ({ id, officers, begun, opens, closes }: BreakGlassCase) => ({
   ...{ id, officers },
   begunAt: new Date(begun).toISOString(),
   opensAt: new Date(opens).toISOString(),

@@ -241,7 +241,7 @@ async function endsWhole(file: FileHandle): Promise<boolean> {
 }
 
 /** Whether this is the second place itself, and not the folder that it is to be mounted on. */
-export const isMarked = (folder: string): boolean => existsSync(join(folder, MARK));
+const isMarked = (folder: string): boolean => existsSync(join(folder, MARK));
 
 /** The same without holding up whoever else is served: a share may hang. */
 export const isMounted = (folder: string): Promise<boolean> =>

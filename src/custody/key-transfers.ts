@@ -38,7 +38,7 @@ const DAY = 86_400_000;
 /** Bits of RSA below which nobody's keys are sealed to it. */
 const LEAST_BITS = 3_072;
 /** Keys in one answer: some 0.2 s of the token's low-priority lane. */
-export const TRANSFER_PAGE = 50;
+const TRANSFER_PAGE = 50;
 
 export interface TransferAsk {
   /** The recipient's public key, SPKI DER. */

@@ -54,7 +54,7 @@ const AUDIENCE = oneOf('administration', 'staff');
 /** A list of recovery agents: its digest, how many there are, how many are needed. */
 const AGENTS = { request: digest, version: count, agents: count, quorum: count } as const;
 
-export const ACTIONS = {
+const ACTIONS = {
   'appliance.init': {},
   'appliance.start': {},
   'appliance.stop': {},

@@ -1,6 +1,6 @@
 /** Foundation: the words every room speaks. Pure; enters no other room. */
 export { type Address, parseAddress } from './address.js';
-export { ACTIONS, type AuditAction, inadmissible, isAuditAction, type PlainEvent, schemaVersion } from './audit-actions.js';
+export { type AuditAction, inadmissible, isAuditAction, type PlainEvent, schemaVersion } from './audit-actions.js';
 export { type AuditActor, type AuditAttempt, type AuditEvent, AuditLog, orRefused, type Receipt } from './audit-log.js';
 export { base64url, fromBase64, sameBytes, sha256 } from './bytes.js';
 export { canonicalJson, type Json } from './canonical-json.js';

@@ -7,7 +7,7 @@ import { DeliveryFailure, type Envelope, MailTransport } from './mail-transport.
 
 /**
  * Embedded mail for evaluation, not for production: each message becomes a file in the Maildir of its address, `<directory>/<address>/new/`,
- * whole or not at all (written in tmp, synced, renamed: https://cr.yp.to/proto/maildir.html). Bytes stay as composed, CRLF included.
+ * whole or not at all (written in tmp, synced, renamed: https://cr.yp.to/proto/maildir.html; readers take whatever lies in new/, so not as `replaceFile` does). Bytes stay as composed, CRLF included.
  */
 export class MaildirTransport extends MailTransport {
   #count = 0;

@@ -8,7 +8,7 @@ import { PrivateFile } from './private-file.js';
 import { foreignCertificate } from './recipients.js';
 
 /** Documents of one request. */
-export const MOST_FILES = 50;
+const MOST_FILES = 50;
 const MOST_CERTIFICATES = 20;
 const CERTIFICATE_BYTES = 64 * 1024;
 /** Bytes of a field that is no file: 200 recipients with their permissions. */

@@ -43,7 +43,7 @@ export function postgresSource(url: string, password: string | undefined, role: 
 const translated = new Map<string, string>();
 
 /** `?` becomes `$1`, `$2` … outside of quotes. Our statements are few and fixed, so the map stays small. */
-export function numbered(sql: string): string {
+function numbered(sql: string): string {
   let text = translated.get(sql);
   if (text === undefined) {
     let n = 0;

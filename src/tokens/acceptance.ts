@@ -9,7 +9,7 @@ export const auditHeadShape = z.strictObject({
   root: z.string().regex(/^([A-Za-z0-9+/]{43}=)?$/),
 });
 
-export const BREACHES = ['audit-rolled-back', 'audit-forked', 'audit-token-older'] as const;
+const BREACHES = ['audit-rolled-back', 'audit-forked', 'audit-token-older'] as const;
 
 /**
  * That a log which is not the one that was signed goes on all the same, under another name (docs/formats/audit-log.md): what persons sign, word for word.

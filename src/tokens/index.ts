@@ -1,5 +1,5 @@
 /** Tokens: the only way to keys. `Token` is what rooms above see; behind it stands a process of its own that decides releases by itself. */
-export { ACCEPTANCE_LIFE, acceptanceBytes, BREACHES, type LogAcceptance, logAcceptance } from './acceptance.js';
+export { ACCEPTANCE_LIFE, acceptanceBytes, type LogAcceptance, logAcceptance } from './acceptance.js';
 export { type AuthoritySettings, authorityId, generationOf, issuerAmong, urlsOf } from './authorities.js';
 export { Authorities } from './authority-list.js';
 export { completed, type HeldGeneration, heldGenerations } from './custody/completed.js';
@@ -91,7 +91,6 @@ export {
   TRANSFER_REASONS,
   type TransferRequest,
   transferBytes,
-  transferDigest,
   transferRequest,
 } from './transfer.js';
 export {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { canonicalJson, Fault, isId, type Json, sha256 } from '../foundation/index.js';
+import { canonicalJson, Fault, isId, type Json } from '../foundation/index.js';
 import { type RecoveryAgents, type RecoveryApproval, requireQuorum } from './recovery.js';
 
 /** Why keys leave the house; enumerated, so that the log can hold it. */
@@ -36,7 +36,6 @@ export const TRANSFER_DAYS = 30;
 
 export const transferBytes = (request: TransferRequest): Buffer =>
   Buffer.from(`EKMS transfer request v1\n${canonicalJson(JSON.parse(JSON.stringify(request)) as Json)}`); // what JSON.stringify made is JSON
-export const transferDigest = (request: TransferRequest): Buffer => sha256(transferBytes(request));
 
 /** Two agents at least, whatever their quorum, signed these bytes of a transfer. Throws as `requireQuorum`, and `transfer-expired` when its time is over. */
 export function requireTransfer(

@@ -1,8 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { Checkpoints, DurableAuditLog, LogBook, LogStanding, LogTree } from '../../src/audit/index.js';
 import {
   hashLeaf,
   isWrong,
@@ -16,46 +12,19 @@ import {
   verifyConsistency,
   verifyInclusion,
 } from '../../src/codec/merkle/index.js';
-import { type AuditEvent, sha256 as digest, type Storage, SystemClock } from '../../src/foundation/index.js';
+import { sha256 as digest } from '../../src/foundation/index.js';
 import { auditNoteKey, type Token } from '../../src/tokens/index.js';
-import { MemoryToken } from '../../src/tokens/process/memory-token.js';
+import type { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { eachDatabase, liftKept } from '../support/database.js';
+import { logOn, logToken, ORIGIN } from '../support/log-lab.js';
 
 const sha256: Sha256 = (bytes) => digest(bytes);
-const clock = new SystemClock();
-const ORIGIN = 'ekms.corp.example/v1/audit';
-const started: AuditEvent = { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } };
-const urls = { crl: 'http://ekms.corp.example/crl', issuer: 'http://ekms.corp.example/cer' };
-const AUTHORITIES = {
-  organisation: 'Corp',
-  domains: ['corp.example'],
-  publicName: 'ekms.corp.example',
-  urls: { root: urls, people: urls, devices: urls, infrastructure: urls },
-};
-
 const undo: (() => void | Promise<void>)[] = [];
 afterEach(async () => {
   for (const each of undo.splice(0).reverse()) await each();
 });
 
-async function memoryToken(): Promise<MemoryToken> {
-  const folder = mkdtempSync(join(tmpdir(), 'ekms-heads-'));
-  undo.push(() => rmSync(folder, { recursive: true }));
-  const token = await MemoryToken.open(join(folder, 'journal'), AUTHORITIES, clock);
-  undo.push(() => token.close());
-  return token;
-}
-
-/** A node: log, tree and checkpoints over one database and one token. */
-function nodeOn(storage: Storage, token: Pick<Token, 'auditHead' | 'signHead'>) {
-  const standing = new LogStanding();
-  const log = new DurableAuditLog(clock, standing);
-  const tree = new LogTree(storage);
-  const book = new LogBook(storage, log, tree);
-  const checkpoints = new Checkpoints({ tree, tiles: book.tiles, token, standing, clock, origin: ORIGIN });
-  const append = (count: number) => Promise.all(Array.from({ length: count }, () => storage.write((unit) => log.append(unit, started))));
-  return { standing, log, tree, book, checkpoints, append };
-}
+const memoryToken = async (): Promise<MemoryToken> => (await logToken(undo)).token;
 
 const opened = async (token: Token, note: string) => {
   const checkpoint = await openCheckpoint(sha256, verifyByWebCrypto, note, auditNoteKey(ORIGIN, await token.signingKey('audit')));
@@ -68,7 +37,7 @@ describe('checkpoints', () => {
     test('each covers all entries, is signed by the token, and extends the one before; every entry is proved in it', async () => {
       const { storage } = await open();
       const token = await memoryToken();
-      const { book, checkpoints, append, tree } = nodeOn(storage, token);
+      const { book, checkpoints, append, tree } = logOn(storage, token);
       await expect(book.checkpoint()).rejects.toMatchObject({ code: 'checkpoint-missing' });
       let before: TreeHead = { size: 0, root: new Uint8Array() };
       for (const count of [1, 2, 253, 1, 300, 7]) {
@@ -96,7 +65,7 @@ describe('checkpoints', () => {
     test('two nodes on one log sign one line of heads, without a false alarm', async () => {
       const database = await open();
       const token = await memoryToken();
-      const nodes = [nodeOn(database.storage, token), nodeOn(database.storage, token)];
+      const nodes = [logOn(database.storage, token), logOn(database.storage, token)];
       for (let round = 0; round < 12; round += 1)
         await Promise.all(
           nodes.map(async ({ append, checkpoints }) => {
@@ -114,13 +83,13 @@ describe('checkpoints', () => {
     test('what was signed and not kept (a crash between) is signed again, and is no second head', async () => {
       const { storage } = await open();
       const token = await memoryToken();
-      const node = nodeOn(storage, token);
+      const node = logOn(storage, token);
       await node.append(5);
       const lost: typeof token.signHead = async (ask) => {
         await token.signHead(ask);
         throw new Error('the process is gone');
       };
-      const crashing = nodeOn(storage, { auditHead: () => token.auditHead(), signHead: lost });
+      const crashing = logOn(storage, { auditHead: () => token.auditHead(), signHead: lost });
       await expect(crashing.checkpoints.publish()).rejects.toThrow('gone');
       await node.checkpoints.publish();
       expect(await opened(token, await node.book.checkpoint())).toMatchObject({ size: 5 });
@@ -130,7 +99,7 @@ describe('checkpoints', () => {
     test('an older database is found out at once; nothing is released, everything else goes on', async () => {
       const database = await open();
       const token = await memoryToken();
-      const node = nodeOn(database.storage, token);
+      const node = logOn(database.storage, token);
       await node.append(5);
       await node.checkpoints.publish();
       await database.tamper(
@@ -138,7 +107,7 @@ describe('checkpoints', () => {
          DELETE FROM audit_entries WHERE idx > 2;
          UPDATE audit_tree SET size = 0, signed = 0, note = NULL, root = ${database.kind === 'sqlite' ? "X''" : "''"}, frontier = ${database.kind === 'sqlite' ? "X''" : "''"}`,
       );
-      const restored = nodeOn(database.storage, token);
+      const restored = logOn(database.storage, token);
       await restored.checkpoints.publish();
       expect(restored.standing.breach).toMatchObject({ code: 'audit-rolled-back', known: { size: 5 } });
       for (const action of ['key.deliver', 'key.decrypt', 'recovery.release'] as const) {
@@ -150,7 +119,7 @@ describe('checkpoints', () => {
       }
       await restored.append(1);
       // Grown again beyond what was signed, with other entries: still found out.
-      const grown = nodeOn(database.storage, token);
+      const grown = logOn(database.storage, token);
       await grown.append(4);
       await grown.checkpoints.publish();
       expect(grown.standing.breach).toMatchObject({ code: 'audit-forked' });
@@ -165,7 +134,7 @@ describe('checkpoints', () => {
     ])('a log with a hole, of %s, is not signed and releases nothing', async (_, attack) => {
       const database = await open();
       const token = await memoryToken();
-      const node = nodeOn(database.storage, token);
+      const node = logOn(database.storage, token);
       await node.append(5);
       await node.checkpoints.publish();
       await database.tamper(`${liftKept(database.kind)} ${attack}`);
@@ -180,12 +149,12 @@ describe('checkpoints', () => {
     test('an older token beside a newer log is found out', async () => {
       const { storage } = await open();
       const token = await memoryToken();
-      const node = nodeOn(storage, token);
+      const node = logOn(storage, token);
       await node.append(5);
       await node.checkpoints.publish();
       const { root } = await node.tree.state();
       await node.append(2);
-      const older = nodeOn(storage, { auditHead: async () => null, signHead: () => Promise.reject(new Error('never asked')) });
+      const older = logOn(storage, { auditHead: async () => null, signHead: () => Promise.reject(new Error('never asked')) });
       await older.checkpoints.publish();
       expect(older.standing.breach).toMatchObject({ code: 'audit-token-older', known: { size: 5, root: toBase64(root) } });
     });

@@ -1,28 +1,16 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
-import { Checkpoints, copyOfLog, DurableAuditLog, LogBook, LogCopy, LogStanding, LogTree } from '../../src/audit/index.js';
+import { copyOfLog, LogCopy } from '../../src/audit/index.js';
 import { verifyExport } from '../../src/codec/audit-log/index.js';
 import { bundlePath, pureSha256, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
-import { type AuditEvent, type Storage, SystemClock } from '../../src/foundation/index.js';
+import type { Storage } from '../../src/foundation/index.js';
 import { auditNoteKey } from '../../src/tokens/index.js';
-import { MemoryToken } from '../../src/tokens/process/memory-token.js';
 import { eachDatabase, liftKept } from '../support/database.js';
 import { guardOff } from '../support/guard-off.js';
+import { logOn, logToken, ORIGIN, STARTED } from '../support/log-lab.js';
 
 jest.setTimeout(60_000);
-const clock = new SystemClock();
-const ORIGIN = 'ekms.corp.example/v1/audit';
-const started: AuditEvent = { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } };
-const urls = { crl: 'http://ekms.corp.example/crl', issuer: 'http://ekms.corp.example/cer' };
-const AUTHORITIES = {
-  organisation: 'Corp',
-  domains: ['corp.example'],
-  publicName: 'ekms.corp.example',
-  urls: { root: urls, people: urls, devices: urls, infrastructure: urls },
-};
-
 const undo: (() => void | Promise<void>)[] = [];
 afterEach(async () => {
   for (const each of undo.splice(0).reverse()) await each();
@@ -30,20 +18,14 @@ afterEach(async () => {
 
 /** A log with its token and a copy in a folder. */
 async function lab(storage: Storage, origin = ORIGIN) {
-  const folder = mkdtempSync(join(tmpdir(), 'ekms-copy-'));
-  undo.push(() => rmSync(folder, { recursive: true }));
-  const token = await MemoryToken.open(join(folder, 'journal'), AUTHORITIES, clock);
-  undo.push(() => token.close());
-  const log = new DurableAuditLog(clock);
-  const tree = new LogTree(storage);
-  const book = new LogBook(storage, log, tree);
-  const checkpoints = new Checkpoints({ tree, tiles: book.tiles, token, standing: new LogStanding(), clock, origin });
+  const { folder, token } = await logToken(undo);
+  const { log, book, checkpoints } = logOn(storage, token, { origin });
   const second = join(folder, 'second');
   mkdirSync(second);
   const copyTo = (directory: string) => new LogCopy(book, storage, directory, async (path) => existsSync(path));
   const grow = async (count: number) => {
     await storage.write(async (unit) => {
-      for (let n = 0; n < count; n += 1) await log.append(unit, started);
+      for (let n = 0; n < count; n += 1) await log.append(unit, STARTED);
     });
     await checkpoints.publish();
   };

@@ -1,23 +1,11 @@
 import 'reflect-metadata';
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import {
-  C2spWitness,
-  Checkpoints,
-  DurableAuditLog,
-  FolderWitness,
-  LogAcceptances,
-  LogBook,
-  LogStanding,
-  LogTree,
-  type Witness,
-  Witnesses,
-} from '../../src/audit/index.js';
+import { C2spWitness, FolderWitness, LogAcceptances, type Witness, Witnesses } from '../../src/audit/index.js';
 import { encodeNoteKey, onlyKey, parseNoteKey } from '../../src/codec/merkle/index.js';
-import { type AuditEvent, newId, type Storage, SystemClock, sha256 } from '../../src/foundation/index.js';
+import { newId, type Storage, SystemClock, sha256 } from '../../src/foundation/index.js';
 import { openStorage } from '../../src/storage/index.js';
 import { makeAuthorities } from '../../src/tokens/authorities.js';
 import { acceptanceBytes, auditNoteKey, type LogAcceptance, type Token } from '../../src/tokens/index.js';
@@ -27,18 +15,10 @@ import { Warden } from '../../src/tokens/warden.js';
 import { C2spWitnessServer } from '../support/c2sp-witness.js';
 import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
+import { AUTHORITIES, logOn, logToken, ORIGIN, STARTED } from '../support/log-lab.js';
 
 jest.setTimeout(30_000);
 const clock = new SystemClock();
-const ORIGIN = 'ekms.corp.example/v1/audit';
-const started: AuditEvent = { action: 'appliance.start', outcome: 'done', actor: { kind: 'system' } };
-const urls = { crl: 'http://ekms.corp.example/crl', issuer: 'http://ekms.corp.example/cer' };
-const AUTHORITIES = {
-  organisation: 'Corp',
-  domains: ['corp.example'],
-  publicName: 'ekms.corp.example',
-  urls: { root: urls, people: urls, devices: urls, infrastructure: urls },
-};
 const PERSONS = ['Mona', 'Nils', 'Oscar'].map((name) => ({ name, ...generateKeyPairSync('ed25519') }));
 const AGENTS = {
   quorum: 1, // two persons are needed all the same
@@ -58,10 +38,7 @@ afterEach(async () => {
 let folder: string;
 let token: MemoryToken;
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'ekms-witness-'));
-  undo.push(() => rmSync(folder, { recursive: true }));
-  token = await MemoryToken.open(join(folder, 'journal'), AUTHORITIES, clock, AGENTS);
-  undo.push(() => token.close());
+  ({ folder, token } = await logToken(undo, AGENTS));
 });
 
 async function database(): Promise<Storage> {
@@ -77,16 +54,14 @@ function startOf(
   unreachable: 'serve' | 'wait' = 'serve',
   of: Pick<Token, 'auditHead' | 'signHead' | 'beginOrigin'> = token,
 ) {
-  const standing = new LogStanding();
-  const audit = new DurableAuditLog(clock, standing);
-  const tree = new LogTree(storage);
-  const { tiles } = new LogBook(storage, audit, tree);
+  const node = logOn(storage, of, { first: () => all.first() });
+  const { standing, log: audit, tree, checkpoints } = node;
+  const { tiles } = node.book;
   const origin = async () => (await of.auditHead())?.origin ?? ORIGIN;
   const all = new Witnesses(
     { storage, audit, tree, tiles, standing, origin },
     { witnesses, unreachable, patienceSeconds: 0, everySeconds: 3_600 },
   );
-  const checkpoints = new Checkpoints({ tree, tiles, token: of, standing, clock, origin: ORIGIN, first: () => all.first() });
   const settled: unknown[] = [];
   const acceptances = new LogAcceptances({
     ...{ storage, audit, tree, tiles, token: of, standing, clock, origin: ORIGIN },
@@ -95,7 +70,7 @@ function startOf(
     named: async () => {},
   });
   const append = async (count: number) => {
-    for (let n = 0; n < count; n += 1) await storage.write((unit) => audit.append(unit, started));
+    for (let n = 0; n < count; n += 1) await storage.write((unit) => audit.append(unit, STARTED));
   };
   const release = () => storage.write((unit) => audit.append(unit, { action: 'key.deliver', outcome: 'done', actor: { kind: 'device' } }));
   return { standing, tree, witnesses: all, checkpoints, acceptances, append, release, settled };

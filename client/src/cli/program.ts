@@ -13,7 +13,7 @@ import { recoverCommands } from './recover-commands.js';
 import type { StoreOptions, Terminal } from './session.js';
 
 /** Exit statuses: scripts rely on them. */
-export const EXIT = { ok: 0, error: 1, usage: 2, cannotDecrypt: 3 } as const;
+const EXIT = { ok: 0, error: 1, usage: 2, cannotDecrypt: 3 } as const;
 
 /** Runs one command line and resolves with its exit status; whatever goes wrong is words on stderr. */
 export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {

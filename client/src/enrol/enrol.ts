@@ -10,7 +10,7 @@ import { type Certificate, certificationRequest, chainToRoot, isSelfSigned, read
 import { Answer, type Begun, type EnrolmentAsk, type Patience, type Say, spkiOf } from './answer.js';
 import { type Challenge, claimsChallenge, readChallenge } from './challenge.js';
 
-export const PATIENCE: Patience = { mailMs: 60_000, approvalMs: 600_000, pollMs: 500 };
+const PATIENCE: Patience = { mailMs: 60_000, approvalMs: 600_000, pollMs: 500 };
 
 const newKeyPair = promisify(generateKeyPair);
 

@@ -66,7 +66,7 @@ export interface ReadingParts {
 }
 
 /** A log that does not prove itself: there is nothing to list. */
-export const logForged = (why: string) => new Fault('forbidden', 'log-forged', why);
+const logForged = (why: string) => new Fault('forbidden', 'log-forged', why);
 
 /**
  * Every entry about one's keys. Each page must hang together by itself: a head signed by the log's key, extending the one that is remembered, and covering

@@ -35,7 +35,7 @@ export interface ForwardingLimits {
   /** After a first and at most after any failure. */
   backOff: { first: number; most: number };
 }
-export const FORWARDING_LIMITS: ForwardingLimits = {
+const FORWARDING_LIMITS: ForwardingLimits = {
   batch: 256,
   breath: 20,
   every: 2_000,

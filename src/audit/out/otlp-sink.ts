@@ -56,7 +56,7 @@ export class OtlpSink extends Sink {
 }
 
 /** An ExportLogsServiceRequest: lowerCamelCase names, 64-bit numbers as strings, enumerations as numbers (OTLP, "JSON Protobuf Encoding"). */
-export function otlpRequest(entries: readonly LogEntry[], { origin, personal }: Pick<OtlpSettings, 'origin' | 'personal'>) {
+function otlpRequest(entries: readonly LogEntry[], { origin, personal }: Pick<OtlpSettings, 'origin' | 'personal'>) {
   return {
     resourceLogs: [
       {

@@ -62,7 +62,7 @@ export class SyslogSink extends Sink {
 }
 
 /** RFC 5424 §6. No structured data: an SD-ID of our own wants an enterprise number (§7), and the message says it all. */
-export const syslogMessage = (hostname: string, { time, action, outcome }: EntryBody, text: string): string =>
+const syslogMessage = (hostname: string, { time, action, outcome }: EntryBody, text: string): string =>
   `<${FACILITY * 8 + (SEVERITY[outcome] ?? 5)}>1 ${time} ${hostname} ekms - ${action.slice(0, 32)} - ${text}`;
 
 function frame(message: string): Buffer {

@@ -53,6 +53,7 @@ export class FolderWitness extends Witness {
 
 const fileOf = (size: number): string => String(size).padStart(16, '0');
 
+/** Under its own name at once, and not as `replaceFile` does: where no file can be changed or deleted, none can be renamed either. One cut short is passed over. */
 async function write(path: string, note: string): Promise<void> {
   try {
     const file = await open(path, 'wx', 0o644);

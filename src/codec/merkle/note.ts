@@ -5,7 +5,7 @@ import type { TreeHead } from './verify.js';
 
 const utf8 = new TextEncoder();
 /** Signature types of signed-note that we know: Ed25519; ECDSA P-256; an Ed25519 cosignature with its time (https://c2sp.org/tlog-cosignature). */
-export const NOTE_KEY_TYPE = { ed25519: 1, 'ecdsa-p256': 2, cosignature: 4 } as const;
+const NOTE_KEY_TYPE = { ed25519: 1, 'ecdsa-p256': 2, cosignature: 4 } as const;
 
 export interface NoteKey {
   name: string;

@@ -11,10 +11,7 @@ export type { Sink, Source } from './ports.js';
 export { type RewritePlan, type Rewritten, rewrite, type Warning } from './rewrite.js';
 export { Opening } from './security/opening.js';
 export {
-  PERMISSIONS,
   type Permission,
-  PRESET_NAMES,
-  PRESETS,
   type Preset,
   parsePermissions,
   permissionBits,

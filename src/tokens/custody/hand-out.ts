@@ -57,7 +57,7 @@ export async function handOut(of: {
 }
 
 /** @returns also the package's entries for these shares */
-export async function sealedShares({ threshold, custodians }: CustodyPlan, key: Buffer, ceremony: Buffer) {
+async function sealedShares({ threshold, custodians }: CustodyPlan, key: Buffer, ceremony: Buffer) {
   const shares = await splitKey(key, { ceremony, threshold, total: custodians.length });
   const files = [];
   const entries = [];

@@ -7,7 +7,7 @@ import { formatShare, type Share } from './shares.js';
 const personName = z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,79}$/u, 'is a name of letters, digits, blanks, dots and hyphens');
 
 /** Whom a share is for: an age recipient, an RSA certificate (a smart card's), or a sheet of paper in a safe. That it can be sealed to them is known before a key is made. */
-export const custodianShape = z
+const custodianShape = z
   .strictObject({
     name: personName,
     recipient: z.discriminatedUnion('kind', [

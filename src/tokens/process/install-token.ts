@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Fault } from '../../foundation/index.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
@@ -87,10 +87,14 @@ function useSoftHsm(tokens: string, config: string): void {
 const softHsmConfig = (tokens: string): string =>
   `directories.tokendir = ${tokens}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\nslots.mechanisms = ALL\n`;
 
+/**
+ * A new file, on the disk when this returns. The token process writes by itself, in one thread and in order, and knows no other room: what `replaceFile`
+ * of storage is to the API, this and a rename are here.
+ */
 export function writeDurably(path: string, content: string | Buffer): void {
   const fd = openSync(path, 'wx', 0o600);
   try {
-    writeSync(fd, Buffer.from(content));
+    writeFileSync(fd, content); // all of it: a write on a disk that fills up may take only a part
     fsyncSync(fd);
   } finally {
     closeSync(fd);

@@ -3,7 +3,7 @@ import { Token } from '../token.js';
 
 /** Milliseconds that a caller waits in all, the queue included. */
 export const CALL_MS = 5_000;
-export const MAKE_PAIR_MS = 65_000;
+const MAKE_PAIR_MS = 65_000;
 
 /** `Token` over one call with a name and arguments, in whatever way those reach a warden. */
 export abstract class TokenCalls extends Token {

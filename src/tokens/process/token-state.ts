@@ -9,7 +9,7 @@ import type { Serving } from '../pkcs11/token-keys.js';
 import { AUTHORITY_NAMES, type Authority } from '../token.js';
 import { syncFolders, writeDurably } from './install-token.js';
 
-export const AUTHORITY_FILES = {
+const AUTHORITY_FILES = {
   root: 'root.der',
   people: 'people.der',
   devices: 'devices.der',

@@ -12,14 +12,14 @@ const BITS = {
   assemble: 1 << 10,
 } as const;
 export type Permission = keyof typeof BITS;
-export const PERMISSIONS = Object.keys(BITS) as Permission[];
+const PERMISSIONS = Object.keys(BITS) as Permission[];
 
 const OWNER = 1 << 1;
 /** Bit 1 and the reserved high bits stand as iText and Acrobat write them. */
 const BASE = 0xfffff0c1 | 0;
 
 /** What people choose from. Readers keep to these; nothing enforces them against a program that does not. */
-export const PRESETS = {
+const PRESETS = {
   full: 'owner',
   read: ['accessibility'],
   print: ['accessibility', 'print', 'print-high'],
@@ -27,7 +27,7 @@ export const PRESETS = {
   comment: ['accessibility', 'print', 'print-high', 'fill', 'annotate', 'copy'],
 } as const satisfies Record<string, 'owner' | readonly Permission[]>;
 export type Preset = keyof typeof PRESETS;
-export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
+const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
 /** The 32 bits of a permission set. */
 export function permissionBits(allowed: 'owner' | readonly Permission[]): number {
