@@ -4,7 +4,9 @@ import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { NetworkPolicy, Origins, RowSeal, Sessions } from '../../src/access/index.js';
+import { type AdministratorActor, NetworkPolicy, Origins, RowSeal, Sessions } from '../../src/access/index.js';
+import { AdministratorSignIn } from '../../src/administration/administrator-sign-in.js';
+import { Administrators } from '../../src/administration/administrators.js';
 import type { Approvals } from '../../src/administration/index.js';
 import { assertion, attestation, Passkeys } from '../../src/administration/passkeys.js';
 import { DurableAuditLog } from '../../src/audit/index.js';
@@ -180,6 +182,181 @@ describe('passkeys', () => {
     async (module) => {
       const { passkeys, sent } = await assertedOnce(module);
       return () => passkeys.asserted('approve', sent, desk);
+    },
+  );
+});
+
+describe('passkeys, answered', () => {
+  const file = 'src/administration/passkeys.ts';
+  class LaterClock extends SystemClock {
+    ahead = 0;
+    override now(): Date {
+      return new Date(super.now().getTime() + this.ahead);
+    }
+  }
+  const asked = async ({ Passkeys: Made }: { Passkeys: typeof Passkeys }) => {
+    const storage = await database();
+    const clock = new LaterClock();
+    const passkeys = new Made(storage, seal, clock, origins);
+    const sessions = new Sessions(storage, new DurableAuditLog(clock), seal, clock, {
+      administration: { idle: 3_600_000, absolute: 3_600_000 },
+      staff: { idle: 1, absolute: 1 },
+    });
+    const memory = { bootstrapIsOver: async () => false, endBootstrap: async () => {} };
+    const administrators = new Administrators(storage, new DurableAuditLog(clock), seal, passkeys, sessions, clock, memory);
+    const person = async (id: string) => {
+      const soft = new SoftPasskey(origins.publicName, origins.of('administration'));
+      const made = soft.create(await passkeys.creationOptions({ id, name: id, shown: `${id}@corp.example` }, id, desk));
+      const fresh = await passkeys.attested(attestation.parse(made), desk);
+      const session = await storage.write(async (unit) => {
+        await administrators.insert(unit, { id, name: id, address: `${id}@corp.example`, role: null, state: 'active', created: 0 });
+        await passkeys.insert(unit, fresh, id, 'soft');
+        const how = { audience: 'administration', subject: id, method: 'passkey' } as const;
+        return (await sessions.begin(unit, how, { kind: 'administrator', id }, desk)).session;
+      });
+      const actor: AdministratorActor = { kind: 'administrator', id, role: null, session, request: desk };
+      return { soft, actor, key: fresh.id };
+    };
+    const anna = await person('anna');
+    const sign = async () => assertion.parse(anna.soft.get(await passkeys.requestOptions('sign-in', '', desk)));
+    return { storage, audit: new DurableAuditLog(clock), clock, passkeys, sessions, administrators, person, anna, sign };
+  };
+
+  eachWay(
+    'from another address than it was asked for',
+    { file, guard: 'row.network === request.network &&', instead: '' },
+    { Passkeys },
+    'challenge-unknown',
+    async (module) => {
+      const { passkeys, sign } = await asked(module);
+      const sent = await sign();
+      return () => passkeys.asserted('sign-in', sent, elsewhere);
+    },
+  );
+  eachWay(
+    'six minutes later',
+    { file, guard: 'this.clock.now().getTime() < row.expires &&', instead: '' },
+    { Passkeys },
+    'challenge-unknown',
+    async (module) => {
+      const { passkeys, sign, clock } = await asked(module);
+      const sent = await sign();
+      clock.ahead = 6 * 60_000;
+      return () => passkeys.asserted('sign-in', sent, desk);
+    },
+  );
+  eachWay(
+    'to a challenge that was changed in the database',
+    { file, guard: "this.seal.holds('ceremonies', sealedCeremony(row), row.mac);", instead: 'true;' },
+    { Passkeys },
+    'challenge-unknown',
+    async (module) => {
+      const { passkeys, sign, storage } = await asked(module);
+      const sent = await sign();
+      await storage.write((unit) => unit.run("UPDATE ceremonies SET subject = 'another'"));
+      return () => passkeys.asserted('sign-in', sent, desk);
+    },
+  );
+  eachWay(
+    'in a frame of another site',
+    { file, guard: ' || told.crossOrigin === true', instead: '' },
+    { Passkeys },
+    'challenge-unknown',
+    async (module) => {
+      const { passkeys, sign, anna } = await asked(module);
+      anna.soft.isFramed = true;
+      const sent = await sign();
+      return () => passkeys.asserted('sign-in', sent, desk);
+    },
+  );
+  eachWay(
+    'in the name of somebody else',
+    { file, guard: '!== passkey.administrator) throw refused();', instead: '=== undefined) throw refused();' },
+    { Passkeys },
+    'passkey-refused',
+    async (module) => {
+      const { passkeys, sign } = await asked(module);
+      const sent = await sign();
+      sent.response.userHandle = Buffer.from('ben').toString('base64url');
+      return () => passkeys.asserted('sign-in', sent, desk);
+    },
+  );
+  eachWay(
+    'by two authenticators with one key at the same time',
+    { file, guard: 'if (changed === 0) throw', instead: 'if (changed < 0) throw' },
+    { Passkeys },
+    'passkey-cloned',
+    async (module) => {
+      const { passkeys, sign, anna, storage } = await asked(module);
+      const one = await passkeys.asserted('sign-in', await sign(), desk);
+      anna.soft.counter -= 1;
+      const other = await passkeys.asserted('sign-in', await sign(), desk);
+      await storage.write((unit) => passkeys.settle(unit, one));
+      return () => storage.write((unit) => passkeys.settle(unit, other));
+    },
+  );
+
+  const signing = 'src/administration/administrator-sign-in.ts';
+  const FRESH = (verb: string) => `${verb}: Promise<void> {\n    this.requireFresh(actor);`;
+  eachWay(
+    'by somebody else, to prove that it is still oneself',
+    { file: signing, guard: ' || asserted.passkey.administrator !== actor.id', instead: '' },
+    { AdministratorSignIn },
+    'passkey-refused',
+    async ({ AdministratorSignIn: Made }) => {
+      const parts = await asked({ Passkeys });
+      const ben = await parts.person('ben');
+      const desk = new Made(parts);
+      const { actor } = parts.anna;
+      const sent = assertion.parse(ben.soft.get(await desk.proofOptions(actor)));
+      return () => desk.prove(actor, sent);
+    },
+  );
+  eachWay(
+    'an hour ago, to take one’s passkey away',
+    {
+      file: signing,
+      guard: FRESH('removePasskey(actor: AdministratorActor, id: string)'),
+      instead: 'removePasskey(actor: AdministratorActor, id: string): Promise<void> {',
+    },
+    { AdministratorSignIn },
+    'proof-needed',
+    async ({ AdministratorSignIn: Made }) => {
+      const parts = await asked({ Passkeys });
+      const desk = new Made(parts);
+      const { actor, key } = parts.anna;
+      const second = new SoftPasskey(origins.publicName, origins.of('administration'));
+      await desk.addPasskey(actor, 'second', attestation.parse(second.create(await desk.passkeyOptions(actor))));
+      parts.clock.ahead = 3_000_000;
+      return () => desk.removePasskey(actor, key);
+    },
+  );
+  eachWay(
+    'by one that was made for somebody else, to add it to one’s own',
+    { file: signing, guard: 'if (fresh.subject !== actor.id) throw', instead: 'if (false as boolean) throw' },
+    { AdministratorSignIn },
+    'passkey-refused',
+    async ({ AdministratorSignIn: Made }) => {
+      const parts = await asked({ Passkeys });
+      const ben = await parts.person('ben');
+      const desk = new Made(parts);
+      const second = new SoftPasskey(origins.publicName, origins.of('administration'));
+      const made = attestation.parse(second.create(await desk.passkeyOptions(ben.actor)));
+      return () => desk.addPasskey(parts.anna.actor, 'second', made);
+    },
+  );
+  eachWay(
+    'of another person, to take it away',
+    { file: signing, guard: 'if (!own.some((passkey) => passkey.id === id)) throw', instead: 'if (false as boolean) throw' },
+    { AdministratorSignIn },
+    'passkey-unknown',
+    async ({ AdministratorSignIn: Made }) => {
+      const parts = await asked({ Passkeys });
+      const ben = await parts.person('ben');
+      const desk = new Made(parts);
+      const second = new SoftPasskey(origins.publicName, origins.of('administration'));
+      await desk.addPasskey(parts.anna.actor, 'second', attestation.parse(second.create(await desk.passkeyOptions(parts.anna.actor))));
+      return () => desk.removePasskey(parts.anna.actor, ben.key);
     },
   );
 });

@@ -21,6 +21,8 @@ const ATTESTED = 0x40;
 export class SoftPasskey {
   readonly id = randomBytes(32);
   counter = 0;
+  /** As a page does that another one holds in a frame. */
+  isFramed = false;
   #userHandle = '';
   readonly #pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
@@ -76,7 +78,7 @@ export class SoftPasskey {
   }
 
   #clientData(type: string, challenge: string): Buffer {
-    return Buffer.from(JSON.stringify({ type, challenge, origin: this.origin, crossOrigin: false }));
+    return Buffer.from(JSON.stringify({ type, challenge, origin: this.origin, crossOrigin: this.isFramed }));
   }
 
   #authenticatorData(flags: number): Buffer {
