@@ -1,10 +1,11 @@
 import 'reflect-metadata';
-import { generateKeyPairSync, sign } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { parseEnvelopedKey } from '../../src/codec/cms/index.js';
+import { reconcile } from '../../src/commands/reconcile.js';
 import { rootIn, verifyTransfer, writeTransfer } from '../../src/commands/transfer-file.js';
 import { prepareEscrow } from '../../src/custody/escrow-journal.js';
 import * as fromEscrow from '../../src/custody/from-escrow.js';
@@ -247,6 +248,57 @@ test('an acceptance that was taken back, or whose time is over, takes nothing in
   expect(await takeIn()).toBe('transfer-ended');
 });
 
+test('what has come to its end is asked for anew, signatures of others count for nobody, and the mailboxes that several people read are named to who signs', async () => {
+  await there.act('mailbox.create', { address: 'sales@corp.example' });
+  const asked = await what([['alice@corp.example', 'Sales@corp.example']]);
+  const first = await accept(asked);
+  expect(first.request.mailboxes).toEqual(['sales@corp.example']);
+  await there.db.write((unit) =>
+    unit.run("INSERT INTO recovery_signatures (paper, agent, signature, time) VALUES (?, 'Petra', ?, 0)", [first.acceptance, Buffer.of(1)]),
+  );
+  expect(await accept(asked)).toMatchObject({ acceptance: first.acceptance, approvals: 0 });
+  await there.act('transfer.end', { transfer: first.acceptance });
+  const next = await accept(asked);
+  expect(next.acceptance).not.toBe(first.acceptance);
+  there.pass(31 * 86_400_000);
+  expect((await accept(asked)).acceptance).not.toBe(next.acceptance);
+  there.pass(-31 * 86_400_000);
+  const line = JSON.parse(lines[0] ?? '') as TransferredKey;
+  const both = { ...line, addresses: ['alice@corp.example', 'mallory@corp.example'] };
+  expect(await there.house.imports.receive({ key: both }, BY)).toMatchObject({ outcome: 'refused', code: 'owner-ambiguous' });
+});
+
+test('a transfer is for some days, and to an RSA key of 3,072 bits or more; its people are told once; taken back and cut off, the token process hears of it at the next start', async () => {
+  const card = (await there.act('transfer.key', {})) as TransferCard;
+  const ask = { recipient: card.publicKey, reason: 'migration', reference: '', days: 7 };
+  const spki = (key: KeyObject) => key.export({ format: 'der', type: 'spki' }).toString('base64');
+  for (const days of [0, 31])
+    await expect(here.act('transfer.file', { ...ask, days })).rejects.toMatchObject({ code: 'transfer-malformed' });
+  for (const recipient of [
+    spki(generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey),
+    spki(generateKeyPairSync('ec', { namedCurve: 'P-384' }).publicKey),
+    'AAAA',
+  ])
+    await expect(here.act('transfer.file', { ...ask, recipient })).rejects.toMatchObject({ code: 'recipient-malformed' });
+
+  const { transfer, sign: bytes } = (await here.act('transfer.file', ask)) as { transfer: string; sign: string };
+  await approved(transfer, Buffer.from(bytes, 'base64'));
+  const told = async () => Number((await here.db.one<{ n: number }>('SELECT COUNT(*) AS n FROM mails'))?.n);
+  const before = await told();
+  await page(transfer);
+  const once = await told();
+  expect(once).toBeGreaterThan(before);
+  await page(transfer);
+  expect(await told()).toBe(once);
+
+  const block = jest.spyOn(here.token, 'block').mockRejectedValueOnce(new Error('killed'));
+  await expect(here.act('transfer.end', { transfer })).rejects.toThrow('killed');
+  block.mockRestore();
+  expect(await page(transfer)).not.toEqual([]);
+  await reconcile(here.house);
+  await expect(page(transfer)).rejects.toMatchObject({ code: 'transfer-ended' });
+});
+
 test('at the desk a foreign signature, one over something else and one that comes too late count for nothing; with the guards off they are written down', async () => {
   const { transfer, sign: bytes } = await filed();
   const [mona, nils] = pairs;
@@ -402,6 +454,13 @@ describe('how keys lived where they come from', () => {
   test('with the guards off a held one is destroyed; an older file says nothing, and so does the report', async () => {
     const other = await HouseInProcess.open({ settings, agents: listOf(receivers) });
     try {
+      // Without agents of its own a receiver takes nothing in, and files nothing that nobody could sign.
+      const digest = base64url(sha256('a file'));
+      const what = { file: digest, root: digest, owners: [] };
+      await expect(other.house.acceptedTransfers.file(what, new LinesWithOwners(new Map()).all, BY)).rejects.toMatchObject({
+        code: 'no-recovery-agents',
+      });
+      expect(await other.db.all('SELECT id FROM transfers')).toEqual([]);
       await appoint(other, receivers);
       await enrolDevice(other, of);
       const { storage, audit, token, employees, second, lives, clock, transferKeys, acceptedTransfers, imports } = other.house;
@@ -422,8 +481,7 @@ describe('how keys lived where they come from', () => {
       const destroyed = { ...one, state: 'destroyed' as const };
       const inFile = new LinesWithOwners(new Map());
       for (const line of [one, older, destroyed]) inFile.add(JSON.stringify(line), line);
-      const digest = base64url(sha256('a file'));
-      const paper = await acceptedTransfers.file({ file: digest, root: digest, owners: [] }, inFile.all, BY);
+      const paper = await acceptedTransfers.file(what, inFile.all, BY);
       await approveThere(paper, receivers, other);
       const keyOf = (line: TransferredKey) => acceptedTransfers.keyOf(paper.acceptance, JSON.stringify(line));
 

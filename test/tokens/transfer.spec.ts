@@ -141,6 +141,13 @@ test('a key goes from token to token, and is the same one there, for reading onl
     [{ paper: { expires: Date.now() + 31 * 86_400_000 } }, 'transfer-expired'],
     [{ accepted: { approvals: [] } }, 'recovery-not-approved'],
     [{ line: { quorum: true }, to: { mode: 'remote' } }, 'transfer-not-accepted'],
+    [
+      {
+        ...{ owner: TOWARDS.employee, to: { shared: true }, paper: { mailboxes: ['sales@corp.example'] } },
+        accepted: { binding: sealedBinding({ employee: newId(), address: 'sales@corp.example' }) },
+      },
+      'transfer-not-accepted',
+    ],
     [{ accepted: { binding: { ...sealedBinding(), record: { ...binding, employee: newId() } } } }, 'record-forged'],
   ];
   for (const [how, code] of refused) await expect(bring(how)).rejects.toMatchObject({ code });
@@ -273,7 +280,11 @@ test('whether it was taken back is asked of the journal, for each key; with the 
     return (await new of(here, authorities, new SystemClock(), agents).run('transferOut', ask)).claims;
   };
   const open = { kind: 'open', id: request.transfer, code: 'transfer-ended' };
-  expect(await claims(Warden)).toContainEqual(open);
+  expect(await claims(Warden)).toEqual([
+    { kind: 'version', id: AGENTS_ID, version: 1 },
+    { kind: 'version', id: key.id, version: key.version },
+    open,
+  ]);
   const guard = { file: 'src/tokens/warden.ts', guard: "{ kind: 'open', id: request.transfer, code: 'transfer-ended' },", instead: '' };
   expect(await claims(guardOff<{ Warden: typeof Warden }>(guard).Warden)).not.toContainEqual(open);
 });
