@@ -22,10 +22,16 @@ export const upkeepOf = (house: House, tls: Step): Step[] => [
   ['retention of keys', () => house.lives.destroyDue()],
   ['pruning of the log', () => house.pruning.resume()],
   ['backup', () => house.backups.createDue()],
+  ['copy of the log', () => readCopyAgain(house)],
   ['archive of heads', () => house.headArchive.sendDue()],
   ['time stamps', () => house.timeStamps.stampDue()],
   ['what has expired of staff', () => house.staff.forgetExpired()],
 ];
+
+/** That the place is away it says by itself. */
+async function readCopyAgain({ logCopy, second }: House): Promise<void> {
+  if (second.trouble === undefined) await logCopy?.readAgain();
+}
 
 /**
  * Each by itself: what cannot be done now (the log is in breach, no witness answers) is told, is asked again the next time, and keeps nothing else

@@ -6,12 +6,17 @@ import { type ExportSource, successionPath } from '../codec/audit-log/index.js';
 import {
   bundlePath,
   type Checkpoint,
+  decodeBundle,
+  HASH_BYTES,
+  hashLeaf,
   parseCheckpoint,
   parseNote,
   sameHash,
   TILE_WIDTH,
+  type Tile,
   tilePath,
   verifyConsistency,
+  verifyInclusion,
 } from '../codec/merkle/index.js';
 import { Fault, isFault, type Reader } from '../foundation/index.js';
 import { replaceFile } from '../storage/index.js';
@@ -25,7 +30,29 @@ const FOLDER = 'log';
 const EVERY = 5_000;
 /** Milliseconds after which a try that has not come to its end is told of. */
 const HANGS = 60_000;
+/** Nothing is written over them: either may be the one that was changed. */
+const REMEDY = 'see ekms audit verify; where the log is whole, move the folder log there away, and it is copied anew';
 const BEHIND = 'the copy of the log does not follow';
+/** Bundles of entries that are read again at a time: some MiB. */
+const READ_AGAIN = 64;
+
+/** A file of the copy, as the log has it; undefined where it has it not. Of a bundle and of a tile of entries' hashes: which entries. */
+interface LogFile {
+  path: string;
+  bytes: Uint8Array | undefined;
+  lowest?: Tile;
+}
+
+/** What was found where the copy was read again: paths in it. */
+export interface ReadAgain {
+  /** Entries that the copy has, and that it lacks of the signed ones. */
+  size: number;
+  behind: number;
+  /** Not as the log has them, and left so. */
+  damaged: string[];
+  /** The same, written anew. */
+  mended: string[];
+}
 
 /**
  * The log at the second place, as far as it is signed (docs/formats/escrow-journal.md): what was taken away since the last backup a restore takes away again by it, with no export
@@ -40,6 +67,10 @@ export class LogCopy {
   #trouble: string | undefined;
   /** Bundles before this one were pruned and are gone here too. */
   #dropped = 0;
+  /** Where reading again goes on, and what it found and left. */
+  #next = 0;
+  readonly #damaged = new Set<string>();
+  #mended = 0;
 
   constructor(
     private readonly book: Pick<LogBook, 'checkpoint' | 'successions' | 'tiles'>,
@@ -52,7 +83,22 @@ export class LogCopy {
   /** Why it was behind when last tried; undefined while it is not. That the place is away the journal of keys says by itself. */
   get trouble(): string | undefined {
     const hangs = this.#since !== undefined && performance.now() - this.#since > HANGS;
-    return hangs ? `${BEHIND}: the place does not answer` : this.#trouble;
+    return hangs ? `${BEHIND}: the place does not answer` : (this.#trouble ?? this.#rotten);
+  }
+
+  /** Whether this process keeps it: else nobody has looked yet. */
+  get isFollowing(): boolean {
+    return this.#timer !== undefined;
+  }
+
+  /** Files that had changed and were written anew since the start. */
+  get mended(): number {
+    return this.#mended;
+  }
+
+  get #rotten(): string | undefined {
+    const [first] = this.#damaged;
+    return first && `${this.#damaged.size} files of the copy of the log are not as the log has them (${first}): ${REMEDY}`;
   }
 
   begin(): void {
@@ -74,6 +120,89 @@ export class LogCopy {
     return next;
   }
 
+  /**
+   * Reads the next bit of the copy again, for a disk rots where nobody reads, and nobody would know before a restore. What differs is written anew only where the head that lies here proves the
+   * log's own: of what was signed nothing is hidden by that. Rejects where the place is away, or another log's.
+   * @param most bundles to be read; without mending the newest of them
+   */
+  readAgain({ mend = true, most = READ_AGAIN }: { mend?: boolean; most?: number } = {}): Promise<ReadAgain> {
+    const next = this.#working.then(() => this.#readAgain(mend, most));
+    this.#working = next.then(
+      () => undefined,
+      () => undefined,
+    );
+    return next;
+  }
+
+  async #readAgain(mend: boolean, most: number): Promise<ReadAgain> {
+    await this.#requireThere();
+    const found: ReadAgain = { size: 0, behind: 0, damaged: [], mended: [] };
+    const note = await this.#signed();
+    const head = note === undefined ? undefined : headOf(note);
+    const held = await this.#held();
+    if (!head || held?.origin !== head.origin) return { ...found, behind: head?.size ?? 0 };
+    await this.#requireBeginning(held, head);
+    const bundles = Math.ceil(held.size / TILE_WIDTH);
+    const from = mend ? this.#next % Math.max(1, bundles) : Math.max(0, bundles - most);
+    // A partial tile that had changed may be full by now.
+    if (mend) for (const path of this.#damaged) if (path.includes('.p/')) this.#damaged.delete(path);
+    for (let index = from; index < Math.min(bundles, from + most); index += 1)
+      for (const file of await this.#filesAt(index, held.size)) await this.#compare(file, { held, mend, found });
+    if (mend) this.#next = from + most >= bundles ? 0 : from + most;
+    return { ...found, size: held.size, behind: head.size - held.size };
+  }
+
+  /** The files that come with this bundle, as the log has them: its entries, the tile of their hashes, and each tile above that begins with it. */
+  async #filesAt(index: number, size: number): Promise<LogFile[]> {
+    const { tiles } = this.book;
+    const lowest = { level: 0, index, width: Math.min(TILE_WIDTH, size - index * TILE_WIDTH) };
+    const files: LogFile[] = [{ path: tilePath(lowest), bytes: await tiles.tile(lowest), lowest }];
+    if (index * TILE_WIDTH >= (await prunedUntil(this.reader)))
+      files.push({ path: bundlePath(lowest), bytes: await tiles.bundle(lowest), lowest });
+    else this.#damaged.delete(bundlePath(lowest));
+    for (let [level, at, count] = [1, index, Math.floor(size / TILE_WIDTH)]; count > 0 && at % TILE_WIDTH === 0; level += 1) {
+      at /= TILE_WIDTH;
+      const tile = { level, index: at, width: Math.min(TILE_WIDTH, count - at * TILE_WIDTH) };
+      if (tile.width > 0) files.push({ path: tilePath(tile), bytes: await tiles.tile(tile) });
+      count = Math.floor(count / TILE_WIDTH);
+    }
+    return files;
+  }
+
+  async #compare(file: LogFile, { held, mend, found }: { held: Checkpoint; mend: boolean; found: ReadAgain }): Promise<void> {
+    const { path, bytes } = file;
+    const here = await readFile(this.#path(path)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'EIO') return undefined;
+      throw error;
+    });
+    this.#damaged.delete(path);
+    if (bytes && here?.equals(bytes)) return;
+    if (mend && bytes && (await this.#isSigned(file, held))) {
+      await this.#put(path, bytes);
+      this.#mended += 1;
+      found.mended.push(path);
+      return;
+    }
+    if (mend) this.#damaged.add(path);
+    found.damaged.push(path);
+  }
+
+  /** Whether what the log has there is what the head that lies here was signed over. */
+  async #isSigned({ path, lowest }: LogFile, held: Checkpoint): Promise<boolean> {
+    const { tiles } = this.book;
+    // A tile above the lowest says nothing that those do not say; whoever reads it reckons it out of them.
+    if (!lowest) return true;
+    const hashes = (await tiles.tile(lowest)) ?? Buffer.alloc(0);
+    const leafAt = (n: number) => hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES);
+    for (let n = 0; n < lowest.width; n += 1) {
+      const at = lowest.index * TILE_WIDTH + n;
+      if (!verifyInclusion(sha256, at, leafAt(n), held, await tiles.inclusion(at, held.size))) return false;
+    }
+    if (path === tilePath(lowest)) return true;
+    const { entries } = decodeBundle((await tiles.bundle(lowest)) ?? new Uint8Array());
+    return entries.length === lowest.width && entries.every((entry, n) => sameHash(hashLeaf(sha256, entry), leafAt(n)));
+  }
+
   async #attempt(): Promise<void> {
     if (this.#since !== undefined) return; // a share that hangs is not asked again and again
     this.#since = performance.now();
@@ -90,10 +219,7 @@ export class LogCopy {
 
   async #follow(): Promise<void> {
     await this.#requireThere();
-    const note = await this.book.checkpoint().catch((error: unknown) => {
-      if (isFault(error, 'checkpoint-missing')) return undefined;
-      throw error;
-    });
+    const note = await this.#signed();
     const head = note === undefined ? undefined : headOf(note);
     if (note === undefined || !head) return;
     const held = await this.#begun(head);
@@ -101,6 +227,14 @@ export class LogCopy {
     const size = held?.size ?? 0;
     if (size < head.size) await this.#copy(size, head.size, note);
     await this.#dropPruned();
+  }
+
+  /** The last checkpoint of the log. */
+  #signed(): Promise<string | undefined> {
+    return this.book.checkpoint().catch((error: unknown) => {
+      if (isFault(error, 'checkpoint-missing')) return undefined;
+      throw error;
+    });
   }
 
   /** What is here must be the beginning of the log: else one of the two was put back, and what is here may be all there is to say so. Nothing is written over it. */

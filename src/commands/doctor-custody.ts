@@ -8,6 +8,8 @@ import { type Finding, Findings } from './finding.js';
 const DAY = 86_400_000;
 /** Days after which a drill should be done again. */
 const DRILL_DAYS = 180;
+/** Bundles of 256 entries of the log's copy that are read where no appliance runs. */
+const LOOKED_AT = 256;
 
 /** Whether the keys outlive this machine. */
 export async function examineCustody({
@@ -27,7 +29,8 @@ export async function examineCustody({
       findings.say('bad', `the second place is away: ${second.trouble}. No key is born and no certificate issued until it is back`);
     else if (logCopy?.trouble !== undefined)
       findings.say('bad', `the second place: ${logCopy.trouble}. What is revoked is not known to a restore by it alone until it is back`);
-    else if (isSameDisk(escrow.directory, home)) findings.say('bad', `the second place ${escrow.directory} is on the first disk`);
+    else if (logCopy) await examineCopy(logCopy, findings);
+    if (isSameDisk(escrow.directory, home)) findings.say('bad', `the second place ${escrow.directory} is on the first disk`);
   } else
     findings.say(
       'warn',
@@ -74,6 +77,32 @@ export async function examineCustody({
   return findings.end(
     `${threshold} of ${shares.length} shares of ceremony ${ceremony.toString('hex').slice(0, 8)} open the backups; a restore was drilled`,
   );
+}
+
+/** Where no appliance runs nobody has looked at it: the newest of it is read here, and nothing written. */
+async function examineCopy(logCopy: NonNullable<House['logCopy']>, findings: Findings): Promise<void> {
+  if (logCopy.mended > 0)
+    findings.say(
+      'warn',
+      `${logCopy.mended} files of the copy of the log at the second place had changed and were written anew since the start: look at that disk`,
+    );
+  if (logCopy.isFollowing) return;
+  try {
+    const { size, behind, damaged } = await logCopy.readAgain({ mend: false, most: LOOKED_AT });
+    const [first] = damaged;
+    if (first)
+      findings.say(
+        'bad',
+        `${damaged.length} files of the copy of the log at the second place are not as the log has them (${first}): a running appliance writes anew what is surely of the log, and says what is not`,
+      );
+    if (behind > 0)
+      findings.say(
+        'warn',
+        `the copy of the log at the second place has ${size} entries and lacks ${behind}: a running appliance goes on with it`,
+      );
+  } catch (error) {
+    findings.say('bad', `the second place: the copy of the log cannot be read again: ${(error as Error).message}`);
+  }
 }
 
 /** Those of which a restore would not find all. An older one keeps retention from removing any: nobody knows what it builds on. */

@@ -8,6 +8,7 @@ import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type
 import { replaceFile, syncFolder } from '../storage/index.js';
 import {
   type CustodyPackage,
+  completed,
   type PoolRecord,
   parsePackage,
   type Sealed,
@@ -120,6 +121,7 @@ export class EscrowJournal extends SecondPlace {
     const text = await this.token.custody();
     const now = text === null ? undefined : parsePackage(text).package;
     if (!isMarked(this.folder)) throw away('its mark is missing: is it mounted?');
+    if (now) this.#requireContained(now);
     try {
       await this.#putAside(now);
       await replaceFile(join(this.folder, PACKAGE), text ?? '');
@@ -131,11 +133,20 @@ export class EscrowJournal extends SecondPlace {
     for (const label of now ? now.keys.map(({ label }) => label) : [wanted]) this.#packed.add(label);
   }
 
+  /** A token that was put back to an earlier day does not take away what its own later self brought here: that may be all there is of it. */
+  #requireContained(now: CustodyPackage): void {
+    const path = join(this.folder, PACKAGE);
+    const held = existsSync(path) ? parsedOrNone(readFileSync(path, 'utf8')) : undefined;
+    if (!held || !isOfSame(held, now) || completed(now, held) === now) return;
+    this.#trouble = `${path} knows keys that the token does not: was the token put back, or restored without --escrow? Restore by it, or move it away, and what only it knows is lost`;
+    throw away(this.#trouble);
+  }
+
   /** Backups of before the shares were issued anew open by the former ones, and with them what only that package knows: it stays. */
   async #putAside(now: CustodyPackage | undefined): Promise<void> {
     const path = join(this.folder, PACKAGE);
     const held = existsSync(path) ? readFileSync(path, 'utf8') : '';
-    const former = held === '' ? undefined : ceremonyOf(held);
+    const former = parsedOrNone(held)?.ceremony;
     if (former && !now?.ceremony.equals(former)) await replaceFile(asideOf(path, former), held);
   }
 
@@ -182,9 +193,11 @@ const kekOf = (line: EscrowLine): string | undefined => {
 /** Where the package of an earlier ceremony of the same token lies. */
 const asideOf = (path: string, ceremony: Buffer): string => `${path}-${ceremony.toString('hex')}`;
 
-function ceremonyOf(text: string): Buffer | undefined {
+/** Undefined for what is none, or is damaged: nobody could open anything with it. */
+function parsedOrNone(text: string): CustodyPackage | undefined {
+  if (text === '') return undefined;
   try {
-    return parsePackage(text).package.ceremony;
+    return parsePackage(text).package;
   } catch (error) {
     if (!isFault(error, 'custody-package-malformed')) throw error;
     return undefined;

@@ -123,6 +123,49 @@ describe('the copy of the log at the second place', () => {
       expect(copyOfLog(second, ORIGIN)).toBeDefined();
     });
 
+    test('a file of it that changed is written anew out of the log; what only the copy has as it was signed is told and left; with the guard off it is lost', async () => {
+      const database = await open();
+      const { book, second, copyTo, grow, verdict } = await lab(database.storage);
+      await grow(700);
+      const copy = copyTo(second);
+      await copy.follow();
+      const file = (path: string) => join(second, 'log', path);
+      const bundle = bundlePath({ index: 1, width: 256 });
+      const whole = readFileSync(file(bundle));
+      const rot = () => {
+        const bytes = Buffer.from(whole);
+        bytes[100] = (bytes[100] ?? 0) ^ 1;
+        writeFileSync(file(bundle), bytes);
+        rmSync(file('tile/0/002.p/188'));
+        writeFileSync(file('tile/1/000.p/2'), 'x');
+      };
+      rot();
+      expect((await verdict()).damages).not.toEqual([]);
+      const three = [bundle, 'tile/0/002.p/188', 'tile/1/000.p/2'].sort();
+      const look = await copy.readAgain({ mend: false });
+      expect([look.damaged.sort(), look.mended, look.size, copy.mended]).toEqual([three, [], 700, 0]);
+      // A bit at a time, and round again.
+      const found = [];
+      for (let n = 0; n < 4; n += 1) found.push(...(await copy.readAgain({ most: 1 })).mended);
+      expect([found.sort(), copy.mended, copy.trouble]).toEqual([three, 3, undefined]);
+      expect(await verdict()).toEqual({ size: 700, damages: [] });
+
+      // Whoever writes the database changes an entry: its copy is the only one as it was signed.
+      await database.tamper(`${liftKept(database.kind)} UPDATE audit_entries SET body = REPLACE(body, 'done', 'dome') WHERE idx = 300`);
+      expect(await copy.readAgain()).toMatchObject({ damaged: [bundle], mended: [] });
+      expect(copy.trouble).toMatch(/1 files of the copy of the log are not as the log has them \(tile\/entries\/001\)/);
+      expect(readFileSync(file(bundle))).toEqual(whole);
+      const { LogCopy: Unguarded } = guardOff<{ LogCopy: typeof LogCopy }>({
+        file: 'src/audit/log-copy.ts',
+        guard: ' && (await this.#isSigned(file, held))',
+        instead: '',
+      });
+      await new Unguarded(book, database.storage, second, async (folder) => existsSync(folder)).readAgain();
+      expect(readFileSync(file(bundle))).not.toEqual(whole);
+      rmSync(second, { recursive: true });
+      await expect(copy.readAgain()).rejects.toThrow(/is it mounted/);
+    });
+
     test('two nodes that copy at once leave it whole', async () => {
       const { storage } = await open();
       const { second, copyTo, grow, verdict } = await lab(storage);

@@ -154,4 +154,25 @@ test('the package of former custodians stays at the second place when others too
     unsealed(() => now),
   ).succeeding('people', 3);
   expect(heldGenerations(beside(2) ?? { keys: [] })).toHaveLength(2);
+  // A token that was put back: what its later self brought stays, and nothing is born that only half of the keys would know.
+  now = packageOf(2);
+  const back = new EscrowJournal(
+    folder,
+    unsealed(() => now),
+  );
+  await expect(back.succeeding('people', 2)).rejects.toMatchObject({ code: 'second-place-away' });
+  expect(back.trouble).toMatch(/knows keys that the token does not/);
+  expect(heldGenerations(beside(2) ?? { keys: [] })).toHaveLength(2);
+  const { EscrowJournal: Unguarded } = guardOff<{ EscrowJournal: typeof EscrowJournal }>({
+    file: 'src/custody/escrow-journal.ts',
+    guard: '    if (now) this.#requireContained(now);\n',
+    instead: '',
+  });
+  await expect(
+    new Unguarded(
+      folder,
+      unsealed(() => now),
+    ).succeeding('people', 2),
+  ).rejects.toMatchObject({ code: 'second-place-away' });
+  expect(heldGenerations(beside(2) ?? { keys: [] })).toHaveLength(0);
 });

@@ -1,4 +1,5 @@
-import { appendFileSync, copyFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { CustodyAppliance, exportedKeys } from '../support/ceremony.js';
@@ -88,6 +89,8 @@ describe('durability: two', () => {
       writeFileSync(ekms.beside(`s${n}`), line);
       return ekms.beside(`s${n}`);
     });
+    const lost = await ekms.ekms('restore', ekms.beside('old.ekms-backup'), '--nothing-lost', '--escrow', ekms.beside('second'));
+    expect(lost.stderr).toContain('entries-lost');
     const { status, stdout, stderr } = await ekms.ekms(
       'restore',
       ekms.beside('old.ekms-backup'),
@@ -115,5 +118,11 @@ describe('durability: two', () => {
     }
     expect(after).toEqual(before);
     expect((await ekms.ekms('doctor', '--data')).stdout).not.toMatch(/^BAD/m);
+    // A disk rots while nothing runs.
+    await ekms.stop();
+    const tiles = ekms.beside('second', 'log', 'tile');
+    for (const name of readdirSync(tiles, { recursive: true, encoding: 'utf8' }))
+      if (/^entries\/.*\d$/.test(name) && statSync(join(tiles, name)).isFile()) writeFileSync(join(tiles, name), 'x');
+    expect((await ekms.ekms('doctor')).stdout).toMatch(/^BAD {3}custody: \d files of the copy of the log .* \(tile\/entries\//m);
   });
 });
