@@ -8,6 +8,7 @@ import { type AdministratorActor, NetworkPolicy, Origins, RowSeal, Sessions } fr
 import { AdministratorSignIn } from '../../src/administration/administrator-sign-in.js';
 import { Administrators } from '../../src/administration/administrators.js';
 import type { Approvals } from '../../src/administration/index.js';
+import { Invitations } from '../../src/administration/invitations.js';
 import { assertion, attestation, Passkeys } from '../../src/administration/passkeys.js';
 import { DurableAuditLog } from '../../src/audit/index.js';
 import { Fault, isFault, SystemClock } from '../../src/foundation/index.js';
@@ -186,49 +187,50 @@ describe('passkeys', () => {
   );
 });
 
+class LaterClock extends SystemClock {
+  ahead = 0;
+  override now(): Date {
+    return new Date(super.now().getTime() + this.ahead);
+  }
+}
+/** Anna, an administrator with a passkey and a session, and more like her. */
+const passkeySite = async ({ Passkeys: Made }: { Passkeys: typeof Passkeys }) => {
+  const storage = await database();
+  const clock = new LaterClock();
+  const passkeys = new Made(storage, seal, clock, origins);
+  const sessions = new Sessions(storage, new DurableAuditLog(clock), seal, clock, {
+    administration: { idle: 3_600_000, absolute: 3_600_000 },
+    staff: { idle: 1, absolute: 1 },
+  });
+  const memory = { bootstrapIsOver: async () => false, endBootstrap: async () => {} };
+  const administrators = new Administrators(storage, new DurableAuditLog(clock), seal, passkeys, sessions, clock, memory);
+  const person = async (id: string) => {
+    const soft = new SoftPasskey(origins.publicName, origins.of('administration'));
+    const made = soft.create(await passkeys.creationOptions({ id, name: id, shown: `${id}@corp.example` }, id, desk));
+    const fresh = await passkeys.attested(attestation.parse(made), desk);
+    const session = await storage.write(async (unit) => {
+      await administrators.insert(unit, { id, name: id, address: `${id}@corp.example`, role: null, state: 'active', created: 0 });
+      await passkeys.insert(unit, fresh, id, 'soft');
+      const how = { audience: 'administration', subject: id, method: 'passkey' } as const;
+      return (await sessions.begin(unit, how, { kind: 'administrator', id }, desk)).session;
+    });
+    const actor: AdministratorActor = { kind: 'administrator', id, role: null, session, request: desk };
+    return { soft, actor, key: fresh.id };
+  };
+  const anna = await person('anna');
+  const sign = async () => assertion.parse(anna.soft.get(await passkeys.requestOptions('sign-in', '', desk)));
+  return { storage, audit: new DurableAuditLog(clock), clock, passkeys, sessions, administrators, person, anna, sign };
+};
+
 describe('passkeys, answered', () => {
   const file = 'src/administration/passkeys.ts';
-  class LaterClock extends SystemClock {
-    ahead = 0;
-    override now(): Date {
-      return new Date(super.now().getTime() + this.ahead);
-    }
-  }
-  const asked = async ({ Passkeys: Made }: { Passkeys: typeof Passkeys }) => {
-    const storage = await database();
-    const clock = new LaterClock();
-    const passkeys = new Made(storage, seal, clock, origins);
-    const sessions = new Sessions(storage, new DurableAuditLog(clock), seal, clock, {
-      administration: { idle: 3_600_000, absolute: 3_600_000 },
-      staff: { idle: 1, absolute: 1 },
-    });
-    const memory = { bootstrapIsOver: async () => false, endBootstrap: async () => {} };
-    const administrators = new Administrators(storage, new DurableAuditLog(clock), seal, passkeys, sessions, clock, memory);
-    const person = async (id: string) => {
-      const soft = new SoftPasskey(origins.publicName, origins.of('administration'));
-      const made = soft.create(await passkeys.creationOptions({ id, name: id, shown: `${id}@corp.example` }, id, desk));
-      const fresh = await passkeys.attested(attestation.parse(made), desk);
-      const session = await storage.write(async (unit) => {
-        await administrators.insert(unit, { id, name: id, address: `${id}@corp.example`, role: null, state: 'active', created: 0 });
-        await passkeys.insert(unit, fresh, id, 'soft');
-        const how = { audience: 'administration', subject: id, method: 'passkey' } as const;
-        return (await sessions.begin(unit, how, { kind: 'administrator', id }, desk)).session;
-      });
-      const actor: AdministratorActor = { kind: 'administrator', id, role: null, session, request: desk };
-      return { soft, actor, key: fresh.id };
-    };
-    const anna = await person('anna');
-    const sign = async () => assertion.parse(anna.soft.get(await passkeys.requestOptions('sign-in', '', desk)));
-    return { storage, audit: new DurableAuditLog(clock), clock, passkeys, sessions, administrators, person, anna, sign };
-  };
-
   eachWay(
     'from another address than it was asked for',
     { file, guard: 'row.network === request.network &&', instead: '' },
     { Passkeys },
     'challenge-unknown',
     async (module) => {
-      const { passkeys, sign } = await asked(module);
+      const { passkeys, sign } = await passkeySite(module);
       const sent = await sign();
       return () => passkeys.asserted('sign-in', sent, elsewhere);
     },
@@ -239,7 +241,7 @@ describe('passkeys, answered', () => {
     { Passkeys },
     'challenge-unknown',
     async (module) => {
-      const { passkeys, sign, clock } = await asked(module);
+      const { passkeys, sign, clock } = await passkeySite(module);
       const sent = await sign();
       clock.ahead = 6 * 60_000;
       return () => passkeys.asserted('sign-in', sent, desk);
@@ -251,7 +253,7 @@ describe('passkeys, answered', () => {
     { Passkeys },
     'challenge-unknown',
     async (module) => {
-      const { passkeys, sign, storage } = await asked(module);
+      const { passkeys, sign, storage } = await passkeySite(module);
       const sent = await sign();
       await storage.write((unit) => unit.run("UPDATE ceremonies SET subject = 'another'"));
       return () => passkeys.asserted('sign-in', sent, desk);
@@ -263,7 +265,7 @@ describe('passkeys, answered', () => {
     { Passkeys },
     'challenge-unknown',
     async (module) => {
-      const { passkeys, sign, anna } = await asked(module);
+      const { passkeys, sign, anna } = await passkeySite(module);
       anna.soft.isFramed = true;
       const sent = await sign();
       return () => passkeys.asserted('sign-in', sent, desk);
@@ -275,7 +277,7 @@ describe('passkeys, answered', () => {
     { Passkeys },
     'passkey-refused',
     async (module) => {
-      const { passkeys, sign } = await asked(module);
+      const { passkeys, sign } = await passkeySite(module);
       const sent = await sign();
       sent.response.userHandle = Buffer.from('ben').toString('base64url');
       return () => passkeys.asserted('sign-in', sent, desk);
@@ -287,7 +289,7 @@ describe('passkeys, answered', () => {
     { Passkeys },
     'passkey-cloned',
     async (module) => {
-      const { passkeys, sign, anna, storage } = await asked(module);
+      const { passkeys, sign, anna, storage } = await passkeySite(module);
       const one = await passkeys.asserted('sign-in', await sign(), desk);
       anna.soft.counter -= 1;
       const other = await passkeys.asserted('sign-in', await sign(), desk);
@@ -304,7 +306,7 @@ describe('passkeys, answered', () => {
     { AdministratorSignIn },
     'passkey-refused',
     async ({ AdministratorSignIn: Made }) => {
-      const parts = await asked({ Passkeys });
+      const parts = await passkeySite({ Passkeys });
       const ben = await parts.person('ben');
       const desk = new Made(parts);
       const { actor } = parts.anna;
@@ -322,7 +324,7 @@ describe('passkeys, answered', () => {
     { AdministratorSignIn },
     'proof-needed',
     async ({ AdministratorSignIn: Made }) => {
-      const parts = await asked({ Passkeys });
+      const parts = await passkeySite({ Passkeys });
       const desk = new Made(parts);
       const { actor, key } = parts.anna;
       const second = new SoftPasskey(origins.publicName, origins.of('administration'));
@@ -337,7 +339,7 @@ describe('passkeys, answered', () => {
     { AdministratorSignIn },
     'passkey-refused',
     async ({ AdministratorSignIn: Made }) => {
-      const parts = await asked({ Passkeys });
+      const parts = await passkeySite({ Passkeys });
       const ben = await parts.person('ben');
       const desk = new Made(parts);
       const second = new SoftPasskey(origins.publicName, origins.of('administration'));
@@ -351,7 +353,7 @@ describe('passkeys, answered', () => {
     { AdministratorSignIn },
     'passkey-unknown',
     async ({ AdministratorSignIn: Made }) => {
-      const parts = await asked({ Passkeys });
+      const parts = await passkeySite({ Passkeys });
       const ben = await parts.person('ben');
       const desk = new Made(parts);
       const second = new SoftPasskey(origins.publicName, origins.of('administration'));
@@ -359,6 +361,52 @@ describe('passkeys, answered', () => {
       return () => desk.removePasskey(parts.anna.actor, ben.key);
     },
   );
+});
+
+describe('an invitation', () => {
+  const file = 'src/administration/invitations.ts';
+  const operator = { kind: 'operator' } as const;
+  const linked = async ({ Invitations: Made }: { Invitations: typeof Invitations }) => {
+    const parts = await passkeySite({ Passkeys });
+    const invitations = new Made({ ...parts, seal, origins });
+    return { ...parts, invitations, token: (link: { link: string }) => link.link.split('#')[1] ?? '' };
+  };
+  const dora = { name: 'Dora', address: 'dora@corp.example' };
+
+  eachWay(
+    'of yesterday',
+    { file, guard: 'clock.now().getTime() >= row.expires || ', instead: '' },
+    { Invitations },
+    'invitation-unknown',
+    async (module) => {
+      const { invitations, token, clock } = await linked(module);
+      const link = token(await invitations.invite({}, operator));
+      clock.ahead = 86_400_000;
+      return () => invitations.options(link, dora, desk);
+    },
+  );
+  eachWay(
+    'that gives more than it was made with, by a hand in the database',
+    { file, guard: " || !seal.holds('invitations', sealed(row, digest), row.mac)", instead: '' },
+    { Invitations },
+    'invitation-unknown',
+    async (module) => {
+      const { invitations, token, storage } = await linked(module);
+      const link = token(await invitations.invite({ role: 'auditor' }, operator));
+      await storage.write((unit) => unit.run("UPDATE invitations SET role = 'security-officer'"));
+      return () => invitations.options(link, dora, desk);
+    },
+  );
+  test('to renew one’s passkeys ends the former ones, and the sessions that they began', async () => {
+    const { invitations, token, passkeys, sessions, anna } = await linked({ Invitations });
+    const link = token(await invitations.renew('anna', operator));
+    const soft = new SoftPasskey(origins.publicName, origins.of('administration'));
+    const response = attestation.parse(soft.create(await invitations.options(link, {}, desk)));
+    await invitations.accept(link, { invitee: {}, passkey: 'soft', response }, desk);
+    expect((await passkeys.of('anna')).map(({ id }) => id)).toEqual([soft.id.toString('base64url')]);
+    expect((await sessions.list('administration', 'anna')).map(({ id }) => id)).not.toContain(anna.actor.session.id);
+    expect(await outcome(() => invitations.options(link, {}, desk))).toBe('invitation-unknown');
+  });
 });
 
 describe('the network', () => {

@@ -30,7 +30,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
 }
 
 /** What does the work of a command is loaded when it is asked for: each starts faster by what it does without. */
-function program(terminal: Terminal, does: (work: Promise<number>) => Promise<void>): Command {
+export function program(terminal: Terminal, does: (work: Promise<number>) => Promise<void>): Command {
   const root = new Command('mesign')
     .description('The reference client of EKMS: your encryption keys on this device. State lives in $MESIGN_HOME (default ~/.mesign).')
     .exitOverride()
