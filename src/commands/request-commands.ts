@@ -1,4 +1,4 @@
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ActName } from './acts.js';
 
@@ -7,7 +7,7 @@ export async function intoFile<T>(output: string, make: () => Promise<T>, bytesO
   const file = openSync(output, 'wx', 0o600);
   try {
     const made = await make();
-    writeSync(file, bytesOf(made));
+    writeFileSync(file, bytesOf(made));
     return made;
   } catch (error) {
     rmSync(output);

@@ -168,21 +168,32 @@ export class RegisteredDevices {
   /** Takes a machine from the list; with `devices`, what enrolled by it ends too. Rejects with `registration-unknown`. */
   async remove(text: string, devices: boolean, by: AuditActor): Promise<{ devices: number }> {
     const identifier = normalised(text);
-    // The devices first: cut off in between, this is asked for again.
-    const ending = devices ? await this.#active(this.storage, { source: 'list', subject: identifier }) : [];
-    for (const { id } of ending) await this.registry.end(id, 'revoked', by);
-    await this.storage.write(async (unit) => {
-      if ((await unit.run('DELETE FROM registered_devices WHERE identifier = ?', [identifier])) === 0)
-        throw new Fault('not-found', 'registration-unknown', 'no machine of this identifier is registered');
-      await this.audit.append(unit, {
-        action: 'registration.remove',
-        outcome: 'done',
-        actor: by,
-        facts: { devices },
-        personal: { identifier },
-      });
+    const registration = { source: 'list', subject: identifier } as const;
+    let ended = 0;
+    const remove = (unit: Unit) => this.#removeRow(unit, identifier, devices, by);
+    // The devices first: cut off in between, this is asked for again. One that comes in meanwhile ends too.
+    do
+      for (const { id } of devices ? await this.#active(this.storage, registration) : []) {
+        await this.registry.end(id, 'revoked', by);
+        ended += 1;
+      }
+    while (!(await this.storage.write(remove)));
+    return { devices: ended };
+  }
+
+  /** False, and nothing done, where a device that was to end has come in by it. */
+  async #removeRow(unit: Unit, identifier: string, devices: boolean, by: AuditActor): Promise<boolean> {
+    if (devices && (await this.#active(unit, { source: 'list', subject: identifier })).length > 0) return false;
+    if ((await unit.run('DELETE FROM registered_devices WHERE identifier = ?', [identifier])) === 0)
+      throw new Fault('not-found', 'registration-unknown', 'no machine of this identifier is registered');
+    await this.audit.append(unit, {
+      action: 'registration.remove',
+      outcome: 'done',
+      actor: by,
+      facts: { devices },
+      personal: { identifier },
     });
-    return { devices: ending.length };
+    return true;
   }
 
   /** By identifier; `device` is the one that came in by it and has not ended. A row that was not sealed as it stands is left out: it registers nothing. */

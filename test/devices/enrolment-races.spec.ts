@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { EnrolmentDesk } from '../../src/devices/enrolment.js';
+import { RegisteredDevices } from '../../src/devices/registered-devices.js';
 import { Fault, newId, parseAddress } from '../../src/foundation/index.js';
 import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
@@ -114,4 +115,44 @@ test('the same for somebody who has a key, once the token has certified the devi
   expect(await late(desk())).toEqual({ said: 'binding-ended', devices: 1 });
   const guard = 'if (!(await isOpen(unit, binding.sealed.record.id)))';
   expect(await late(desk(guard, 'if (false as boolean)'))).toEqual({ said: 'enrolled', devices: 2 });
+});
+
+test('a device that comes in while its machine is taken from the list ends with it; guard off: it stays', async () => {
+  const removed = async (Made: typeof RegisteredDevices) => {
+    const { storage, audit, seal, registry, clock, registered } = house.house;
+    const identifier = newId().toUpperCase();
+    const { settings } = registered as unknown as Record<'settings', never>; // its constructor's
+    const machines = new Made(storage, audit, seal, registry, clock, settings);
+    await machines.add([{ identifier, address: 'a@corp.example' }], system);
+    const devices: string[] = [];
+    /** As an enrolment does it, in its unit. */
+    const comesIn = async () => {
+      const [address] = await joiner();
+      await outcome(desk(), await begin(house, address));
+      const [device] = await storage.all<{ id: string }>(
+        'SELECT d.id FROM devices d JOIN bindings b ON b.employee = d.employee WHERE b.address = ?',
+        [address],
+      );
+      devices.push(device?.id ?? '');
+      await storage.write((unit) => machines.take(unit, device?.id ?? '', { source: 'list', subject: identifier }, 'a@corp.example'));
+    };
+    await comesIn();
+    const end = registry.end.bind(registry);
+    const spy = jest.spyOn(registry, 'end').mockImplementationOnce(async (...asked) => {
+      await end(...asked);
+      await comesIn();
+    });
+    await machines.remove(identifier, true, system);
+    spy.mockRestore();
+    const states = await Promise.all(devices.map((id) => storage.one<{ state: string }>('SELECT state FROM devices WHERE id = ?', [id])));
+    return states.map((row) => row?.state);
+  };
+  expect(await removed(RegisteredDevices)).toEqual(['revoked', 'revoked']);
+  const guard = "if (devices && (await this.#active(unit, { source: 'list', subject: identifier })).length > 0) return false;";
+  const unguarded = guardOff<{ RegisteredDevices: typeof RegisteredDevices }>({
+    file: 'src/devices/registered-devices.ts',
+    guard,
+    instead: '',
+  });
+  expect(await removed(unguarded.RegisteredDevices)).toEqual(['revoked', 'active']);
 });
