@@ -143,6 +143,7 @@ const nameOfField = (name: string): string => name.replace(/[^\w-]/g, '?').slice
 function formFault(error: unknown): unknown {
   if (error instanceof Fault || !(error instanceof Error)) return error;
   const { code = '' } = error as Error & { code?: string };
+  if (code === 'ERR_STREAM_PREMATURE_CLOSE') return new Fault('malformed', 'request-malformed', 'the form ended before its end');
   if (code === '' && /multipart|boundary|unexpected end|part terminated|header/i.test(error.message))
     return new Fault('malformed', 'request-malformed', 'the form is malformed');
   if (code.startsWith('FST_') && /LIMIT|TOO_LARGE/.test(code))

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { Controller, Get, Inject, Post, Req, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import yazl from 'yazl';
@@ -166,9 +167,26 @@ export class PdfController {
   }
 }
 
-function sendOne(reply: FastifyReply, name: string, { file, bytes, warnings, receipt }: Encrypted): void {
-  const content = file.content(bytes);
-  content.once('close', () => void file.close());
+/** Results on their way to whoever asked; gone when they are read, or when they who asked are. */
+function served(reply: FastifyReply, results: readonly Encrypted[]): Readable[] {
+  const contents = results.map(({ file, bytes }) => {
+    const content = file.content(bytes);
+    content.once('close', () => void file.close());
+    return content;
+  });
+  const end = () => {
+    for (const content of contents) content.destroy();
+  };
+  reply.raw.once('close', end);
+  // They may have left while it was made: nobody will say so again.
+  if (reply.raw.destroyed) end();
+  return contents;
+}
+
+function sendOne(reply: FastifyReply, name: string, encrypted: Encrypted): void {
+  const { bytes, warnings, receipt } = encrypted;
+  const [content] = served(reply, [encrypted]);
+  if (!content || content.destroyed) return;
   void reply
     .status(200)
     .headers({
@@ -193,6 +211,7 @@ async function sendBatch(
   const close = () => Promise.all(done.splice(0).map(({ file }) => file.close()));
   try {
     for (const document of documents) {
+      if (reply.raw.destroyed) break; // nobody waits for the others
       try {
         const { name } = document;
         const encrypted = await encrypt(document);
@@ -207,10 +226,15 @@ async function sendBatch(
     throw error;
   }
   const zip = new yazl.ZipFile();
-  for (const { name, file, bytes } of done) zip.addReadStream(file.content(bytes), name, { compress: false, size: bytes });
+  const contents = served(reply, done);
+  if (reply.raw.destroyed) return;
+  zip.on('error', () => reply.raw.destroy());
+  for (const [index, { name, bytes: size }] of done.entries()) {
+    const content = contents[index];
+    if (content) zip.addReadStream(content, name, { compress: false, size });
+  }
   zip.addBuffer(Buffer.from(`${JSON.stringify(results, undefined, 2)}\n`), 'results.json');
   zip.end();
-  reply.raw.once('close', () => void close());
   void reply
     .status(200)
     .headers({

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { close, createReadStream, openSync, type ReadStream, statfsSync, unlinkSync, write } from 'node:fs';
+import { close, createReadStream, openSync, type ReadStream, read, statfsSync, unlinkSync, write } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Fault } from '../foundation/index.js';
@@ -15,6 +15,7 @@ const STRIDE = 16 * 2 ** 20;
 /** A file that has no name: for this process alone, and gone with it however it ends. */
 export class PrivateFile {
   #size = 0;
+  #closed: Promise<void> | undefined;
   /** Bytes that may be written before the disk is looked at again. */
   #room = 0;
 
@@ -51,13 +52,19 @@ export class PrivateFile {
     return hash.digest();
   }
 
-  /** From its first byte to byte `size`. */
+  /**
+   * From its first byte to byte `size`. It closes when nothing reads the file any more, however that came, and leaves the file open: a stream that is destroyed
+   * closes its descriptor whatever `autoClose` says, and by then its number may be another file's.
+   */
   content(size: number): ReadStream {
-    return createReadStream('', { fd: this.descriptor, start: 0, end: size - 1, autoClose: false, highWaterMark: 256 * 1024 });
+    const fs = { read, close: (_descriptor: number, done: (error: null) => void) => done(null) };
+    return createReadStream('', { fd: this.descriptor, start: 0, end: size - 1, highWaterMark: 256 * 1024, fs } as never); // its types name fewer options
   }
 
+  /** Once, however often it is asked. */
   close(): Promise<void> {
-    return closeFile(this.descriptor);
+    this.#closed ??= closeFile(this.descriptor);
+    return this.#closed;
   }
 
   async #write(piece: Buffer): Promise<void> {

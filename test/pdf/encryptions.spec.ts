@@ -1,5 +1,6 @@
 import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { request } from 'node:https';
 import { inflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { openTransport } from '../../src/codec/cms/index.js';
@@ -47,7 +48,7 @@ describe('POST /v1/pdf/encryptions', () => {
     house = await HouseInProcess.open({
       settings: {
         keys: { bits: 2048, pool: { target: 3 } },
-        budgets: { documents: { person: { minute: 45 } } },
+        budgets: { documents: { person: { minute: 60 } } },
         documents: { megabytes: 4, groups: { board: ['bob@corp.example', 'alice@corp.example'] } },
       },
     });
@@ -171,6 +172,33 @@ describe('POST /v1/pdf/encryptions', () => {
       expect(refusal(reply)).toBe('400 pdf-damaged');
       expect(stall).toBeLessThan((performance.now() - began) / 2);
     }
+  });
+
+  test.each([1, 3])('who leaves while %i of their documents are encrypted leaves no file open', async (count) => {
+    const held = () =>
+      readdirSync('/proc/self/fd').filter((descriptor) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${descriptor}`).includes('/.pdf-');
+        } catch {
+          return false; // closed by now
+        }
+      }).length;
+    const until = async (isSo: () => boolean) => {
+      for (const end = Date.now() + 20_000; !isSo() && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 2));
+      expect(isSo()).toBe(true);
+    };
+    const documents = Array.from({ length: count }, (_, n): Field => file(pdf, `${n}.pdf`));
+    const { body, headers } = form([['recipients', to], ...documents]);
+    const leaving = request({
+      ...{ host: '127.0.0.1', port: house.port, ca: house.root, checkServerIdentity: () => undefined, agent: false },
+      ...{ cert: alice.certificates, key: alice.keys.identity.export({ type: 'pkcs8', format: 'pem' }) },
+      ...{ method: 'POST', path: '/v1/pdf/encryptions', headers: { ...headers, 'content-length': body.length } },
+    });
+    leaving.on('error', () => undefined).end(body);
+    await until(() => held() > count); // a result is on its way
+    leaving.destroy();
+    await until(() => held() === 0);
+    expect(house.defects).toEqual([]);
   });
 
   describe('a document that is encrypted already', () => {
