@@ -1,10 +1,10 @@
 import { constants, createPrivateKey, createPublicKey, type KeyObject, privateDecrypt, X509Certificate } from 'node:crypto';
-import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseEnvelopedKey } from '../codec/cms/index.js';
 import { compat, modern, pkcs12 } from '../codec/pkcs12/index.js';
 import type { TransferredKey } from '../custody/index.js';
 import { Fault } from '../foundation/index.js';
+import { replaceFile } from '../storage/index.js';
 import { kwp } from '../tokens/index.js';
 
 /** Opens one key of a transfer to the organisation's own key, wherever that is: no appliance takes part. Throws `transfer-key-unknown`. */
@@ -31,17 +31,15 @@ export interface Pkcs12Place {
 }
 
 /** Writes it as PKCS#12, named by the key's id, with the certificates that came with it. */
-export function toPkcs12(line: TransferredKey, { key, authorities, folder, phrase, profile }: Pkcs12Place): void {
+export async function toPkcs12(line: TransferredKey, { key, authorities, folder, phrase, profile }: Pkcs12Place): Promise<void> {
   const privateKey = openTransferred(line, key);
   const leaves = line.certificates.map((text) => ({ der: Buffer.from(text, 'base64') }));
   const name = line.addresses[0] ?? nameOf(leaves[0]?.der) ?? line.key;
   // Of a key from outside the authorities are others.
   const identity = { name, privateKey, leaves, authorities: line.imported ? [] : authorities.map((der) => ({ der })) };
   const file = pkcs12(identity, profile === 'modern' ? modern(phrase) : compat(phrase));
-  const path = join(folder, `${line.key}.p12`);
-  // What has its name is whole, so whoever was cut off goes on.
-  writeFileSync(`${path}.part`, file, { mode: 0o600 });
-  renameSync(`${path}.part`, path);
+  // What has its name is whole, also after a power cut, so whoever was cut off goes on.
+  await replaceFile(join(folder, `${line.key}.p12`), file);
 }
 
 const nameOf = (der: Buffer | undefined): string | undefined =>

@@ -141,7 +141,7 @@ export function transferCommands(ekms: Command, { print, act, ask, does }: Pick<
       for await (const { line } of keysOf(file)) {
         if ('problem' in line) kept++;
         else if (!existsSync(join(how.p12, `${line.key}.p12`)))
-          toPkcs12(line, { key, authorities, folder: how.p12, phrase, profile: how.profile });
+          await toPkcs12(line, { key, authorities, folder: how.p12, phrase, profile: how.profile });
         if (!('problem' in line)) progress(`${++written} keys`);
       }
       print(`${written} keys are in ${how.p12}${kept > 0 ? `; ${kept} the sending token would not give` : ''}`);

@@ -1,6 +1,8 @@
 import { createHash, X509Certificate } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
+import { constants, createReadStream, existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { z } from 'zod';
 import {
   type IncomingLines,
   LinesWithOwners,
@@ -11,7 +13,8 @@ import {
   transferLine,
   verifyStatement,
 } from '../custody/index.js';
-import { base64url, Fault } from '../foundation/index.js';
+import { base64url, Fault, isFault } from '../foundation/index.js';
+import { syncFolder } from '../storage/index.js';
 
 const LF = 0x0a;
 /** What one line may have: a key with hundreds of certificates. */
@@ -143,19 +146,23 @@ export async function writeTransfer(path: string, first: TransferHead, sender: S
   if (existsSync(path))
     for await (const { bytes, end } of linesOf(path)) {
       if (whole === 0) {
-        if (`${bytes}\n` !== head) throw new Fault('conflict', 'transfer-file-other', `${path} holds something else: name a new file`);
+        if (`${bytes}\n` !== head) throw other(path);
       } else {
-        if (transferEnd.safeParse(json(bytes)).success) return { keys, problems };
-        const line = transferLine.safeParse(json(bytes));
-        if (!line.success) throw malformed('a line is not of a key');
-        see(line.data);
+        const said = lineIn(bytes);
+        // What a power cut left behind the last line that is whole is asked for again.
+        if (!said) break;
+        if ('end' in said) return { keys, problems };
+        see(said);
       }
       hash.update(bytes).update('\n');
       whole = end;
     }
-  const file = await open(path, whole === 0 ? 'w' : 'r+', 0o600);
+  const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   try {
+    // Nothing yet, or half of the first line; what has no line at all may be anybody's.
+    if (whole === 0 && !(await begins(file, head))) throw other(path);
     await file.truncate(whole);
+    if (whole === 0) await syncFolder(dirname(resolve(path)));
     const put = async (text: string) => {
       await writeAt(file, text, whole);
       hash.update(text);
@@ -174,6 +181,26 @@ export async function writeTransfer(path: string, first: TransferHead, sender: S
     return { keys, problems };
   } finally {
     await file.close();
+  }
+}
+
+const other = (path: string) => new Fault('conflict', 'transfer-file-other', `${path} holds something else: name a new file`);
+
+async function begins(file: FileHandle, text: string): Promise<boolean> {
+  const { size } = await file.stat();
+  const bytes = Buffer.from(text);
+  if (size > bytes.length) return false;
+  const { buffer } = await file.read(Buffer.alloc(size), 0, size, 0);
+  return buffer.equals(bytes.subarray(0, size));
+}
+
+/** Of a file that is being written; undefined for what is no line of it. */
+function lineIn(bytes: Buffer): TransferLine | z.output<typeof transferEnd> | undefined {
+  try {
+    return z.union([transferEnd, transferLine]).safeParse(json(bytes)).data;
+  } catch (error) {
+    if (isFault(error, 'transfer-file-malformed')) return undefined;
+    throw error;
   }
 }
 
