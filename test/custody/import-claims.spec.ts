@@ -7,7 +7,7 @@ import { afterEach, expect, jest, test } from '@jest/globals';
 import { reconcile } from '../../src/commands/reconcile.js';
 import { KeysInEscrow, prepareEscrow, readEscrow } from '../../src/custody/escrow-journal.js';
 import type * as imports from '../../src/custody/key-imports.js';
-import { newId } from '../../src/foundation/index.js';
+import { base64url, newId, sha256 } from '../../src/foundation/index.js';
 import type { House } from '../../src/house.js';
 import { eachKind, lastingDatabase } from '../support/database.js';
 import { guardOff } from '../support/guard-off.js';
@@ -41,14 +41,19 @@ eachKind((kind) => {
     const [alice, bob] = [newId(), newId()];
     for (const id of [alice, bob])
       await ekms.db.write((unit) => unit.run("INSERT INTO employees (id, state, created) VALUES (?, 'active', 0)", [id]));
-    const { p12 } = await make('somebody@corp.example', rsa());
+    const { p12, publicKey: its } = await make('somebody@corp.example', rsa());
     const nodes = [partsOf(ekms.house), partsOf(other)] as const;
     const open = () => ekms.db.all('SELECT id FROM intents');
-    const says = async () => {
+    const says = async (publicKey = its) => {
+      const digest = sha256(publicKey);
       const found = new KeysInEscrow();
       for await (const line of readEscrow(second, ekms.token)) if (line) found.see(line);
-      const [stored] = await ekms.db.all<{ key: string; employee: string }>('SELECT id AS "key", employee FROM keys');
-      const [taken] = [...found.taken.values()].map(({ id }) => found.newestOf(id).sealed.record);
+      const [stored] = await ekms.db.all<{ key: string; employee: string }>(
+        'SELECT id AS "key", employee FROM keys WHERE public_key_digest = ?',
+        [Buffer.from(digest)],
+      );
+      const line = found.taken.get(base64url(digest));
+      const taken = line && found.newestOf(line.id).sealed.record;
       return { stored, escrow: taken && { key: taken.id, employee: taken.employee }, open: await open() };
     };
     return { ekms, other, alice, bob, p12, nodes, says, open };
@@ -106,6 +111,26 @@ eachKind((kind) => {
     expect([stored?.employee, escrow?.employee]).toEqual([bob, alice]);
   });
 
+  test('who waited for the other’s turn writes no line; without that look the second place would say it is theirs', async () => {
+    const { alice, bob, p12, nodes, says } = await twoNodes();
+    const [one] = nodes;
+    const both = (by: imports.KeyImports, file: Buffer) => Promise.all([take(by, file, alice), take(by, file, bob)]);
+    expect((await both(one.imports, p12)).sort()).toEqual(['imported', 'owner-other']);
+    const { stored, escrow } = await says();
+    expect(escrow).toEqual(stored);
+    const unguarded = guardOff<typeof imports>({
+      file: 'src/custody/key-imports.ts',
+      guard: 'if (meanwhile) return meanwhile;\n      await second',
+      instead: 'await second',
+    });
+    const other = await make('somebody@corp.example', rsa());
+    const third = new unguarded.KeyImports(one.parts) as imports.KeyImports;
+    expect((await both(third, other.p12)).sort()).toEqual(['imported', 'owner-other']);
+    const all = await says(other.publicKey);
+    expect(all.stored?.employee).toBeDefined();
+    expect(all.escrow?.employee).not.toBe(all.stored?.employee);
+  });
+
   /** The first node falls asleep with its claim, which is taken away; the second one brings the key, and the first wakes in the middle of that. */
   async function asleep(nodes: Awaited<ReturnType<typeof twoNodes>>) {
     const { ekms, other, alice, bob, p12 } = nodes;
@@ -150,6 +175,11 @@ eachKind((kind) => {
   test('what a lost database left claimed is taken up with the next try of the same process, and another’s with its restart', async () => {
     const { ekms, other, alice, p12, nodes, open } = await twoNodes();
     const [one, two] = nodes;
+    // Nor does a unit that failed leave anything claimed.
+    const { KeyImports } = jest.requireActual<typeof imports>('../../src/custody/key-imports.js'); // imported as a type above
+    const audit = { append: () => Promise.reject(new Error('full')) } as unknown as Parts['audit'];
+    expect(await take(new KeyImports({ ...one.parts, audit }), p12, alice)).toBe('Error: full');
+    expect(await open()).toEqual([]);
     atTheLine(one, () => Promise.reject(new Error('killed')));
     const { write } = one.parts.storage;
     let writes = 0;

@@ -325,3 +325,12 @@ test('a key that is imported for a shared mailbox is its members’, on their de
   // To somebody else's devices it goes no more than any other key.
   expect((await keysOf(house, bob)).map(({ id }) => id)).not.toContain(old?.id);
 });
+
+test('a certificate that has ended is told, and of several addresses that belong to several people none is chosen', async () => {
+  const names = 'alice@corp.example,email:bob@corp.example';
+  expect(await take(file('two', { address: names }), { dryRun: true })).toMatchObject([{ code: 'owner-ambiguous', expired: false }]);
+  house.pass(3 * 86_400_000);
+  expect(await take(read('two.p12'), { dryRun: true, owner: alice.employee })).toMatchObject([
+    { outcome: 'importable', expired: true, words: expect.stringContaining('has expired') },
+  ]);
+});
