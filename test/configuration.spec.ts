@@ -54,6 +54,19 @@ describe('configuration', () => {
     });
   });
 
+  test.each([
+    ['a second document', 'publicName: a\n---\npublicName: b', 'line 2: after --- another document begins: the file holds one'],
+    ['a tab', 'keys:\n\tbits: 3072', 'line 2: Tabs are not allowed as indentation'],
+  ])('%s is told by its line alone', (_, text, words) => {
+    expect(() => parse(text)).toThrow(expect.objectContaining({ message: `ekms.yaml cannot be used:\n  ${words}` }));
+  });
+
+  test('a byte order mark and the line ends of Windows change nothing', () => {
+    expect(parse('\ufeffdomains: [corp.example]\r\npublicName: ekms.corp.example\r\n')).toEqual(
+      parse('domains: [corp.example]\npublicName: ekms.corp.example\n'),
+    );
+  });
+
   test('the fresh file is the defaults with the domains asked for, and its comments are true', () => {
     const text = freshConfiguration(['corp.example']);
     const fresh = parse(text);
@@ -149,7 +162,7 @@ enrolment: { second: sometimes, minutes: 0 }
     ],
     ['a transport we do not have', 'mail: { transport: pigeon }', /^line 1, mail\.transport: /],
     ['a setting of the other transport', 'mail: { transport: maildir, host: mail }', /mail\.host: there is no such setting/],
-    ['a key twice', 'domains: []\ndomains: [a.example]', /^line \d: .*unique/i],
+    ['a key twice', 'domains: []\ndomains: [a.example]', /^line 2: this setting stands there twice$/],
     ['YAML that is none', 'keys: { bits: 3072', /^line \d: /],
     ['a list', '- a\n- b', /^the whole file: expected object/],
     ['a word', 'hello', /^the whole file: expected object/],

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { checkLog } from '../audit/index.js';
 import { isAhead, serialOf } from '../certificates/index.js';
 import type { Configuration } from '../configuration/index.js';
@@ -54,11 +55,21 @@ export async function examine(house: House, { data = false }: { data?: boolean }
   ];
 }
 
+/** Whoever may enter the home is the operator (SECURITY.md), so nobody else may: what lies in it is guarded by that alone. */
+function examineHome(home: string, holdsToken: boolean): Finding[] {
+  const mode = statSync(home).mode & 0o777;
+  // As two units it is root’s, and the service’s by its group.
+  if ((mode & (holdsToken ? 0o077 : 0o007)) === 0) return [];
+  const words = `others on this machine may enter ${home} (mode ${mode.toString(8)}), where keys and control socket lie: chmod ${holdsToken ? '700' : 'o='} ${home}, and find out who could`;
+  return [{ check: 'home', verdict: 'bad', words }];
+}
+
 /** What can be said without opening anything. */
 export function examineConfiguration({ home, token, mail, enrolment, database }: Configuration): Finding[] {
   return [
     // Behind a socket another user keeps the PIN; the token process says itself where.
     ...(token.socket === undefined ? [{ check: 'PIN', ...pinPlace(token.pinFile) }] : []),
+    ...examineHome(home, token.socket === undefined),
     mail.transport === 'maildir'
       ? { check: 'mail', verdict: 'warn', words: 'mail goes to Maildir folders on this machine: for evaluation only' }
       : {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
+import { type Document, type ErrorCode, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { budgetsShape, type PolicyDocument, policyContradictions, policyParts, ROUTE_CLASSES, VERSION } from '../access/index.js';
 import { Fault } from '../foundation/index.js';
@@ -242,11 +242,20 @@ export function tokenNamed(
   return document.toString();
 }
 
+const YAML_SAYS: Partial<Record<ErrorCode, string>> = {
+  DUPLICATE_KEY: 'this setting stands there twice',
+  MULTIPLE_DOCS: 'after --- another document begins: the file holds one',
+};
+/** The package's message without its place, which stands before it, and without its excerpt: that could hold anything. */
+const plainYaml = (message: string): string => (message.split('\n', 1)[0] ?? '').replace(/ at line \d+, column \d+:?$/, '');
+
 export function parseConfiguration(text: string, home: string): Configuration {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines });
   if (document.errors.length > 0)
-    throw invalid(document.errors.map(({ pos, message }) => `line ${lines.linePos(pos[0]).line}: ${message.split('\n', 1)[0]}`));
+    throw invalid(
+      document.errors.map(({ pos, code, message }) => `line ${lines.linePos(pos[0]).line}: ${YAML_SAYS[code] ?? plainYaml(message)}`),
+    );
   const parsed = sound.safeParse(document.toJS() ?? {});
   if (!parsed.success) throw invalid(parsed.error.issues.flatMap((issue) => told(issue, document, lines)));
   return settled(parsed.data, resolve(home));

@@ -178,7 +178,7 @@ describe('the token process as a unit of its own', () => {
       const second = other.beside('second');
       mkdirSync(second);
       writeFileSync(join(second, 'ekms-escrow'), '');
-      const sealed = parsePackage(readFileSync(join(other.beside('token-home'), 'token-state', 'custody.json'), 'utf8'));
+      const sealed = parsePackage(readFileSync(other.beside('made', 'token-home', 'token-state', 'custody.json'), 'utf8'));
       const [kek] = sealed.package.keys.filter(({ label }) => label === 'ekms/kek/1');
       if (!kek) throw new Error('the package has no KEK');
       const later = { ...sealed.package, keys: [...sealed.package.keys, { ...kek, label: 'ekms/kek/2' }] };

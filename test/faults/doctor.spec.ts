@@ -50,6 +50,9 @@ describe('ekms doctor', () => {
     expect(stdout).toMatch(/^BAD {3}PIN: the PIN lies on the disk/m);
     expect(stderr).toBe('ekms: 3 findings are bad (doctor-bad)\n');
     expect(await appliance.ekms('doctor', '--data')).toMatchObject({ status: 0, stderr: '' });
+    chmodSync(appliance.path, 0o750);
+    expect((await appliance.ekms('doctor')).stdout).toMatch(/^BAD {3}home: others on this machine may enter .* \(mode 750\).*chmod 700/m);
+    chmodSync(appliance.path, 0o700);
   }, 60_000);
 
   test('works by itself where no appliance is up, and takes a PIN that is handed over at start for good', async () => {
