@@ -4,7 +4,7 @@ import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { type AdministratorActor, NetworkPolicy, Origins, RowSeal, Sessions } from '../../src/access/index.js';
+import { type AdministratorActor, NetworkPolicy, Origins, RowSeal, SessionGuard, Sessions } from '../../src/access/index.js';
 import { AdministratorSignIn } from '../../src/administration/administrator-sign-in.js';
 import { Administrators } from '../../src/administration/administrators.js';
 import type { Approvals } from '../../src/administration/index.js';
@@ -359,6 +359,39 @@ describe('passkeys, answered', () => {
       const second = new SoftPasskey(origins.publicName, origins.of('administration'));
       await desk.addPasskey(parts.anna.actor, 'second', attestation.parse(second.create(await desk.passkeyOptions(parts.anna.actor))));
       return () => desk.removePasskey(parts.anna.actor, ben.key);
+    },
+  );
+});
+
+describe('an administrator', () => {
+  const operator = { kind: 'operator' } as const;
+  const left = async ({ administrators, sessions, passkeys }: Awaited<ReturnType<typeof passkeySite>>) => ({
+    sessions: (await sessions.list('administration', 'anna')).length,
+    passkeys: (await passkeys.of('anna')).length,
+    known: (await administrators.list()).length,
+  });
+
+  test('whose role changes has no session any more, and one who is removed no passkey either', async () => {
+    const site = await passkeySite({ Passkeys });
+    expect(await left(site)).toEqual({ sessions: 1, passkeys: 1, known: 1 });
+    await site.administrators.setRole('anna', 'auditor', operator);
+    expect(await left(site)).toEqual({ sessions: 0, passkeys: 1, known: 1 });
+    await site.administrators.remove('anna', operator);
+    expect(await left(site)).toEqual({ sessions: 0, passkeys: 0, known: 0 });
+  });
+
+  eachWay(
+    'who was removed and whose session stands all the same',
+    { file: 'src/access/session-guard.ts', guard: "if (known?.state !== 'active') throw", instead: 'if (!known) throw' },
+    { SessionGuard },
+    'session-ended',
+    async ({ SessionGuard: Made }) => {
+      const { administrators, sessions, storage, audit } = await passkeySite({ Passkeys });
+      await administrators.remove('anna', operator);
+      const how = { audience: 'administration', subject: 'anna', method: 'passkey' } as const;
+      const { cookie } = await storage.write((unit) => sessions.begin(unit, how, { kind: 'administrator', id: 'anna' }, desk));
+      const guard = new Made(sessions, administrators, { storage, audit });
+      return () => guard.administrator(cookie.split(';')[0], [], desk);
     },
   );
 });
