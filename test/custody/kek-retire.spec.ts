@@ -57,6 +57,9 @@ test('a former KEK is destroyed only after its rotation, with a backup made sinc
   expect(await kept()).toEqual({ deliveries: 1, receiving: 1 });
   for (const table of ['keys', 'pool']) await house.db.write((unit) => unit.run(`UPDATE ${table} SET kek = '2'`));
   backups = [{ file: 'newer', created: '2026-01-03T00:00:00Z' }];
+  await stands({ to: '2', begun: 1 });
+  expect(await code(rotation.retire(BY))).toBe('kek-in-use');
+  await stands({ to: '2', begun: 1, finished: FINISHED });
   expect(await rotation.retire(BY)).toEqual({ destroyed: ['1'] });
   expect(destroyKek.mock.calls).toEqual([['1']]);
   expect(await kept()).toEqual({ deliveries: 0, receiving: 0 });
