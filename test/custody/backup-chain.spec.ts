@@ -12,6 +12,7 @@ import * as backupContent from '../../src/custody/backup-content.js';
 import { type OpenBackup, writeBackupFile } from '../../src/custody/backup-file.js';
 import { inPages } from '../../src/custody/backup-pages.js';
 import * as backups from '../../src/custody/backups.js';
+import { newId } from '../../src/foundation/index.js';
 import { openSnapshot, type Snapshot, type StorageSettings, withFreshSchema } from '../../src/storage/index.js';
 import { fillDatabase } from '../../src/storage/snapshot.js';
 import { encodePackage } from '../../src/tokens/index.js';
@@ -71,7 +72,6 @@ eachDatabase((open, kind) => {
       mac: bytes,
     });
   };
-  const custody = () => packageFor(identity.recipient);
   const custodians = (recipient: string, of = house) => {
     const text = packageFor(recipient);
     of.token.custody = async () => text;
@@ -151,8 +151,12 @@ eachDatabase((open, kind) => {
     }
   };
   /** Signed by the appliance all the same. */
-  const forged = async (base: backupContent.BackupBase, entries: number): Promise<string> => {
-    const path = join(folder, `forged-${entries}.ekms-backup`);
+  const forged = async (
+    base: backupContent.BackupBase,
+    entries: number,
+    how: { recipient?: string; origin?: string; stated?: object } = {},
+  ): Promise<string> => {
+    const path = join(folder, `forged-${newId()}.ekms-backup`);
     const file = await openFile(path, 'wx');
     const [id, created] = [`forged-${entries}`, new Date().toISOString()];
     const log = await house.token.auditHead();
@@ -162,12 +166,20 @@ eachDatabase((open, kind) => {
       id,
       created,
       token: named(house.house.configuration.token),
-      custody: custody(),
+      custody: packageFor(how.recipient ?? identity.recipient),
     };
     const about = { journal: '', configuration: '' };
     const content = backupContent.encodeContent(about, { migrations: ['none'], async *rows() {} }, { kept: () => undefined });
     await writeBackupFile(file, { head: { ...head, base }, recipient: identity.recipient, content }, (digest) =>
-      house.token.attest('backup', { backup: id, created, digest, entries, base: { ...base }, head: log && { ...log } }),
+      house.token.attest('backup', {
+        backup: id,
+        created,
+        digest,
+        entries,
+        base: { ...base },
+        head: log && { ...log, ...(how.origin ? { origin: how.origin } : {}) },
+        ...how.stated,
+      }),
     );
     await file.close();
     return path;
@@ -278,6 +290,21 @@ eachDatabase((open, kind) => {
       expect(
         await chained(older, guarded('if (earlier.entries > later.entries || (earlier.head?.size ?? 0) > (later.head?.size ?? 0))')),
       ).toBe('accepted');
+      for (const [how, guard] of [
+        [
+          { recipient: newAgeIdentity().recipient },
+          'if (before.custody.package.backup.recipient !== link.custody.package.backup.recipient)',
+        ],
+        [{ origin: 'another' }, 'earlier.head?.origin === later.head?.origin ? undefined :'],
+      ] as const) {
+        const file = await forged({ id, digest }, 1_000_000, how);
+        expect(await chained(file)).toBe('backup-chain-broken');
+        const instead = guard.startsWith('if') ? 'if (false)' : 'true ? undefined :';
+        expect(await chained(file, guardOff<typeof backupChain>({ file: 'src/custody/backup-chain.ts', guard, instead }))).toBe('accepted');
+      }
+      // The signature is over another backup than the first line says, or names another base.
+      for (const stated of [{ backup: 'another' }, { base: { id, digest: 'another' } }, { base: { id: 'another', digest } }])
+        expect(await chained(await forged({ id, digest }, 1_000_000, { stated }))).toBe('backup-damaged');
       const other = await forged({ id, digest: 'another' }, 1_000_000);
       expect(await chained(other)).toBe('backup-chain-broken');
       expect(await chained(other, guarded('if (before.head.id !== base.id || before.statement.digest !== base.digest)'))).toBe('accepted');
