@@ -1,5 +1,15 @@
 import { X509Certificate } from 'node:crypto';
-import { type AuditActor, type AuditLog, base64url, type Clock, Fault, OneAtATime, type Storage, sha256 } from '../foundation/index.js';
+import {
+  type AuditActor,
+  type AuditLog,
+  base64url,
+  type Clock,
+  Fault,
+  isFault,
+  OneAtATime,
+  type Storage,
+  sha256,
+} from '../foundation/index.js';
 import type { SecondPlace } from '../keys/index.js';
 import {
   type Authorities,
@@ -16,6 +26,10 @@ import { recall, remember } from './backups.js';
 
 /** In `settings`, from the decision until the entry that it was done. */
 const BEGUN = 'custody.key-rotation';
+/** The same for what takes over at once: it does not wait for an authority that waits for the second place. */
+const BEGUN_AT_ONCE = 'custody.key-rotation.at-once';
+/** What waits for nobody first. */
+const ROWS = [BEGUN_AT_ONCE, BEGUN] as const;
 
 type RotatedName = SuccessorName | SucceedingAuthority;
 
@@ -24,6 +38,10 @@ interface Begun {
   n: number;
   by: AuditActor;
 }
+
+const authorityOf = (name: RotatedName | RetiredName): SucceedingAuthority | undefined =>
+  SUCCEEDING_AUTHORITIES.find((each) => each === name);
+const rowOf = (name: RotatedName | RetiredName) => (authorityOf(name) ? BEGUN : BEGUN_AT_ONCE);
 
 /**
  * New keys for what the token signs with (docs/adr/0070). The number of the next one is decided before the token makes it, so an act that was cut off is finished,
@@ -53,7 +71,7 @@ export class TokenKeyRotation {
 
   /**
    * A new key of this name takes over at once; what the former one signed stays valid. Rejects with `rotation-under-way` while another node does one, and for an authority with
-   * `second-place-away`: then the former one serves on, and the next one is ready when the place is back.
+   * `second-place-away`: then the former one serves on, and the next one is ready when the place is back. Another authority waits with it; no other key does.
    */
   rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     return this.#alone(() => this.#rotate(name, by));
@@ -86,38 +104,53 @@ export class TokenKeyRotation {
     }
   }
 
-  /** One after the other: there is one row for what is begun. */
+  /** One after the other: what is begun has a row, not one for each key. */
   #alone<T>(act: () => Promise<T>): Promise<T> {
     return this.#turns.run(BEGUN, act);
   }
 
   async #rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     const { storage } = this.parts;
-    const finished = await this.#resume();
+    const finished = (await this.#resume(name)).find((begun) => begun.name === name);
     // Told again after a crash, it has been done by now: nobody asked for two.
-    if (finished?.name === name) return { name, n: finished.n };
-    const now = (await this.list()).find((key) => key.name === name)?.n ?? 1;
-    const begun: Begun = { name, n: now + 1, by };
+    if (finished) return { name, n: finished.n };
+    const begun: Begun = { name, n: (await this.#serving(name)) + 1, by };
+    const row = rowOf(name);
     await storage.write(async (unit) => {
       // Written over, what another node has begun would be done without its entry.
-      if (await recall<Begun>(unit, BEGUN))
+      if (await recall<Begun>(unit, row))
         throw new Fault('conflict', 'rotation-under-way', 'another node of this appliance is just rotating a key: ask again');
-      await remember(unit, BEGUN, begun);
+      await remember(unit, row, begun);
     });
     await this.#finish(begun);
     return { name, n: begun.n };
   }
 
-  /** Resolves with what was finished. */
-  async #resume(): Promise<Begun | undefined> {
-    const begun = await recall<Begun>(this.parts.storage, BEGUN);
-    if (begun) await this.#finish(begun);
-    return begun;
+  async #serving(name: RotatedName): Promise<number> {
+    return (await this.list()).find((key) => key.name === name)?.n ?? 1;
+  }
+
+  /**
+   * Resolves with what was finished.
+   * @param before the name that is to be worked on next: only what stands in its way must be over
+   */
+  async #resume(before?: RotatedName | RetiredName): Promise<Begun[]> {
+    const finished: Begun[] = [];
+    for (const row of ROWS) {
+      const begun = await recall<Begun>(this.parts.storage, row);
+      if (!begun) continue;
+      try {
+        if (await this.#finish(begun)) finished.push(begun);
+      } catch (error) {
+        if (before === undefined || rowOf(before) === row || !isFault(error, 'second-place-away')) throw error;
+      }
+    }
+    return finished;
   }
 
   async #retire(name: RetiredName, by: AuditActor): Promise<{ destroyed: number[] }> {
     const { storage, audit, token } = this.parts;
-    await this.#resume();
+    await this.#resume(name);
     const { destroyed } = await token.retireKey(name);
     await storage.write(async (unit) => {
       for (const n of destroyed) await audit.append(unit, { action: 'token-key.destroy', outcome: 'done', actor: by, facts: { name, n } });
@@ -125,9 +158,16 @@ export class TokenKeyRotation {
     return { destroyed };
   }
 
-  async #finish({ name, n, by }: Begun): Promise<void> {
-    const { storage, audit, token, second, urls, ready } = this.parts;
-    const authority = SUCCEEDING_AUTHORITIES.find((each) => each === name);
+  /** Resolves with whether this one serves now, for the first time or told again. */
+  async #finish(begun: Begun): Promise<boolean> {
+    const { token, second, urls, ready } = this.parts;
+    const { name, n } = begun;
+    // Not done by this act: a restore took it, with the one that followed it, from the second place, over a database that had just begun with it.
+    if ((await this.#serving(name)) > n) {
+      await this.#end(begun, { outcome: 'failed', reason: 'key-number' });
+      return false;
+    }
+    const authority = authorityOf(name);
     if (authority) {
       await token.prepareAuthority(authority, n, urls.root);
       // Before it serves: a restore by the second place would not know who signed what was certified since.
@@ -135,12 +175,23 @@ export class TokenKeyRotation {
     }
     const { publicKey } = await token.succeedKey(name, n, authority ? urls.root : urls.infrastructure);
     if (authority) await ready(authority);
+    await this.#end(begun, { outcome: 'done' }, { publicKey: base64url(sha256(publicKey)) });
+    return true;
+  }
+
+  async #end(
+    { name, n, by }: Begun,
+    ended: { outcome: 'done' } | { outcome: 'failed'; reason: string },
+    facts: { publicKey?: string } = {},
+  ): Promise<void> {
+    const { storage, audit } = this.parts;
     await storage.write(async (unit) => {
-      const begun = await recall<Begun>(unit, BEGUN);
-      if (begun?.name !== name || begun.n !== n) return; // another node finished it
-      await unit.run('DELETE FROM settings WHERE name = ?', [BEGUN]);
-      const facts = { name, n, publicKey: base64url(sha256(publicKey)) };
-      await audit.append(unit, { action: 'token-key.rotate', outcome: 'done', actor: by, facts });
+      for (const row of ROWS) {
+        const begun = await recall<Begun>(unit, row);
+        if (begun?.name !== name || begun.n !== n) continue; // another node finished it
+        await unit.run('DELETE FROM settings WHERE name = ?', [row]);
+        await audit.append(unit, { action: 'token-key.rotate', actor: by, ...ended, facts: { name, n, ...facts } });
+      }
     });
   }
 }
