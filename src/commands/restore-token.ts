@@ -158,17 +158,23 @@ export async function restoreToken(
   const { settings, softhsmTokens } = readTokenFile(of.settings, installed);
   const chain = await openChain(of.backup, of);
   try {
-    const mark = JSON.stringify({ backup: newestOf(chain).head.id, fileKey: of.fileKey });
+    const token = { ...settings, ...(of.pinFile ? { pinFile: of.pinFile } : {}) };
+    // With all its places: nothing is taken away at any other.
+    const mark = JSON.stringify({ backup: newestOf(chain).head.id, fileKey: of.fileKey, pinFile: token.pinFile, softhsmTokens });
     if (existsSync(of.fileKey)) {
       // It is written last. Whoever was cut off after that has nothing left to do but to say so.
       if (unfinishedRestore(settings.state) !== mark)
-        throw new Fault('conflict', 'file-key', `${of.fileKey} exists: the key goes into a file of its own`);
+        throw new Fault(
+          'conflict',
+          'file-key',
+          `${of.fileKey} exists: the key goes into a file of its own, and a restore that was cut off is said again as it was`,
+        );
       await openContents(chain, keysOf(readMadeToken(of.fileKey)));
       return endRestore(settings.state);
     }
     const second = new RestoreSecondPlace(of.escrow);
     const site = {
-      token: { ...settings, ...(of.pinFile ? { pinFile: of.pinFile } : {}) },
+      token,
       ...{ softhsmTokens, kekHelper: settings.kekHelper, entry: join(installed, 'dist/programs/tokens/process/main.js') },
       unfinished: mark,
     };

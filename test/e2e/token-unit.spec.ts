@@ -168,7 +168,12 @@ describe('the token process as a unit of its own', () => {
       expect(make(now).stderr).toContain('already-initialised');
       blank();
       // Before its journal is there; then in the middle of taking away what that left.
-      deaths.push(die(last('create /token-home/token-state/journal')), die(40));
+      deaths.push(die(last('create /token-home/token-state/journal')));
+      const another = other.beside('another-pin');
+      writeFileSync(another, 'of another token');
+      expect(make([...now, '--pin-file', another]).stderr).toContain('restore-unfinished');
+      expect(readFileSync(another, 'utf8')).toBe('of another token');
+      deaths.push(die(40));
       console.log(`${deaths.filter((step) => step !== undefined).length} deaths of ${taken.length} steps: ${deaths.join(', ')}`);
       expect(deaths).not.toContain(undefined);
       expect(make(now)).toMatchObject({ status: 0, stderr: '' });

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Fault } from '../../foundation/index.js';
 import { Pkcs11Module } from '../pkcs11/module.js';
@@ -11,8 +11,11 @@ export interface Site {
   token: TokenSettings & { pinFile: string };
   /** Folder for SoftHSM's tokens, to be made together with `token.softhsmConfig`. Absent: the module is ready to make a token. */
   softhsmTokens?: string | undefined;
-  /** Name of a file in the state folder: while it is there, the token is half of what this very act makes, no process has begun with it, and it goes when the act is told again. */
-  unfinished?: string | undefined;
+  /**
+   * A file in the state folder: while it is there, no process has begun with the token. While it says the same, places included, the token is half of what this very act makes,
+   * and goes when the act is told again.
+   */
+  unfinished?: { file: string; says: string } | undefined;
 }
 
 export interface FreshToken {
@@ -27,17 +30,20 @@ export interface FreshToken {
 /**
  * Makes a token and the folder that the token process keeps beside it. Everything is made under a temporary name and renamed at the end, the
  * state folder last: while that is not there, nothing has been initialised, and what an attempt left that was cut in between is set aside by the next. A token in a module of its own may be left over after a failure;
- * the message says how to remove it. Throws `already-initialised`.
+ * the message says how to remove it. Throws `already-initialised`, and `restore-unfinished` where another act than this was cut off.
  */
 export async function installToken<T>({ token, softhsmTokens, unfinished }: Site, fill: (fresh: FreshToken) => Promise<T>): Promise<T> {
   process.umask(0o077);
   const finals = [token.state, token.pinFile, ...(softhsmTokens ? [softhsmTokens] : [])];
   const fresh = (path: string) => `${path}.new`;
-  // The state folder, which says so, last.
-  if (unfinished !== undefined && existsSync(join(token.state, unfinished)))
-    for (const path of finals.toReversed()) rmSync(path, { recursive: true, force: true });
-  // Only an init that was cut leaves the new state folder behind. What it had put in place already has never been used.
-  const cut = !existsSync(token.state) && existsSync(fresh(token.state));
+  if (unfinished && isCut(token.state, unfinished)) {
+    // The state folder, which says so, last, and what it says with it: by one rename.
+    for (const path of finals.filter((each) => each !== token.state)) rmSync(path, { recursive: true, force: true });
+    rmSync(fresh(token.state), { recursive: true, force: true });
+    renameSync(token.state, fresh(token.state));
+  }
+  // Only an attempt that was cut leaves the new state folder behind. What it had put in place already has never been used.
+  const cut = !existsSync(token.state) && (unfinished ? isCut(fresh(token.state), unfinished) : existsSync(fresh(token.state)));
   for (const path of finals)
     if (existsSync(path) && !cut)
       throw new Fault('conflict', 'already-initialised', `${path} exists: a token has been made here. Nothing was changed`);
@@ -65,6 +71,19 @@ export async function installToken<T>({ token, softhsmTokens, unfinished }: Site
     for (const path of finals) rmSync(fresh(path), { recursive: true, force: true });
     throw error;
   }
+}
+
+/** Whether this folder is half of what this very act makes. Of another one nothing is touched: its places are not known here. */
+function isCut(state: string, { file, says }: { file: string; says: string }): boolean {
+  const mark = join(state, file);
+  if (!existsSync(mark)) return false;
+  const said = readFileSync(mark, 'utf8');
+  if (said === says) return true;
+  throw new Fault(
+    'conflict',
+    'restore-unfinished',
+    `${state} is half of another restore (${said}): say that one again as it was, or move the folder and what else it made away. Nothing was changed`,
+  );
 }
 
 async function withModule<T>(token: TokenSettings, pin: string, state: string, fill: (fresh: FreshToken) => Promise<T>): Promise<T> {

@@ -44,7 +44,8 @@ export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
   const custody = later ? completed(sealed.package, later.package) : sealed.package;
   const digests = custody.shares.map(({ digest }) => digest);
   const ceremonyKey = await combineShares(given.shares.map(parseShare), custody.ceremony, custody.threshold, digests);
-  const site = { token, softhsmTokens: given.softhsmTokens, ...(given.unfinished === undefined ? {} : { unfinished: RESTORING_FILE }) };
+  const says = given.unfinished;
+  const site = { token, softhsmTokens: given.softhsmTokens, ...(says === undefined ? {} : { unfinished: { file: RESTORING_FILE, says } }) };
   return installToken(site, async ({ module, profile, pin, soPin, state }) => {
     const { label } = token;
     const ceremony = { module, label, profile, kekHelper, authorities: 'p384' as const };
@@ -53,7 +54,7 @@ export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
     requireSealed(hsm, sealed, 'this custody package');
     if (later) requireSealed(hsm, later, 'the custody package at the second place');
     mkdirSync(state, { mode: 0o700 });
-    if (given.unfinished !== undefined) writeDurably(join(state, RESTORING_FILE), given.unfinished);
+    if (says !== undefined) writeDurably(join(state, RESTORING_FILE), says);
     writeState(state, canary, custody.certificates);
     writeDurably(join(state, CUSTODY_FILE), encodePackage({ package: custody, mac: hsm.mac(packageMacInput(custody)) }));
     const part = (text: string) => fromBase64(text, 'base64url') ?? Buffer.alloc(0);
