@@ -22,10 +22,11 @@ export const upkeepOf = (house: House, tls: Step): Step[] => [
   ['retention of keys', () => house.lives.destroyDue()],
   ['pruning of the log', () => house.pruning.resume()],
   ['backup', () => house.backups.createDue()],
-  ['copy of the log', () => readCopyAgain(house)],
   ['archive of heads', () => house.headArchive.sendDue()],
   ['time stamps', () => house.timeStamps.stampDue()],
   ['what has expired of staff', () => house.staff.forgetExpired()],
+  // Last: it reads from a share, which may be slow.
+  ['copy of the log', () => readCopyAgain(house)],
 ];
 
 /** That the place is away it says by itself. */

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type ExportSource, successionPath } from '../codec/audit-log/index.js';
 import {
@@ -9,16 +9,18 @@ import {
   decodeBundle,
   HASH_BYTES,
   hashLeaf,
+  hashOver,
   parseCheckpoint,
   parseNote,
   sameHash,
+  TILE_HEIGHT,
   TILE_WIDTH,
   type Tile,
   tilePath,
   verifyConsistency,
   verifyInclusion,
 } from '../codec/merkle/index.js';
-import { Fault, isFault, type Reader } from '../foundation/index.js';
+import { Fault, isFault, type Storage } from '../foundation/index.js';
 import { replaceFile } from '../storage/index.js';
 import { exportFolder } from './export-files.js';
 import type { LogBook } from './log-book.js';
@@ -33,8 +35,14 @@ const HANGS = 60_000;
 /** Nothing is written over them: either may be the one that was changed. */
 const REMEDY = 'see ekms audit verify; where the log is whole, move the folder log there away, and it is copied anew';
 const BEHIND = 'the copy of the log does not follow';
-/** Bundles of entries that are read again at a time: some MiB. */
+/** Newest bundles of entries that are read again at a time, and at the least as many of the rest. */
 const READ_AGAIN = 64;
+/** Times that it is read until all of it was: of each hour, a week. */
+const ROUND = 7 * 24;
+/** Bundles that are remembered as damaged. Where there are more, what is there is to be copied anew anyway. */
+const REMEMBERED = 1_024;
+/** Down to which bundle the round that is under way has come: a process that is started anew each night comes to its end too. */
+const READ_DOWN_TO = 'audit-copy-read';
 
 /** A file of the copy, as the log has it; undefined where it has it not. Of a bundle and of a tile of entries' hashes: which entries. */
 interface LogFile {
@@ -67,14 +75,16 @@ export class LogCopy {
   #trouble: string | undefined;
   /** Bundles before this one were pruned and are gone here too. */
   #dropped = 0;
-  /** Where reading again goes on, and what it found and left. */
-  #next = 0;
-  readonly #damaged = new Set<string>();
+  /** What reading again found and left: paths, by bundle. Who was looked at last is last. */
+  readonly #damaged = new Map<number, string[]>();
   #mended = 0;
+  /** The reading that is under way. */
+  #reading: Promise<ReadAgain> | undefined;
+  #isStopping = false;
 
   constructor(
     private readonly book: Pick<LogBook, 'checkpoint' | 'successions' | 'tiles'>,
-    private readonly reader: Reader,
+    private readonly storage: Storage,
     /** The second place, and whether it is there: a share that is not mounted leaves an empty folder. */
     private readonly directory: string,
     private readonly isThere: (directory: string) => Promise<boolean>,
@@ -97,8 +107,8 @@ export class LogCopy {
   }
 
   get #rotten(): string | undefined {
-    const [first] = this.#damaged;
-    return first && `${this.#damaged.size} files of the copy of the log are not as the log has them (${first}): ${REMEDY}`;
+    const paths = [...this.#damaged.values()].flat();
+    return paths[0] && `${paths.length} files of the copy of the log are not as the log has them (${paths[0]}): ${REMEDY}`;
   }
 
   begin(): void {
@@ -109,24 +119,33 @@ export class LogCopy {
   async stop(): Promise<void> {
     if (!this.#timer) return; // a restore opens the house too, and goes by what is here
     clearInterval(this.#timer);
+    this.#isStopping = true;
+    await this.#reading?.catch(() => undefined);
     await this.#working;
     await this.#attempt();
   }
 
   /** Brings the copy up to the last checkpoint. One after the other. Rejects with what is in the way. */
   follow(): Promise<void> {
-    const next = this.#working.then(() => this.#follow());
-    this.#working = next.catch(() => undefined);
-    return next;
+    return this.#inTurn(() => this.#follow());
   }
 
   /**
-   * Reads the next bit of the copy again, for a disk rots where nobody reads, and nobody would know before a restore. What differs is written anew only where the head that lies here proves the
-   * log's own: of what was signed nothing is hidden by that. Rejects where the place is away, or another log's.
-   * @param most bundles to be read; without mending the newest of them
+   * Reads some of the copy again, for a disk rots where nobody reads, and nobody would know before a restore: what was damaged, the newest, and so much of the rest that in a week all of it was read.
+   * What differs is written anew only where the head that lies here proves the log's own: of what was signed nothing is hidden by that. Following goes on between one bundle and
+   * the next. Where it is being read already, that is the answer. Rejects where the place is away, or another log's.
+   * @param most newest bundles to be read, without mending only those; and of the rest as many, or more of a large log
    */
   readAgain({ mend = true, most = READ_AGAIN }: { mend?: boolean; most?: number } = {}): Promise<ReadAgain> {
-    const next = this.#working.then(() => this.#readAgain(mend, most));
+    this.#reading ??= this.#readAgain(mend, most).finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  /** What touches the copy does so one after the other. */
+  #inTurn<R>(act: () => Promise<R>): Promise<R> {
+    const next = this.#working.then(act);
     this.#working = next.then(
       () => undefined,
       () => undefined,
@@ -135,21 +154,68 @@ export class LogCopy {
   }
 
   async #readAgain(mend: boolean, most: number): Promise<ReadAgain> {
-    await this.#requireThere();
     const found: ReadAgain = { size: 0, behind: 0, damaged: [], mended: [] };
+    const { held, head } = await this.#inTurn(() => this.#heads());
+    if (!held || !head) return { ...found, behind: head?.size ?? 0 };
+    const bundles = Math.ceil(held.size / TILE_WIDTH);
+    const newest = Math.max(0, bundles - most);
+    const first = new Set(mend ? [...this.#damaged.keys()].slice(0, most) : []);
+    for (let index = bundles - 1; index >= newest; index -= 1) first.add(index);
+    const look = (index: number) => this.#inTurn(() => this.#look(index, mend, found));
+    for (const index of first) if (!this.#isStopping) await look(index);
+    if (mend) {
+      let at = await this.#roundAt(bundles);
+      const until = Math.max(0, at - Math.max(most, Math.ceil(bundles / ROUND)));
+      try {
+        for (; at > until && !this.#isStopping; at -= 1) if (!first.has(at - 1)) await look(at - 1);
+      } finally {
+        await this.#keepRound(at);
+      }
+    }
+    return { ...found, size: held.size, behind: head.size - held.size };
+  }
+
+  /** One bundle and what comes with it. */
+  async #look(index: number, mend: boolean, found: ReadAgain): Promise<void> {
+    const { held } = await this.#heads();
+    if (!held) return; // moved away meanwhile
+    const damaged: string[] = [];
+    if (index * TILE_WIDTH < held.size)
+      for (const file of await this.#filesAt(index, held.size)) {
+        if (await this.#isWhole(file)) continue;
+        if (mend && (await this.#mend(file, held))) found.mended.push(file.path);
+        else damaged.push(file.path);
+      }
+    found.damaged.push(...damaged);
+    this.#damaged.delete(index);
+    if (mend && damaged.length > 0 && this.#damaged.size < REMEMBERED) this.#damaged.set(index, damaged);
+  }
+
+  /** The last signed head, and the one that lies here where it is of the same log. Rejects where the place is away, or what is here is not how the log begins. */
+  async #heads(): Promise<{ held?: Checkpoint; head?: Checkpoint }> {
+    await this.#requireThere();
     const note = await this.#signed();
     const head = note === undefined ? undefined : headOf(note);
     const held = await this.#held();
-    if (!head || held?.origin !== head.origin) return { ...found, behind: head?.size ?? 0 };
+    if (!head || held?.origin !== head.origin) return head ? { head } : {};
     await this.#requireBeginning(held, head);
-    const bundles = Math.ceil(held.size / TILE_WIDTH);
-    const from = mend ? this.#next % Math.max(1, bundles) : Math.max(0, bundles - most);
-    // A partial tile that had changed may be full by now.
-    if (mend) for (const path of this.#damaged) if (path.includes('.p/')) this.#damaged.delete(path);
-    for (let index = from; index < Math.min(bundles, from + most); index += 1)
-      for (const file of await this.#filesAt(index, held.size)) await this.#compare(file, { held, mend, found });
-    if (mend) this.#next = from + most >= bundles ? 0 : from + most;
-    return { ...found, size: held.size, behind: head.size - held.size };
+    return { held, head };
+  }
+
+  /** Bundles of the round that is under way which were not read yet: those before this one. A round goes from what was the newest when it began down to the first. */
+  async #roundAt(bundles: number): Promise<number> {
+    const row = await this.storage.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [READ_DOWN_TO]);
+    const at = Number(row?.value);
+    return Number.isSafeInteger(at) && at > 0 && at <= bundles ? at : bundles;
+  }
+
+  async #keepRound(at: number): Promise<void> {
+    await this.storage.write((unit) =>
+      unit.run('INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value', [
+        READ_DOWN_TO,
+        String(at),
+      ]),
+    );
   }
 
   /** The files that come with this bundle, as the log has them: its entries, the tile of their hashes, and each tile above that begins with it. */
@@ -157,9 +223,8 @@ export class LogCopy {
     const { tiles } = this.book;
     const lowest = { level: 0, index, width: Math.min(TILE_WIDTH, size - index * TILE_WIDTH) };
     const files: LogFile[] = [{ path: tilePath(lowest), bytes: await tiles.tile(lowest), lowest }];
-    if (index * TILE_WIDTH >= (await prunedUntil(this.reader)))
+    if (index * TILE_WIDTH >= (await prunedUntil(this.storage)))
       files.push({ path: bundlePath(lowest), bytes: await tiles.bundle(lowest), lowest });
-    else this.#damaged.delete(bundlePath(lowest));
     for (let [level, at, count] = [1, index, Math.floor(size / TILE_WIDTH)]; count > 0 && at % TILE_WIDTH === 0; level += 1) {
       at /= TILE_WIDTH;
       const tile = { level, index: at, width: Math.min(TILE_WIDTH, count - at * TILE_WIDTH) };
@@ -169,38 +234,62 @@ export class LogCopy {
     return files;
   }
 
-  async #compare(file: LogFile, { held, mend, found }: { held: Checkpoint; mend: boolean; found: ReadAgain }): Promise<void> {
-    const { path, bytes } = file;
-    const here = await readFile(this.#path(path)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT' || error.code === 'EIO') return undefined;
-      throw error;
-    });
-    this.#damaged.delete(path);
-    if (bytes && here?.equals(bytes)) return;
-    if (mend && bytes && (await this.#isSigned(file, held))) {
-      await this.#put(path, bytes);
-      this.#mended += 1;
-      found.mended.push(path);
-      return;
+  /** Whether it lies here as the log has it. One that cannot be read does not, whatever the reason. */
+  async #isWhole({ path, bytes }: LogFile): Promise<boolean> {
+    const place = this.#path(path);
+    try {
+      const about = await stat(place);
+      // What lies there may be of any size.
+      return bytes !== undefined && about.isFile() && about.size === bytes.length && (await readFile(place)).equals(bytes);
+    } catch {
+      await this.#requireThere();
+      return false;
     }
-    if (mend) this.#damaged.add(path);
-    found.damaged.push(path);
+  }
+
+  /** Writes it anew where that hides nothing; whether it did. */
+  async #mend(file: LogFile, held: Checkpoint): Promise<boolean> {
+    const { path, bytes } = file;
+    if (!bytes || !(await this.#isSigned(file, held))) return false;
+    try {
+      await this.#put(path, bytes);
+    } catch {
+      await this.#requireThere(); // a full disk, a place that cannot be written: the next one is looked at all the same
+      return false;
+    }
+    this.#mended += 1;
+    return true;
   }
 
   /** Whether what the log has there is what the head that lies here was signed over. */
-  async #isSigned({ path, lowest }: LogFile, held: Checkpoint): Promise<boolean> {
+  async #isSigned({ path, bytes, lowest }: LogFile, held: Checkpoint): Promise<boolean> {
     const { tiles } = this.book;
     // A tile above the lowest says nothing that those do not say; whoever reads it reckons it out of them.
     if (!lowest) return true;
-    const hashes = (await tiles.tile(lowest)) ?? Buffer.alloc(0);
-    const leafAt = (n: number) => hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES);
-    for (let n = 0; n < lowest.width; n += 1) {
-      const at = lowest.index * TILE_WIDTH + n;
-      if (!verifyInclusion(sha256, at, leafAt(n), held, await tiles.inclusion(at, held.size))) return false;
+    const isTile = path === tilePath(lowest);
+    const hashes = (isTile ? bytes : await tiles.tile(lowest)) ?? new Uint8Array();
+    if (hashes.length !== lowest.width * HASH_BYTES) return false;
+    const leaves = Array.from({ length: lowest.width }, (_, n) => hashes.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES));
+    if (!(await this.#areUnder(held, lowest.index * TILE_WIDTH, leaves))) return false;
+    if (isTile) return true;
+    const { entries } = decodeBundle(bytes ?? new Uint8Array());
+    return entries.length === lowest.width && entries.every((entry, n) => sameHash(hashLeaf(sha256, entry), leaves[n] ?? entry));
+  }
+
+  /** Whether that head was signed over these hashes, from leaf `first` on. Of a full tile one path says it of all, for what stands beside its first leaf is reckoned out of the tile itself. */
+  async #areUnder(head: Checkpoint, first: number, leaves: Uint8Array[]): Promise<boolean> {
+    const path = (at: number) =>
+      this.book.tiles.inclusion(at, head.size).catch((error: unknown) => {
+        if (isFault(error, 'audit-unavailable')) return []; // the log lacks hashes itself
+        throw error;
+      });
+    if (leaves.length === TILE_WIDTH) {
+      const beside = Array.from({ length: TILE_HEIGHT }, (_, height) => hashOver(sha256, leaves.slice(2 ** height, 2 ** (height + 1))));
+      const [leaf = new Uint8Array()] = leaves;
+      return verifyInclusion(sha256, first, leaf, head, [...beside, ...(await path(first)).slice(TILE_HEIGHT)]);
     }
-    if (path === tilePath(lowest)) return true;
-    const { entries } = decodeBundle((await tiles.bundle(lowest)) ?? new Uint8Array());
-    return entries.length === lowest.width && entries.every((entry, n) => sameHash(hashLeaf(sha256, entry), leafAt(n)));
+    for (const [n, leaf] of leaves.entries()) if (!verifyInclusion(sha256, first + n, leaf, head, await path(first + n))) return false;
+    return true;
   }
 
   async #attempt(): Promise<void> {
@@ -226,6 +315,7 @@ export class LogCopy {
     if (held) await this.#requireBeginning(held, head);
     const size = held?.size ?? 0;
     if (size < head.size) await this.#copy(size, head.size, note);
+    if (!held) this.#damaged.clear(); // all of it is new
     await this.#dropPruned();
   }
 
@@ -297,7 +387,7 @@ export class LogCopy {
   }
 
   async #dropPruned(): Promise<void> {
-    for (const until = await prunedUntil(this.reader); this.#dropped * TILE_WIDTH < until; this.#dropped += 1)
+    for (const until = await prunedUntil(this.storage); this.#dropped * TILE_WIDTH < until; this.#dropped += 1)
       await rm(this.#path(bundlePath({ index: this.#dropped, width: TILE_WIDTH })), { force: true });
   }
 

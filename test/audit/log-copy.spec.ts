@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { copyOfLog, LogCopy } from '../../src/audit/index.js';
 import { verifyExport } from '../../src/codec/audit-log/index.js';
-import { bundlePath, pureSha256, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
+import { bundlePath, pureSha256, tilePath, verifyByWebCrypto } from '../../src/codec/merkle/index.js';
 import type { Storage } from '../../src/foundation/index.js';
 import { auditNoteKey } from '../../src/tokens/index.js';
 import { eachDatabase, liftKept } from '../support/database.js';
@@ -157,13 +157,129 @@ describe('the copy of the log at the second place', () => {
       expect(readFileSync(file(bundle))).toEqual(whole);
       const { LogCopy: Unguarded } = guardOff<{ LogCopy: typeof LogCopy }>({
         file: 'src/audit/log-copy.ts',
-        guard: ' && (await this.#isSigned(file, held))',
+        guard: ' || !(await this.#isSigned(file, held))',
         instead: '',
       });
       await new Unguarded(book, database.storage, second, async (folder) => existsSync(folder)).readAgain();
       expect(readFileSync(file(bundle))).not.toEqual(whole);
       rmSync(second, { recursive: true });
       await expect(copy.readAgain()).rejects.toThrow(/is it mounted/);
+    });
+
+    test('the alarm is over when the copy was moved away and made anew, or put right from elsewhere; with the guard off it goes on', async () => {
+      const database = await open();
+      const { book, second, copyTo, grow } = await lab(database.storage);
+      await grow(1_300);
+      const { LogCopy: Unguarded } = guardOff<{ LogCopy: typeof LogCopy }>({
+        file: 'src/audit/log-copy.ts',
+        guard: 'if (!held) this.#damaged.clear();',
+        instead: '',
+      });
+      const unguarded = new Unguarded(book, database.storage, second, async (folder) => existsSync(folder));
+      const [copy, other] = [copyTo(second), copyTo(second)];
+      await copy.follow();
+      await database.tamper(
+        `${liftKept(database.kind)} UPDATE audit_entries SET body = REPLACE(body, 'done', 'dome') WHERE idx IN (10, 300)`,
+      );
+      for (const one of [copy, other, unguarded]) {
+        await one.readAgain();
+        expect(one.trouble).toMatch(/2 files of the copy/);
+      }
+      renameSync(join(second, 'log'), join(second, 'aside'));
+      await copy.follow();
+      expect(copy.trouble).toBeUndefined();
+      // Another node did not copy it: what it found damaged it looks at first, wherever its round is.
+      expect(other.trouble).toMatch(/2 files of the copy/);
+      await other.readAgain({ most: 2 });
+      expect(other.trouble).toBeUndefined();
+      rmSync(join(second, 'log'), { recursive: true });
+      await unguarded.follow();
+      expect(unguarded.trouble).toMatch(/2 files of the copy/);
+    });
+
+    test('all of it is read in its time, by processes that end, and the newest each time; one file that cannot be read or written keeps nothing', async () => {
+      const { storage } = await open();
+      const { book, second, copyTo, grow, verdict } = await lab(storage);
+      await grow(1_300);
+      await copyTo(second).follow();
+      const file = (path: string) => join(second, 'log', path);
+      const bundles = [0, 1, 2, 3, 4].map((index) => bundlePath({ index, width: 256 }));
+      const newest = 'tile/0/005.p/20';
+      const rot = (paths: string[]) => {
+        for (const path of paths) writeFileSync(file(path), 'x');
+      };
+      rot(bundles);
+      for (let passes = 0; passes < 6; passes += 1) {
+        rot([newest]);
+        expect((await copyTo(second).readAgain({ most: 1 })).mended).toContain(newest);
+        expect((await verdict()).damages.length === 0).toBe(passes === 5);
+      }
+      // Of a large log more at a time: here of six bundles so many that two times are enough.
+      const { LogCopy: Quick } = guardOff<{ LogCopy: typeof LogCopy }>({
+        file: 'src/audit/log-copy.ts',
+        guard: 'const ROUND = 7 * 24;',
+        instead: 'const ROUND = 2;',
+      });
+      rot(bundles);
+      for (const left of [false, true]) {
+        await new Quick(book, storage, second, async (folder) => existsSync(folder)).readAgain({ most: 1 });
+        expect((await verdict()).damages.length === 0).toBe(left);
+      }
+      rot(bundles);
+      rmSync(file(bundles[3] ?? ''));
+      mkdirSync(file(bundles[3] ?? ''));
+      const copy = copyTo(second);
+      const { mended, damaged } = await copy.readAgain();
+      expect([mended.sort(), damaged]).toEqual([bundles.toSpliced(3, 1), [bundles[3]]]);
+      expect(copy.trouble).toMatch(/1 files of the copy/);
+      rmSync(file(bundles[3] ?? ''), { recursive: true });
+      await copy.readAgain();
+      expect([copy.trouble, await verdict()]).toEqual([undefined, { size: 1_300, damages: [] }]);
+      // Who stops the appliance does not wait until all is read.
+      rot(bundles);
+      copy.begin();
+      const cut = copy.readAgain();
+      await copy.stop();
+      expect((await cut).mended.length).toBeLessThan(bundles.length);
+    });
+
+    test('a disk that is rotten all over costs one proof a file, and following goes on meanwhile; hashes that were not signed are not written', async () => {
+      const database = await open();
+      const { book, second, copyTo, grow, verdict } = await lab(database.storage);
+      await grow(1_024);
+      const copy = copyTo(second);
+      await copy.follow();
+      const file = (path: string) => join(second, 'log', path);
+      const tile = 'tile/0/002';
+      const whole = readFileSync(file(tile));
+      for (let index = 0; index < 4; index += 1)
+        for (const path of [`tile/0/00${index}`, bundlePath({ index, width: 256 })]) writeFileSync(file(path), '');
+      await grow(5);
+      const proofs = jest.spyOn(book.tiles, 'inclusion');
+      const order: string[] = [];
+      const reading = copy.readAgain().then(() => order.push('read'));
+      await copy.follow();
+      order.push('followed');
+      await reading;
+      expect(order).toEqual(['followed', 'read']);
+      expect([copy.mended, proofs.mock.calls.length]).toEqual([8, 8]);
+      expect(await verdict()).toEqual({ size: 1_029, damages: [] });
+
+      // Whoever writes the database changes one hash, the last of its tile: for the moment in which it is read, and for good.
+      const forged = Buffer.from(whole);
+      forged.writeUInt8(forged.readUInt8(8_191) ^ 1, 8_191);
+      const honest = book.tiles.tile.bind(book.tiles);
+      let shown = 0;
+      const tiles = jest
+        .spyOn(book.tiles, 'tile')
+        .mockImplementation(async (of) => (tilePath(of) === tile && shown++ === 0 ? forged : honest(of)));
+      expect(await copy.readAgain()).toMatchObject({ damaged: [tile], mended: [] });
+      tiles.mockRestore();
+      expect(readFileSync(file(tile))).toEqual(whole);
+      const bytes = database.kind === 'sqlite' ? `x'${forged.toString('hex')}'` : `'\\x${forged.toString('hex')}'`;
+      await database.tamper(`${liftKept(database.kind)} UPDATE audit_tiles SET hashes = ${bytes} WHERE level = 0 AND n = 2`);
+      expect(await copy.readAgain()).toMatchObject({ damaged: [tile], mended: [] });
+      expect(readFileSync(file(tile))).toEqual(whole);
     });
 
     test('two nodes that copy at once leave it whole', async () => {
