@@ -113,7 +113,7 @@ describe('retention', () => {
       id: '',
       employee: '',
     };
-    const actor = { kind: 'device', id, employee, request: { id: 'r', network: '127.0.0.1' } } as unknown as Parameters<
+    const actor = { kind: 'device', id, employee, app: 'app1', request: { id: 'r', network: '127.0.0.1' } } as unknown as Parameters<
       typeof house.house.keyUses.of
     >[0]; // its certificate ended
     const { pruned, uses } = await house.house.keyUses.of(actor, { from: 0, since: 0, nonce: 'n'.repeat(43) });
