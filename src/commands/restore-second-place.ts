@@ -48,7 +48,7 @@ export class RestoreSecondPlace {
     return this.folder === undefined ? undefined : packageBeside(this.folder, custody.package);
   }
 
-  /** Where the token was made by another user, who may not have been told of this place. Throws `token-older`. */
+  /** Where the token was made by another user, who may not have been told of this place. Throws `token-older`, `custody-package-other`. */
   async requireKnownTo(token: Token): Promise<void> {
     const text = await token.custody();
     if (this.folder === undefined || text === null) return;

@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
-import { access, type FileHandle, mkdir, open } from 'node:fs/promises';
+import { access, type FileHandle, mkdir, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Fault, fromBase64, isFault } from '../foundation/index.js';
+import { Fault, fromBase64, isFault, sha256 } from '../foundation/index.js';
 import { type GivenCertificate, type GivenKey, SecondPlace, type StoredKey, type TakenKey } from '../keys/index.js';
 import { replaceFile, syncFolder } from '../storage/index.js';
 import {
   type CustodyPackage,
   completed,
+  contradicted,
   type PoolRecord,
   parsePackage,
   type Sealed,
@@ -48,6 +49,9 @@ const away = (why: string): Fault =>
     30,
   );
 
+const UNMOUNTED = 'its mark is missing: is it mounted?';
+const unmounted = (): Fault => away(UNMOUNTED);
+
 /**
  * The append-only escrow journal on another mount: `durability: two`. Its folder carries a mark that `ekms escrow prepare` put there: without it the mount is
  * away, and what is written would land on the first disk.
@@ -56,6 +60,8 @@ export class EscrowJournal extends SecondPlace {
   #waiting: Waiting[] = [];
   #draining: Promise<void> | undefined;
   #trouble: string | undefined;
+  /** That it knows keys which the token does not. A line that is written says nothing of that. */
+  #ahead: string | undefined;
   #packing: Promise<void> | undefined;
   /** Keys, by their labels, of which the custodians' copy lies here. */
   readonly #packed = new Set<string>();
@@ -69,7 +75,7 @@ export class EscrowJournal extends SecondPlace {
 
   /** Why it cannot be written, as of the last try; undefined while it can. */
   override get trouble(): string | undefined {
-    return isMarked(this.folder) ? this.#trouble : `${this.folder} does not carry its mark: is it mounted?`;
+    return isMarked(this.folder) ? (this.#ahead ?? this.#trouble) : `${this.folder} does not carry its mark: is it mounted?`;
   }
 
   override born({ record, mac }: Sealed<PoolRecord>, blob: { publicKey: Buffer; wrapped: Buffer }): Promise<void> {
@@ -96,6 +102,12 @@ export class EscrowJournal extends SecondPlace {
     return this.#pack(`ekms/sign/${name}/${n}`);
   }
 
+  override async requireKnown(): Promise<void> {
+    const text = await this.token.custody();
+    if (!isMarked(this.folder)) throw unmounted();
+    if (text !== null) this.#requireContained(parsePackage(text).package);
+  }
+
   async #append(line: EscrowLine): Promise<void> {
     const kek = kekOf(line);
     if (kek !== undefined) await this.#pack(`ekms/kek/${kek}`);
@@ -118,35 +130,67 @@ export class EscrowJournal extends SecondPlace {
   }
 
   async #writePackage(wanted: string): Promise<void> {
-    const text = await this.token.custody();
-    const now = text === null ? undefined : parsePackage(text).package;
-    if (!isMarked(this.folder)) throw away('its mark is missing: is it mounted?');
+    let written: string | null | undefined;
+    // While a share was slow another node may have written what the token said later: whoever writes last looks again.
+    for (let text = await this.token.custody(); text !== written; text = await this.token.custody()) {
+      const now = text === null ? undefined : parsePackage(text).package;
+      await this.#replacePackage(now, text ?? '');
+      // Without custodians nobody could open a copy.
+      for (const label of now ? now.keys.map(({ label }) => label) : [wanted]) this.#packed.add(label);
+      written = text;
+    }
+  }
+
+  async #replacePackage(now: CustodyPackage | undefined, text: string): Promise<void> {
+    if (!isMarked(this.folder)) throw unmounted();
     if (now) this.#requireContained(now);
     try {
       await this.#putAside(now);
-      await replaceFile(join(this.folder, PACKAGE), text ?? '');
+      await replaceFile(join(this.folder, PACKAGE), text);
     } catch (error) {
-      this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-      throw away(this.#trouble);
+      throw this.#failed(error);
     }
-    // Without custodians nobody could open a copy.
-    for (const label of now ? now.keys.map(({ label }) => label) : [wanted]) this.#packed.add(label);
   }
 
-  /** A token that was put back to an earlier day does not take away what its own later self brought here: that may be all there is of it. */
+  /**
+   * A token that was put back to an earlier day does not take away what its own later self brought here: that may be all there is of it. Nor does one whose next key
+   * has got the name of one of those.
+   */
   #requireContained(now: CustodyPackage): void {
     const path = join(this.folder, PACKAGE);
-    const held = existsSync(path) ? parsedOrNone(readFileSync(path, 'utf8')) : undefined;
-    if (!held || !isOfSame(held, now) || completed(now, held) === now) return;
-    this.#trouble = `${path} knows keys that the token does not: was the token put back, or restored without --escrow? Restore by it, or move it away, and what only it knows is lost`;
-    throw away(this.#trouble);
+    const more = [path, asideOf(path, now.ceremony)].find((each) => {
+      const held = parsedOrNone(this.#read(each));
+      return held && isOfSame(held, now) && (contradicted(now, held).length > 0 || completed(now, held) !== now);
+    });
+    this.#ahead =
+      more &&
+      `${more} knows keys that the token does not: was the token put back, or restored without --escrow? Put the newer one back, or restore by this place; else move that file and ${FILE} away together, and what only they know is lost`;
+    if (this.#ahead !== undefined) throw away(this.#ahead);
   }
 
-  /** Backups of before the shares were issued anew open by the former ones, and with them what only that package knows: it stays. */
+  /** Empty where there is none. */
+  #read(path: string): string {
+    try {
+      return existsSync(path) ? readFileSync(path, 'utf8') : '';
+    } catch (error) {
+      throw this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): Fault {
+    this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    return away(this.#trouble);
+  }
+
+  /**
+   * Backups of before the shares were issued anew open by the former ones, and with them what only that package knows: it stays. So does one that cannot be read: what
+   * is damaged in it may not be what somebody needs.
+   */
   async #putAside(now: CustodyPackage | undefined): Promise<void> {
     const path = join(this.folder, PACKAGE);
     const held = existsSync(path) ? readFileSync(path, 'utf8') : '';
     const former = parsedOrNone(held)?.ceremony;
+    if (!former && held !== '') await rename(path, `${path}-damaged-${sha256(Buffer.from(held)).toString('hex').slice(0, 16)}`);
     if (former && !now?.ceremony.equals(former)) await replaceFile(asideOf(path, former), held);
   }
 
@@ -167,7 +211,7 @@ export class EscrowJournal extends SecondPlace {
   async #write(text: string): Promise<void> {
     let file: FileHandle | undefined;
     try {
-      if (!isMarked(this.folder)) throw new Error('its mark is missing: is it mounted?');
+      if (!isMarked(this.folder)) throw new Error(UNMOUNTED);
       const isNew = !existsSync(join(this.folder, FILE));
       file = await open(join(this.folder, FILE), 'a+', 0o600);
       // What a killed writer left half is ended here, so that it spoils no line but its own.
@@ -177,8 +221,7 @@ export class EscrowJournal extends SecondPlace {
       if (isNew) await syncFolder(this.folder);
       this.#trouble = undefined;
     } catch (error) {
-      this.#trouble = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-      throw away(this.#trouble);
+      throw this.#failed(error);
     } finally {
       await file?.close().catch(() => undefined);
     }

@@ -5,7 +5,7 @@ import { fulfil, intend } from '../storage/index.js';
 export interface ImportClaim {
   /** When it was claimed, by which the second place tells several lines about one key apart. */
   since: number;
-  /** In the unit that stores the key. Rejects with `import-under-way` where another node has it meanwhile. */
+  /** In the unit that stores the key. Rejects with `import-under-way` where it was taken away meanwhile. */
   end(unit: Unit): Promise<void>;
 }
 
@@ -30,7 +30,8 @@ export class ImportClaims {
       const since = await this.storage.write((unit) => this.#begin(unit, id));
       let isOpen = true;
       const end = async (unit: Unit) => {
-        if ((await this.#of(unit, id))?.by !== this.#by) throw underWay();
+        const open = await this.#of(unit, id);
+        if (open?.by !== this.#by) throw open ? underWay() : takenAway();
         await fulfil(unit, id);
         isOpen = false;
       };
@@ -66,3 +67,10 @@ export class ImportClaims {
 
 const underWay = (): Fault =>
   new Fault('unavailable', 'import-under-way', 'another node is just importing this key: ask again in a moment', 2);
+const takenAway = (): Fault =>
+  new Fault(
+    'unavailable',
+    'import-under-way',
+    'this import took so long that it was taken for abandoned, and the key was not stored: is the second place slow? Ask again',
+    2,
+  );

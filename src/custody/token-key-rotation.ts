@@ -56,7 +56,7 @@ export class TokenKeyRotation {
       audit: AuditLog;
       token: Pick<Token, 'tokenKeys' | 'prepareAuthority' | 'succeedKey' | 'retireKey'>;
       authorities: Pick<Authorities, 'find'>;
-      second: Pick<SecondPlace, 'succeeding'>;
+      second: Pick<SecondPlace, 'requireKnown' | 'succeeding'>;
       clock: Clock;
       /** Of the authorities, as certificates carry them. */
       urls: Record<AuthorityName, AuthorityUrls>;
@@ -71,7 +71,7 @@ export class TokenKeyRotation {
 
   /**
    * A new key of this name takes over at once; what the former one signed stays valid. Rejects with `rotation-under-way` while another node does one, and for an authority with
-   * `second-place-away`: then the former one serves on, and the next one is ready when the place is back. Another authority waits with it; no other key does.
+   * `second-place-away`: then the former one serves on, and the next one is made when the place is back. Another authority waits with it; no other key does.
    */
   rotate(name: RotatedName, by: AuditActor): Promise<{ name: RotatedName; n: number }> {
     return this.#alone(() => this.#rotate(name, by));
@@ -169,6 +169,7 @@ export class TokenKeyRotation {
     }
     const authority = authorityOf(name);
     if (authority) {
+      await second.requireKnown();
       await token.prepareAuthority(authority, n, urls.root);
       // Before it serves: a restore by the second place would not know who signed what was certified since.
       await second.succeeding(authority, n);

@@ -54,6 +54,8 @@ export abstract class SecondPlace {
   abstract given(given: GivenKey): Promise<void>;
   abstract certified(certificate: GivenCertificate): Promise<void>;
   abstract taken(taken: TakenKey): Promise<void>;
+  /** Before the token makes a key that others will be under. Rejects also while the place holds what the token does not know: the next key would take the name of one of those. */
+  abstract requireKnown(): Promise<void>;
   /** The n-th generation of an authority, which was prepared and signs nothing yet: what a restore needs to go on with it. */
   abstract succeeding(name: SucceedingAuthority, n: number): Promise<void>;
   /** A later version of a key: another state, or wrapped under another KEK. */
@@ -69,6 +71,7 @@ export class OnePlace extends SecondPlace {
   override async given(): Promise<void> {}
   override async certified(): Promise<void> {}
   override async taken(): Promise<void> {}
+  override async requireKnown(): Promise<void> {}
   override async succeeding(): Promise<void> {}
   override async changed(): Promise<void> {}
 }

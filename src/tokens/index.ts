@@ -2,7 +2,7 @@
 export { ACCEPTANCE_LIFE, acceptanceBytes, type LogAcceptance, logAcceptance } from './acceptance.js';
 export { type AuthoritySettings, authorityId, generationOf, issuerAmong, urlsOf } from './authorities.js';
 export { Authorities } from './authority-list.js';
-export { completed, type HeldGeneration, heldGenerations } from './custody/completed.js';
+export { completed, contradicted, type HeldGeneration, heldGenerations } from './custody/completed.js';
 export { type CustodyPackage, encodePackage, keksOf, parsePackage, type SealedPackage } from './custody/package.js';
 export { type Custodian, type CustodyPlan, custodyPlanShape } from './custody/seal-share.js';
 export { parseShare } from './custody/shares.js';

@@ -162,6 +162,18 @@ eachKind((kind) => {
     expect(open).toEqual([]);
   });
 
+  test('a claim that was taken away while its node was slow is not told as another node’s', async () => {
+    const { ekms, other, alice, p12, nodes } = await twoNodes();
+    const [one] = nodes;
+    atTheLine(one, async () => {
+      ekms.pass(120_000);
+      expect(await reconcile(other, 120_000)).toBe(1);
+    });
+    const told = one.imports.take({ file: p12, phrase: PHRASE, owner: alice, dryRun: false }, BY);
+    await expect(told).rejects.toMatchObject({ code: 'import-under-way', message: expect.stringContaining('taken for abandoned') });
+    expect(await take(one.imports, p12, alice)).toBe('imported');
+  });
+
   test('without the look at the claim in the unit that stores the key, the second place would say what the database does not', async () => {
     const nodes = await twoNodes();
     const unguarded = guardOff<typeof imports>({ file: 'src/custody/key-imports.ts', guard: 'await end(unit);', instead: '' });

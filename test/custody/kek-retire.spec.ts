@@ -2,6 +2,9 @@ import 'reflect-metadata';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import type { Backups } from '../../src/custody/backups.js';
 import { KekRotation } from '../../src/custody/kek-rotation.js';
+import { Fault } from '../../src/foundation/index.js';
+import { OnePlace } from '../../src/keys/index.js';
+import { guardOff } from '../support/guard-off.js';
 import { HouseInProcess } from '../support/house-in-process.js';
 import { enrolDevice, keysOf } from '../support/wire-device.js';
 
@@ -40,6 +43,27 @@ const code = (tried: Promise<unknown>) =>
   );
 const kept = () =>
   house.db.one('SELECT (SELECT COUNT(*) FROM deliveries) AS deliveries, (SELECT COUNT(*) FROM transfer_keys) AS receiving');
+
+test('no KEK is made while the second place knows keys that the token does not', async () => {
+  const { storage, audit, clock } = house.house;
+  const second = Object.assign(new OnePlace(), {
+    requireKnown: () => Promise.reject(new Fault('unavailable', 'second-place-away', 'ahead', 30)),
+  });
+  const rotateKek = jest.fn(async () => ({ kek: '2' }));
+  const token = Object.assign(Object.create(house.token) as typeof house.token, { rotateKek });
+  const parts = { storage, audit, token, clock, second, backups: {} as Backups };
+  expect(await code(new KekRotation(parts).rotate(BY))).toBe('second-place-away');
+  expect(rotateKek).not.toHaveBeenCalled();
+  const off = guardOff<{ KekRotation: typeof KekRotation }>({
+    file: 'src/custody/kek-rotation.ts',
+    guard: '      await second.requireKnown();\n',
+    instead: '',
+  });
+  const unguarded = new off.KekRotation(parts);
+  expect(await code(unguarded.rotate(BY))).toBe('done');
+  await unguarded.stop();
+  expect(rotateKek).toHaveBeenCalledTimes(1);
+});
 
 test('a former KEK is destroyed only after its rotation, with a backup made since, and with nothing under it; with it go what was sealed under it', async () => {
   expect(await code(rotation.retire(BY))).toBe('kek-in-use');

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { EscrowJournal, packageBeside, prepareEscrow } from '../../src/custody/escrow-journal.js';
 import * as rotations from '../../src/custody/token-key-rotation.js';
 import { Fault, SystemClock } from '../../src/foundation/index.js';
-import type { SecondPlace } from '../../src/keys/index.js';
+import type { GivenCertificate, SecondPlace, StoredKey } from '../../src/keys/index.js';
 import {
   type CustodyPackage,
   completed,
@@ -20,7 +20,7 @@ import { HouseInProcess } from '../support/house-in-process.js';
 
 const bytes = (fill: number) => Buffer.alloc(4, fill);
 const envelope = { key: bytes(1) };
-const kek = (n: number) => ({ label: `ekms/kek/${n}`, kind: 'kek' as const, envelope });
+const kek = (n: number, key = 1) => ({ label: `ekms/kek/${n}`, kind: 'kek' as const, envelope: { key: bytes(key) } });
 const authority = (name: string, n: number, certificate?: Buffer) => ({
   ...{ label: `ekms/sign/${name}/${n}`, kind: 'p384' as const, publicKey: bytes(n), envelope },
   ...(certificate ? { certificate } : {}),
@@ -52,17 +52,20 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
+type Told = Pick<SecondPlace, 'requireKnown' | 'succeeding'>;
+
 describe('an authority is followed by another', () => {
   test('only once the second place has all that a restore needs of it; with the guard off it serves and nobody would know it', async () => {
     const ekms = await HouseInProcess.open();
     try {
-      const away: Pick<SecondPlace, 'succeeding'> = {
+      const away: Told = {
+        requireKnown: async () => {},
         succeeding: () => Promise.reject(new Fault('unavailable', 'second-place-away', 'away', 30)),
       };
       const { storage, audit, token, clock, authorities } = ekms.house;
       const at = 'http://ekms.example/x';
       const urls = { root: { crl: `${at}.crl`, issuer: `${at}.cer` } } as never; // no other is asked for
-      const rotation = ({ TokenKeyRotation }: typeof rotations, second: Pick<SecondPlace, 'succeeding'>) =>
+      const rotation = ({ TokenKeyRotation }: typeof rotations, second: Told) =>
         new TokenKeyRotation({ storage, audit, token, clock, authorities, second, urls, ready: () => authorities.refresh() });
       const serving = async () => (await token.authorities()).find(({ name, state }) => name === 'people' && state === 'serving')?.n;
       const by = { kind: 'operator' } as const;
@@ -70,9 +73,13 @@ describe('an authority is followed by another', () => {
       expect(await serving()).toBe(1);
       // Told again when it is back, it is the one that was begun.
       const told: string[] = [];
-      const back = { succeeding: async (name: string, n: number) => void told.push(`${name} ${n} while ${await serving()} serves`) };
+      const asked: number[] = [];
+      const back: Told = {
+        requireKnown: async () => void asked.push((await serving()) ?? 0),
+        succeeding: async (name: string, n: number) => void told.push(`${name} ${n} while ${await serving()} serves`),
+      };
       expect(await rotation(rotations, back).rotate('people', by)).toEqual({ name: 'people', n: 2 });
-      expect([told, await serving()]).toEqual([['people 2 while 1 serves'], 2]);
+      expect([told, asked, await serving()]).toEqual([['people 2 while 1 serves'], [1], 2]);
       const off = guardOff<typeof rotations>({
         file: 'src/custody/token-key-rotation.ts',
         guard: '      await second.succeeding(authority, n);\n',
@@ -124,21 +131,23 @@ describe('what the second place knows more than a backup', () => {
   });
 });
 
+/** A token whose package is what `now` says at that moment; what it seals is not looked at. */
+const tokenOf = (now: () => CustodyPackage): Pick<Token, 'sealBytes' | 'custody'> => ({
+  sealBytes: async (some: Uint8Array) => Buffer.from(some),
+  custody: async () => encodePackage({ package: now(), mac: bytes(0) }),
+});
+
 test('the package of former custodians stays at the second place when others took over, for backups that their shares open', async () => {
-  const unsealed = (now: () => CustodyPackage): Pick<Token, 'sealBytes' | 'custody'> => ({
-    sealBytes: async (some: Uint8Array) => Buffer.from(some),
-    custody: async () => encodePackage({ package: now(), mac: bytes(0) }),
-  });
   await prepareEscrow(folder, folder, true);
   let now = packageOf(1, authority('people', 2, bytes(2)));
   await new EscrowJournal(
     folder,
-    unsealed(() => now),
+    tokenOf(() => now),
   ).succeeding('people', 2);
   now = packageOf(2, authority('people', 2, bytes(2)), authority('people', 3, bytes(3)));
   const journal = new EscrowJournal(
     folder,
-    unsealed(() => now),
+    tokenOf(() => now),
   );
   await expect(journal.succeeding('people', 4)).rejects.toMatchObject({ code: 'second-place-away' });
   await journal.succeeding('people', 3);
@@ -151,14 +160,14 @@ test('the package of former custodians stays at the second place when others too
   expect(() => beside(1)).toThrow(expect.objectContaining({ code: 'custody-package-malformed' }));
   await new EscrowJournal(
     folder,
-    unsealed(() => now),
+    tokenOf(() => now),
   ).succeeding('people', 3);
   expect(heldGenerations(beside(2) ?? { keys: [] })).toHaveLength(2);
   // A token that was put back: what its later self brought stays, and nothing is born that only half of the keys would know.
   now = packageOf(2);
   const back = new EscrowJournal(
     folder,
-    unsealed(() => now),
+    tokenOf(() => now),
   );
   await expect(back.succeeding('people', 2)).rejects.toMatchObject({ code: 'second-place-away' });
   expect(back.trouble).toMatch(/knows keys that the token does not/);
@@ -171,8 +180,116 @@ test('the package of former custodians stays at the second place when others too
   await expect(
     new Unguarded(
       folder,
-      unsealed(() => now),
+      tokenOf(() => now),
     ).succeeding('people', 2),
   ).rejects.toMatchObject({ code: 'second-place-away' });
   expect(heldGenerations(beside(2) ?? { keys: [] })).toHaveLength(0);
+});
+
+describe('a token that was put back', () => {
+  const change = (n: number) => ({ sealed: { record: { id: 'key', version: 1, kek: String(n) }, mac: bytes(n) } }) as unknown as StoredKey;
+  const certificate = { key: 'key' } as unknown as GivenCertificate;
+  const held = () => parsePackage(readFileSync(join(folder, 'custody-package'), 'utf8')).package;
+  const code = (tried: Promise<unknown>) =>
+    tried.then(
+      () => 'done',
+      (error: { code?: string }) => error.code ?? String(error),
+    );
+  beforeEach(() => prepareEscrow(folder, folder, true));
+
+  test('makes no key under a name that its lost life gave, and one made all the same does not take that one’s place; with the guard off it does', async () => {
+    let now = packageOf(1, kek(2, 2), authority('people', 2, bytes(2)));
+    const journal = (of = { EscrowJournal }) =>
+      new of.EscrowJournal(
+        folder,
+        tokenOf(() => now),
+      );
+    await journal().changed(change(2));
+    expect(await code(journal().requireKnown())).toBe('done');
+    // Before any is made: the next would be another kek/2.
+    now = packageOf(1, authority('people', 2, bytes(2)));
+    expect(await code(journal().requireKnown())).toBe('second-place-away');
+    const back = journal();
+    for (const other of [
+      [kek(2, 3), authority('people', 2, bytes(2))],
+      [kek(2, 2), { ...authority('people', 2, bytes(2)), envelope: { key: bytes(5) } }],
+    ]) {
+      now = packageOf(1, ...other);
+      expect(await code(back.requireKnown())).toBe('second-place-away');
+      expect(await code(back.changed(change(2)))).toBe('second-place-away');
+      expect(await code(back.succeeding('people', 2))).toBe('second-place-away');
+      // A line that is under no key is written; what stands in the way is told all the same.
+      expect(await code(back.certified(certificate))).toBe('done');
+      expect(back.trouble).toMatch(/custody-package knows keys .* escrow\.journal away together/);
+    }
+    expect(held().keys).toContainEqual(kek(2, 2));
+    now = packageOf(1, kek(2, 2), authority('people', 2, bytes(2)), kek(3));
+    expect(await code(back.changed(change(3)))).toBe('done');
+    expect(back.trouble).toBeUndefined();
+    expect(held().keys).toContainEqual(kek(3));
+
+    now = packageOf(1, kek(2, 3), authority('people', 2, bytes(2)), kek(3));
+    const off = guardOff<{ EscrowJournal: typeof EscrowJournal }>({
+      file: 'src/custody/escrow-journal.ts',
+      guard: '(contradicted(now, held).length > 0 || completed(now, held) !== now)',
+      instead: 'false',
+    });
+    expect(await code(journal(off).changed(change(2)))).toBe('done');
+    expect(held().keys).toContainEqual(kek(2, 3));
+    // A restore takes neither for the other.
+    const [before, after] = [packageOf(1, kek(2, 2)), held()];
+    expect(() => completed(before, after)).toThrow(expect.objectContaining({ code: 'custody-package-other' }));
+  });
+
+  test('among the custodians of before a reissue finds what it lacks in the package that was put aside', async () => {
+    let now = packageOf(1, kek(2, 2));
+    const of = () =>
+      new EscrowJournal(
+        folder,
+        tokenOf(() => now),
+      );
+    await of().changed(change(2));
+    now = packageOf(2, kek(2, 4));
+    await of().changed(change(2));
+    now = packageOf(1, kek(2, 3));
+    const back = of();
+    expect(await code(back.changed(change(2)))).toBe('second-place-away');
+    expect(back.trouble).toMatch(/custody-package-(01){16} knows/);
+  });
+
+  test('a package that cannot be read is put aside, not written over', async () => {
+    writeFileSync(join(folder, 'custody-package'), '{"package": cut');
+    await new EscrowJournal(
+      folder,
+      tokenOf(() => packageOf(1)),
+    ).changed(change(1));
+    expect(held().keys).toContainEqual(kek(1));
+    const [aside = ''] = readdirSync(folder).filter((name) => name.startsWith('custody-package-damaged-'));
+    expect(readFileSync(join(folder, aside), 'utf8')).toBe('{"package": cut');
+  });
+});
+
+test('of two nodes the one whose share was slow does not leave an older package there; without the second look it does', async () => {
+  await prepareEscrow(folder, folder, true);
+  const [older, newer] = [packageOf(1), packageOf(1, authority('people', 2, bytes(2)))];
+  /** Asked first, it says what was so; the other node has written what came since by the time this one writes. */
+  const slow = (of = { EscrowJournal }) => {
+    const said = [older];
+    return new of.EscrowJournal(
+      folder,
+      tokenOf(() => said.shift() ?? newer),
+    );
+  };
+  const held = () => heldGenerations(parsePackage(readFileSync(join(folder, 'custody-package'), 'utf8')).package).length;
+  const key = { sealed: { record: { id: 'key', version: 1, kek: '1' }, mac: bytes(1) } } as unknown as StoredKey;
+  await slow().changed(key);
+  expect(held()).toBe(1);
+  rmSync(join(folder, 'custody-package'));
+  const off = guardOff<{ EscrowJournal: typeof EscrowJournal }>({
+    file: 'src/custody/escrow-journal.ts',
+    guard: 'text !== written; text = await this.token.custody()',
+    instead: 'text !== written; text = written ?? null',
+  });
+  await slow(off).changed(key);
+  expect(held()).toBe(0);
 });

@@ -125,14 +125,14 @@ describe('a rotation that was begun and cannot be finished as it stands', () => 
 
     test('one that waits for the second place lets pass what the place need not know; with the guard off it holds up all', async () => {
       const { parts, begun, said, now } = await ekms([]);
-      const waiting = new TokenKeyRotation({ ...parts, second: { succeeding: away } });
+      const waiting = new TokenKeyRotation({ ...parts, second: { requireKnown: away, succeeding: away } });
       await expect(waiting.rotate('devices', by)).rejects.toMatchObject({ code: 'second-place-away' });
       const off = guardOff<{ TokenKeyRotation: typeof TokenKeyRotation }>({
         file: 'src/custody/token-key-rotation.ts',
         guard: "|| !isFault(error, 'second-place-away')",
         instead: '|| true',
       });
-      const stuck = new off.TokenKeyRotation({ ...parts, second: { succeeding: away } });
+      const stuck = new off.TokenKeyRotation({ ...parts, second: { requireKnown: away, succeeding: away } });
       for (const act of [stuck.rotate('mail', by), stuck.retire('mail', by)])
         await expect(act).rejects.toMatchObject({ code: 'second-place-away' });
       expect(await waiting.rotate('mail', by)).toEqual({ name: 'mail', n: 2 });

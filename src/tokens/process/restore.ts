@@ -33,7 +33,7 @@ const shape = z.strictObject({
 
 /**
  * Makes the token anew from a custody package and M shares. Resolves with the file keys of the backups that are named (base64url), not with the identity
- * that opens them all. The journal is the caller's to put back: it comes out of the backup. Throws the faults of `combineShares`.
+ * that opens them all. The journal is the caller's to put back: it comes out of the backup. Throws the faults of `combineShares`, and `custody-package-other`.
  */
 export async function restore(value: unknown): Promise<{ fileKeys: string[] }> {
   const parsed = shape.safeParse(value);
