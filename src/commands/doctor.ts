@@ -3,11 +3,11 @@ import { statSync } from 'node:fs';
 import { checkLog } from '../audit/index.js';
 import { isAhead, serialOf } from '../certificates/index.js';
 import type { Configuration } from '../configuration/index.js';
-import { CUSTODY_SETTINGS, recall } from '../custody/index.js';
+import { CUSTODY_SETTINGS, packageBeside, recall } from '../custody/index.js';
 import { readLastSync } from '../directory/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
-import { authorityId, pinPlace } from '../tokens/index.js';
+import { authorityId, heldGenerations, parsePackage, pinPlace } from '../tokens/index.js';
 import { checkData } from './consistency.js';
 import { examineCustody } from './doctor-custody.js';
 import { examineFormer } from './doctor-former.js';
@@ -168,13 +168,28 @@ const AUTHORITY_DAYS = 800;
 /** An authority is at most so many milliseconds younger than its certificate says: five minutes early, in whole seconds (codec/x509). */
 const LEAD_MS = 301_000;
 
-async function examineOwnCertificates({ authorities, configuration, storage, clock }: House): Promise<Finding[]> {
+/** Generations that a restore of an older backup would have from the second place. It lacks the certificate of one that took over in a version before it held any. */
+async function generationsBeside({ token, configuration: { durability, escrow } }: House): Promise<ReadonlySet<string>> {
+  const text = durability === 'two' ? await token.custody() : null;
+  if (text === null || !escrow) return new Set();
+  try {
+    const beside = packageBeside(escrow.directory, parsePackage(text).package)?.package;
+    return new Set(heldGenerations(beside ?? { keys: [] }).map(authorityId));
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return new Set(); // what is wrong with the place, its own check says
+  }
+}
+
+async function examineOwnCertificates(house: House): Promise<Finding[]> {
+  const { authorities, configuration, storage, clock } = house;
   const findings = new Findings('certificates of the appliance');
   const now = clock.now().getTime();
   const backup = await recall<{ time: number }>(storage, CUSTODY_SETTINGS.backup);
   const ended = await storage.all<{ serial: string }>(
     "SELECT serial FROM certificates WHERE profile = 'authority' AND revoked_at IS NOT NULL",
   );
+  const beside = await generationsBeside(house);
   const revoked = new Set(ended.map(({ serial }) => serial));
   for (const authority of authorities.all) {
     const name = authorityId(authority);
@@ -185,9 +200,9 @@ async function examineOwnCertificates({ authorities, configuration, storage, clo
         `the authority “${name}” is on the root’s list and still here: ${authority.state === 'serving' ? `ekms ca rotate ${authority.name}, then ` : ''}ekms ca retire ${name} --revoke`,
       );
     const left = (new X509Certificate(authority.certificate).validToDate.getTime() - now) / 86_400_000;
-    // A restore of an older backup would not know it; with a second place that does.
+    // A restore of an older backup would not know it, but by the second place.
     if (
-      configuration.durability === 'one' &&
+      !beside.has(name) &&
       authority.n > 1 &&
       backup &&
       backup.time < new X509Certificate(authority.certificate).validFromDate.getTime() + LEAD_MS

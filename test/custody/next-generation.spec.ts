@@ -2,6 +2,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type * as doctor from '../../src/commands/doctor.js';
+import { examine } from '../../src/commands/doctor.js';
+import { CUSTODY_SETTINGS, remember } from '../../src/custody/backups.js';
 import { EscrowJournal, packageBeside, prepareEscrow } from '../../src/custody/escrow-journal.js';
 import * as rotations from '../../src/custody/token-key-rotation.js';
 import { Fault, SystemClock } from '../../src/foundation/index.js';
@@ -292,4 +295,34 @@ test('of two nodes the one whose share was slow does not leave an older package 
   });
   await slow(off).changed(key);
   expect(held()).toBe(0);
+});
+
+test('doctor says that an authority is newer than the last backup while the second place lacks its certificate; by its former look it did not', async () => {
+  await prepareEscrow(folder, folder, true);
+  const ekms = await HouseInProcess.open({ settings: { durability: 'two', escrow: { directory: folder } } });
+  try {
+    await ekms.house.tokenKeys.rotate('people', { kind: 'operator' });
+    await ekms.db.write((unit) => remember(unit, CUSTODY_SETTINGS.backup, { time: Date.now() - 86_400_000 }));
+    const lies = (entry: CustodyPackage['keys'][number]) => {
+      const text = encodePackage({ package: packageOf(1, entry), mac: bytes(0) });
+      ekms.token.custody = async () => text;
+      writeFileSync(join(folder, 'custody-package'), text);
+    };
+    const newer = async (of: Pick<typeof doctor, 'examine'> = { examine }) =>
+      (await of.examine(ekms.house)).filter(({ words }) => /people-2” is newer than the last backup/.test(words)).length;
+    lies(authority('people', 2, bytes(2)));
+    expect(await newer()).toBe(0);
+    lies(authority('people', 2));
+    expect(await newer()).toBe(1);
+    const off = guardOff<typeof doctor>({
+      file: 'src/commands/doctor.ts',
+      guard: '!beside.has(name) &&',
+      instead: "configuration.durability === 'one' &&",
+    });
+    expect(await newer(off)).toBe(0);
+    rmSync(join(folder, 'custody-package'));
+    expect(await newer()).toBe(1);
+  } finally {
+    await ekms.close();
+  }
 });
