@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { access, type FileHandle, mkdir, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,6 +10,7 @@ import {
   type CustodyPackage,
   completed,
   contradicted,
+  keksOf,
   type PoolRecord,
   parsePackage,
   type Sealed,
@@ -102,10 +103,39 @@ export class EscrowJournal extends SecondPlace {
     return this.#pack(`ekms/sign/${name}/${n}`);
   }
 
-  override async requireKnown(): Promise<void> {
+  override async requireKnown(next: 'kek' | 'authority'): Promise<void> {
     const text = await this.token.custody();
     if (!isMarked(this.folder)) throw unmounted();
-    if (text !== null) this.#requireContained(parsePackage(text).package);
+    if (text === null) return;
+    const now = parsePackage(text).package;
+    this.#requireContained(now);
+    if (next === 'kek') this.#requireFree(now);
+  }
+
+  /** Restored for the custodians of before a reissue: lines from after it name a key-encryption key that the token never had by the number that its next would get. */
+  #requireFree(now: CustodyPackage): void {
+    const last = Math.max(...keksOf(now).map(Number));
+    const taken = this.#packages().find((path) => {
+      const held = parsedOrNone(this.#read(path));
+      return held?.certificates.root.equals(now.certificates.root) && keksOf(held).some((id) => Number(id) > last);
+    });
+    if (taken !== undefined)
+      throw new Fault(
+        'conflict',
+        'kek-name-taken',
+        `${taken} names a later key-encryption key than the token knows: a restore went back to before the shares were issued anew. Make a backup, then move that file and ${FILE} away together`,
+      );
+  }
+
+  /** Those of every ceremony. */
+  #packages(): string[] {
+    try {
+      return readdirSync(this.folder)
+        .filter((name) => name === PACKAGE || /^custody-package-[0-9a-f]{32}$/.test(name))
+        .map((name) => join(this.folder, name));
+    } catch (error) {
+      throw this.#failed(error);
+    }
   }
 
   async #append(line: EscrowLine): Promise<void> {

@@ -45,14 +45,14 @@ export class KekRotation {
     },
   ) {}
 
-  /** Makes the next KEK and begins. While a rotation runs, it goes on with that one. Rejects with `second-place-away`: then no KEK was made. */
+  /** Makes the next KEK and begins. While a rotation runs, it goes on with that one. Rejects with `second-place-away`, `kek-name-taken`: then no KEK was made. */
   async rotate(by: AuditActor): Promise<RotationStatus> {
     const { storage, audit, token, clock, second } = this.parts;
     const known = await recall<Rotation>(storage, SETTING);
     if (known?.finished !== undefined)
       throw new Fault('conflict', 'kek-rotation-open', 'the former key-encryption key is not destroyed yet: ekms kek retire');
     if (!known) {
-      await second.requireKnown();
+      await second.requireKnown('kek');
       const { kek } = await token.rotateKek();
       await storage.write(async (unit) => {
         // Two nodes that were asked at once have made two: the later one serves.

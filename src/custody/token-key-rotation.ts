@@ -169,7 +169,7 @@ export class TokenKeyRotation {
     }
     const authority = authorityOf(name);
     if (authority) {
-      await second.requireKnown();
+      await second.requireKnown('authority');
       await token.prepareAuthority(authority, n, urls.root);
       // Before it serves: a restore by the second place would not know who signed what was certified since.
       await second.succeeding(authority, n);

@@ -54,8 +54,11 @@ export abstract class SecondPlace {
   abstract given(given: GivenKey): Promise<void>;
   abstract certified(certificate: GivenCertificate): Promise<void>;
   abstract taken(taken: TakenKey): Promise<void>;
-  /** Before the token makes a key that others will be under. Rejects also while the place holds what the token does not know: the next key would take the name of one of those. */
-  abstract requireKnown(): Promise<void>;
+  /**
+   * Before the token makes a key that others will be under. Rejects also while the place holds what the token does not know: the next key would take the name of one of
+   * those. For a key-encryption key also with `kek-name-taken`, where lines may be there under a later one of other custodians.
+   */
+  abstract requireKnown(next: 'kek' | 'authority'): Promise<void>;
   /** The n-th generation of an authority, which was prepared and signs nothing yet: what a restore needs to go on with it. */
   abstract succeeding(name: SucceedingAuthority, n: number): Promise<void>;
   /** A later version of a key: another state, or wrapped under another KEK. */

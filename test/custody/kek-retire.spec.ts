@@ -56,7 +56,7 @@ test('no KEK is made while the second place knows keys that the token does not',
   expect(rotateKek).not.toHaveBeenCalled();
   const off = guardOff<{ KekRotation: typeof KekRotation }>({
     file: 'src/custody/kek-rotation.ts',
-    guard: '      await second.requireKnown();\n',
+    guard: "      await second.requireKnown('kek');\n",
     instead: '',
   });
   const unguarded = new off.KekRotation(parts);
