@@ -25,6 +25,10 @@ export async function examineCustody({
   const findings = new Findings('custody');
   const { durability, escrow, home } = configuration;
   if (durability === 'two' && escrow) {
+    // Where nothing was born since the start nobody has looked. What it finds, the place says.
+    await second.requireKnown('authority').catch((error: unknown) => {
+      if (!isFault(error, 'second-place-away')) throw error;
+    });
     if (second.trouble !== undefined)
       findings.say('bad', `the second place is away: ${second.trouble}. No key is born and no certificate issued until it is back`);
     else if (logCopy?.trouble !== undefined)

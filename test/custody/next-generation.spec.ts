@@ -314,9 +314,9 @@ test('doctor says that an authority is newer than the last backup while the seco
   try {
     await ekms.house.tokenKeys.rotate('people', { kind: 'operator' });
     await ekms.db.write((unit) => remember(unit, CUSTODY_SETTINGS.backup, { time: Date.now() - 86_400_000 }));
-    const lies = (entry: CustodyPackage['keys'][number]) => {
+    const lies = (entry: CustodyPackage['keys'][number], isKnown = true) => {
       const text = encodePackage({ package: packageOf(1, entry), mac: bytes(0) });
-      ekms.token.custody = async () => text;
+      if (isKnown) ekms.token.custody = async () => text;
       writeFileSync(join(folder, 'custody-package'), text);
     };
     const newer = async (of: Pick<typeof doctor, 'examine'> = { examine }) =>
@@ -331,8 +331,16 @@ test('doctor says that an authority is newer than the last backup while the seco
       instead: "configuration.durability === 'one' &&",
     });
     expect(await newer(off)).toBe(0);
+    // Of a token that was put back, though nothing was tried since the start.
+    const ahead = async () =>
+      (await examine(ekms.house)).filter(({ verdict, words }) => verdict === 'bad' && /knows keys that the token/.test(words));
+    expect(await ahead()).toEqual([]);
+    ekms.token.custody = async () => encodePackage({ package: packageOf(1), mac: bytes(0) });
+    lies(authority('people', 2, bytes(2)), false);
+    expect(await ahead()).toHaveLength(1);
     rmSync(join(folder, 'custody-package'));
     expect(await newer()).toBe(1);
+    expect(await ahead()).toEqual([]);
   } finally {
     await ekms.close();
   }
