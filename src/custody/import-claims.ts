@@ -3,11 +3,14 @@ import { fulfil, intend } from '../storage/index.js';
 
 /** What lets its holder store a key that comes from outside. */
 export interface ImportClaim {
-  /** When it was claimed, by which the second place tells several lines about one key apart. */
+  /** Higher than that of every claim before it, whatever a clock said: by this the second place tells several lines about one key apart. Else it is when it was claimed. */
   since: number;
   /** In the unit that stores the key. Rejects with `import-under-way` where it was taken away meanwhile. */
   end(unit: Unit): Promise<void>;
 }
+
+/** In `settings`: the `since` of the last claim of all nodes. */
+const LAST = 'custody.import-claim';
 
 /**
  * One at a time brings a key here, of all nodes: who writes its line into the second place is who stores it, so of several lines the one claimed last says whose it is. A claim whose holder
@@ -52,16 +55,22 @@ export class ImportClaims {
     if (open && open.by !== this.#by) throw underWay();
     if (open) await fulfil(unit, id);
     await intend(unit, id, 'take-key', { by: this.#by }, this.clock);
-    return (await this.#of(unit, id))?.created ?? 0;
+    const last = await unit.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [LAST]);
+    const since = Math.max(this.clock.now().getTime(), Number(last?.value ?? 0) + 1);
+    await unit.run('INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value', [
+      LAST,
+      String(since),
+    ]);
+    return since;
   }
 
   async #leave(unit: Unit, id: string): Promise<void> {
     if ((await this.#of(unit, id))?.by === this.#by) await fulfil(unit, id);
   }
 
-  async #of(unit: Unit, id: string): Promise<{ by: string; created: number } | undefined> {
-    const row = await unit.one<{ body: string; created: number }>('SELECT body, created FROM intents WHERE id = ?', [id]);
-    return row && { by: (JSON.parse(row.body) as { by: string }).by, created: Number(row.created) }; // only this class writes these intents
+  async #of(unit: Unit, id: string): Promise<{ by: string } | undefined> {
+    const row = await unit.one<{ body: string }>('SELECT body FROM intents WHERE id = ?', [id]);
+    return row && (JSON.parse(row.body) as { by: string }); // only this class writes these intents
   }
 }
 

@@ -184,6 +184,20 @@ eachKind((kind) => {
     expect([stored?.employee, escrow?.employee]).toEqual([nodes.alice, nodes.bob]);
   });
 
+  test('a clock that was ahead when somebody claimed in vain does not give them the key', async () => {
+    const { ekms, alice, bob, p12, nodes, says } = await twoNodes();
+    const [one, two] = nodes;
+    const { KeyImports } = jest.requireActual<typeof imports>('../../src/custody/key-imports.js'); // imported as a type above
+    const audit = { append: () => Promise.reject(new Error('full')) } as unknown as Parts['audit'];
+    ekms.pass(3_600_000);
+    expect(await take(new KeyImports({ ...one.parts, audit }), p12, alice)).toBe('Error: full');
+    ekms.pass(-3_600_000);
+    expect(await take(two.imports, p12, bob)).toBe('imported');
+    const { stored, escrow } = await says();
+    expect(stored?.employee).toBe(bob);
+    expect(escrow).toEqual(stored);
+  });
+
   test('what a lost database left claimed is taken up with the next try of the same process, and another’s with its restart', async () => {
     const { ekms, other, alice, p12, nodes, open } = await twoNodes();
     const [one, two] = nodes;
