@@ -86,7 +86,9 @@ export function requireOwner({ acceptance, owner }: AcceptedLine, { addresses }:
   if (byId ? owner !== employee : !(isTheirs && hasAddress(named, binding.address)))
     throw notAccepted('this key was accepted for somebody else');
   if (shared && !(isTheirs && hasAddress(acceptance.mailboxes ?? [], binding.address)))
-    throw notAccepted('it was not accepted that several people read with this key: ask for it anew');
+    throw notAccepted(
+      `it was not accepted that several people read with this key: end that acceptance (ekms transfer end ${acceptance.acceptance}) and ask for it anew`,
+    );
 }
 
 function hasAddress(named: readonly string[], key: string): boolean {
