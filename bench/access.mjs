@@ -17,7 +17,7 @@ const { values: given } = parseArgs({
   options: {
     bits: { type: 'string', default: '2048' },
     people: { type: 'string', default: '64' },
-    rounds: { type: 'string', default: '500' },
+    rounds: { type: 'string', default: '1500' },
     replies: { type: 'string', default: '256' },
     clients: { type: 'string', default: '16' },
     profile: { type: 'string' },
@@ -45,7 +45,7 @@ else {
     ['budgets / request without them', 'all', 'no-budgets'],
     ['all checks / request without any', 'all', 'none'],
   ]);
-  compare('connections of their own, each request charged', await turnByTurn(['charged', 'none'], rounds / 2, replies / 4, true), [
+  compare('connections of their own, each request charged', await turnByTurn(['charged', 'none'], Math.ceil(rounds / 8), replies / 4, true), [
     ['all checks / request without any', 'charged', 'none'],
   ]);
 }
