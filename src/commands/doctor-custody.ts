@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { CUSTODY_SETTINGS, isSameDisk, type ListedBackup, recall, type SpoiltBackup } from '../custody/index.js';
+import { CUSTODY_SETTINGS, isSameDisk, type ListedBackup, recall, type SpoiltBackup, spoiltBackups } from '../custody/index.js';
 import { isFault } from '../foundation/index.js';
 import type { House } from '../house.js';
 import { parsePackage } from '../tokens/index.js';
@@ -65,7 +65,7 @@ export async function examineCustody({
     findings.say('bad', `the last backup is ${Math.round((now - backup.time) / 3_600_000)} hours old; one is due every ${everyHours}`);
   const listed = await backups.list();
   examineBackups(listed, findings);
-  examineSpoilt(listed, await recall<SpoiltBackup>(storage, CUSTODY_SETTINGS.spoilt), findings);
+  examineSpoilt(listed, await spoiltBackups(storage), findings);
   if (!drill) findings.say('bad', 'no restore was drilled yet, so nobody knows that the shares open anything: ekms drill');
   else if (now - drill.time > DRILL_DAYS * DAY)
     findings.say('warn', `the last drill was ${Math.round((now - drill.time) / DAY)} days ago: ekms drill`);
@@ -119,12 +119,14 @@ export function examineBackups([newest, ...older]: readonly ListedBackup[], find
       findings.say('warn', `a backup, ${lacks(each)}: no old backup is removed until that is put back or ${each.file} is taken away`);
 }
 
-/** One that rotted where it lies. What is newer does not build on it; what is older and does is lost with it. */
-export function examineSpoilt(listed: readonly ListedBackup[], spoilt: SpoiltBackup | undefined, findings: Findings): void {
-  const file = spoilt && listed.find(({ file }) => basename(file) === spoilt.name)?.file;
-  if (file !== undefined)
+/** Those that rotted where they lie. What is newer does not build on them; what is older and does is lost with them. */
+export function examineSpoilt(listed: readonly ListedBackup[], spoilt: readonly SpoiltBackup[], findings: Findings): void {
+  for (const { name, words, time } of spoilt) {
+    const file = listed.find(({ file }) => basename(file) === name)?.file;
+    if (file === undefined) continue;
     findings.say(
       'bad',
-      `on ${new Date(spoilt?.time ?? 0).toISOString().slice(0, 10)} a backup was found damaged, ${file}: ${spoilt?.words}. The next one was made in full. Look at its disk; put the file back from a copy (then ekms backup verify ${file}), or take it away`,
+      `on ${new Date(time).toISOString().slice(0, 10)} a backup was found damaged, ${file}: ${words}. The next one was made in full. Look at its disk; put the file back from a copy (then ekms backup verify ${file}), or take it away`,
     );
+  }
 }

@@ -57,7 +57,7 @@ export interface LogProofs {
   consistency(from: number, size: number): Promise<Buffer[]>;
 }
 
-/** In `settings`: when the last backup was made, when a restore was last drilled, and which backup was found damaged when another was to build on it. */
+/** In `settings`: when the last backup was made, when a restore was last drilled, and which backups were found damaged when another was to build on them. */
 export const CUSTODY_SETTINGS = { backup: 'custody.backup', drill: 'custody.drill', spoilt: 'custody.backup-spoilt' } as const;
 
 /** A backup that is there and not what the appliance wrote. */
@@ -180,6 +180,7 @@ export class Backups {
         at = file;
         await (await openBackupFile(file, this.root)).close();
       }
+      await this.#foundWhole(chain);
       const { recipient } = custody.package.backup;
       const { entries } = statement;
       return { id: of.backup, digest: of.digest, has, of, recipient, entries, chain: chain.map(({ file }) => basename(file)) };
@@ -193,7 +194,10 @@ export class Backups {
   async #found(file: string, { code, message }: Fault): Promise<void> {
     if (GONE.includes(code)) return;
     const spoilt: SpoiltBackup = { name: basename(file), words: message, time: this.clock.now().getTime() };
-    await this.storage.write((unit) => remember(unit, CUSTODY_SETTINGS.spoilt, spoilt));
+    await this.storage.write(async (unit) => {
+      const others = (await spoiltBackups(unit)).filter(({ name }) => name !== spoilt.name);
+      await remember(unit, CUSTODY_SETTINGS.spoilt, [...others, spoilt]);
+    });
   }
 
   async #goesOn(before: AuditHead | null | undefined, log: AuditHead | null): Promise<boolean> {
@@ -234,12 +238,15 @@ export class Backups {
     return { id: head.id, created: head.created, entries: statement.entries, digest: statement.digest, chain: told };
   }
 
-  /** One that was found damaged, and was put back from a copy. */
-  async #foundWhole(chain: readonly OpenBackup[]): Promise<void> {
-    const spoilt = await recall<SpoiltBackup>(this.storage, CUSTODY_SETTINGS.spoilt);
-    const { directory } = this.settings;
-    if (!spoilt || !chain.some(({ file }) => resolve(file) === resolve(directory, spoilt.name))) return;
-    await this.storage.write((unit) => unit.run('DELETE FROM settings WHERE name = ?', [CUSTODY_SETTINGS.spoilt]));
+  /** Those that were found damaged, and were put back from a copy or had a disk that gave them back again. */
+  async #foundWhole(chain: readonly { file: string }[]): Promise<void> {
+    const whole = new Set(chain.map(({ file }) => resolve(file)));
+    const isWhole = ({ name }: SpoiltBackup) => whole.has(resolve(this.settings.directory, name));
+    if (!(await spoiltBackups(this.storage)).some(isWhole)) return;
+    await this.storage.write(async (unit) => {
+      const left = (await spoiltBackups(unit)).filter((each) => !isWhole(each));
+      await remember(unit, CUSTODY_SETTINGS.spoilt, left);
+    });
   }
 
   /** As far as this appliance's own log reaches: that of each is the beginning of that of the next. */
@@ -261,8 +268,8 @@ export class Backups {
     const isYoung = (time: number) => this.clock.now().getTime() - time < everyHours * 3_600_000;
     if (last && isYoung(last.time)) {
       // One more between two of the schedule, and no more: a disk that spoils them all is not to be filled with them.
-      const spoilt = await recall<SpoiltBackup>(this.storage, CUSTODY_SETTINGS.spoilt);
-      if ((spoilt && isYoung(spoilt.time)) || !(await this.#isSpoilt())) return;
+      const spoilt = await spoiltBackups(this.storage);
+      if (spoilt.some(({ time }) => isYoung(time)) || !(await this.#isSpoilt())) return;
     }
     try {
       await this.create({ kind: 'system' });
@@ -394,3 +401,7 @@ export async function recall<T extends object>(reader: Pick<Storage, 'one'>, nam
   const row = await reader.one<{ value: string }>('SELECT value FROM settings WHERE name = ?', [name]);
   return row && (JSON.parse(row.value) as T); // only `remember` writes under these names
 }
+
+/** Those that were found damaged and not whole since, in the order of finding. What was written before there was a list is one alone. */
+export const spoiltBackups = async (reader: Pick<Storage, 'one'>): Promise<SpoiltBackup[]> =>
+  [(await recall<SpoiltBackup | SpoiltBackup[]>(reader, CUSTODY_SETTINGS.spoilt)) ?? []].flat();

@@ -12,7 +12,16 @@ export { AuthorityRetirement, type AuthorityStanding, rootFixed } from './author
 export { openChain } from './backup-chain.js';
 export { type Content, decodeContent, rowsOf } from './backup-content.js';
 export { type OpenBackup, openBackupFile } from './backup-file.js';
-export { type BackupSettings, Backups, CUSTODY_SETTINGS, type ListedBackup, recall, remember, type SpoiltBackup } from './backups.js';
+export {
+  type BackupSettings,
+  Backups,
+  CUSTODY_SETTINGS,
+  type ListedBackup,
+  recall,
+  remember,
+  type SpoiltBackup,
+  spoiltBackups,
+} from './backups.js';
 export { DocumentRecovery } from './document-recovery.js';
 export { EscrowJournal, isMounted, isSameDisk, packageBeside, prepareEscrow } from './escrow-journal.js';
 export { type Former, FormerKeys } from './former-keys.js';

@@ -380,7 +380,7 @@ eachDatabase((open, kind) => {
       writeFileSync(first, bent);
       const told = async () => {
         const findings = new Findings('custody');
-        examineSpoilt(await kept.list(), await backups.recall<backups.SpoiltBackup>(house.db, 'custody.backup-spoilt'), findings);
+        examineSpoilt(await kept.list(), await backups.spoiltBackups(house.db), findings);
         return findings.end('whole').map(({ words }) => words)[0];
       };
       const home = join(house.house.configuration.home, 'backup-pages');
@@ -406,6 +406,39 @@ eachDatabase((open, kind) => {
       expect(await told()).toBe('whole');
     },
   );
+
+  ofFiles('each of several that were found damaged is told of until it is whole itself, or was read whole by the next backup', async () => {
+    const kept = others(backups, { keep: 100, directory: join(folder, 'several') });
+    const told = async () => {
+      const findings = new Findings('custody');
+      examineSpoilt(await kept.list(), await backups.spoiltBackups(house.db), findings);
+      return findings.end('whole').map(({ words }) => /damaged, (\S+):/.exec(words)?.[1] ?? words);
+    };
+    const rot = (file: string) => {
+      const whole = readFileSync(file);
+      truncateSync(file, 5_000);
+      return () => writeFileSync(file, whole);
+    };
+    const one = (await kept.create(BY)).file;
+    rot(one);
+    const two = (await kept.create(BY)).file;
+    const again = rot(two);
+    const pages = readFileSync(join(house.house.configuration.home, 'backup-pages'));
+    await kept.create(BY);
+    expect(await told()).toEqual([one, two]);
+    again();
+    await kept.verify(two);
+    expect(await told()).toEqual([one]);
+    rmSync(one);
+    expect(await told()).toEqual(['whole']);
+
+    // A disk that did not give it back for a moment: the next one reads it whole and builds on it.
+    writeFileSync(join(house.house.configuration.home, 'backup-pages'), pages);
+    await house.db.write((unit) => backups.remember(unit, 'custody.backup-spoilt', { name: basename(two), words: 'EIO', time: 0 }));
+    expect(await told()).toEqual([two]);
+    expect((await kept.create(BY)).needs).toEqual([basename(two)]);
+    expect(await told()).toEqual(['whole']);
+  });
 
   ofFiles(
     'a newest backup whose ends are damaged is followed by a full one within the hour, once; one that was taken away is not',
