@@ -268,6 +268,15 @@ test('what has come to its end is asked for anew, signatures of others count for
   expect(await there.house.imports.receive({ key: both }, BY)).toMatchObject({ outcome: 'refused', code: 'owner-ambiguous' });
 });
 
+test('a mailbox made after the acceptance was filed is on its paper only once that one was ended', async () => {
+  const asked = await what([['alice@corp.example', 'late@corp.example']]);
+  const first = await accept(asked);
+  await there.act('mailbox.create', { address: 'late@corp.example' });
+  expect((await accept(asked)).request).toEqual(first.request);
+  await there.act('transfer.end', { transfer: first.acceptance });
+  expect((await accept(asked)).request.mailboxes).toEqual(['late@corp.example']);
+});
+
 test('a transfer is for some days, and to an RSA key of 3,072 bits or more; its people are told once; taken back and cut off, the token process hears of it at the next start', async () => {
   const card = (await there.act('transfer.key', {})) as TransferCard;
   const ask = { recipient: card.publicKey, reason: 'migration', reference: '', days: 7 };

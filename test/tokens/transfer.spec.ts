@@ -210,6 +210,10 @@ test.each(TAKEN)('%s it does not become; with the guard off it does', async (_, 
   await expect(bring(how(), guardOff<{ Warden: typeof Warden }>(guard).Warden)).resolves.toBeDefined();
 });
 
+test('who is refused because the mailbox is not on the paper is told which acceptance to end first', async () => {
+  await expect(bring({ to: { shared: true } })).rejects.toThrow(/\(ekms transfer end [0-9a-f-]{36}\)/);
+});
+
 test('a mailbox’s members read with what was accepted as that mailbox’s, and a suspended key is not one that opens', async () => {
   const shared = await bring({ to: { shared: true }, paper: { mailboxes: ['alice@corp.example'] } });
   expect((shared.value as AdoptedKey).key.record.shared).toBe(true);
