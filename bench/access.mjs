@@ -45,9 +45,11 @@ else {
     ['budgets / request without them', 'all', 'no-budgets'],
     ['all checks / request without any', 'all', 'none'],
   ]);
-  compare('connections of their own, each request charged', await turnByTurn(['charged', 'none'], Math.ceil(rounds / 8), replies / 4, true), [
-    ['all checks / request without any', 'charged', 'none'],
-  ]);
+  compare(
+    'connections of their own, each request charged',
+    await turnByTurn(['charged', 'none'], Math.ceil(rounds / 8), replies / 4, true),
+    [['all checks / request without any', 'charged', 'none']],
+  );
 }
 await load.stop();
 server.send('end');

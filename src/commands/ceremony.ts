@@ -116,6 +116,9 @@ export async function ceremony(
   }
 }
 
+/** Milliseconds that a file's time may be before it was written: FAT keeps every second one. */
+const COARSE = 2_000;
+
 const sharesIn = (folder: string): string[] =>
   existsSync(folder)
     ? readdirSync(folder)
@@ -137,8 +140,7 @@ function settle(
   const mayHaveToken = configuration.token.socket !== undefined || existsSync(tokenState) || existsSync(rootCertificate);
   const isOther = begun !== undefined && wanted !== undefined && !isDeepStrictEqual({ ...begun, began: '' }, { ...wanted, began: '' });
   if (isOther && mayHaveToken) throw begunOtherwise(home, begun);
-  // Of a try that ended before its token was there: those shares open nothing.
-  if (begun && !mayHaveToken) for (const share of sharesIn(begun.out)) rmSync(share);
+  if (begun && !mayHaveToken) removeUseless(begun);
   const plan = isOther ? wanted : (begun ?? wanted);
   if (!plan) throw new Error('a ceremony without a plan'); // looked at before
   if (plan !== begun) {
@@ -162,6 +164,19 @@ function begunOtherwise(home: string, { began, plan, out }: CeremonyPlan): Fault
     `another ceremony was begun here ${began}, with other words (custodians ${who}; ${plan.threshold} needed; shares in ${out}), and its token may have been made: ` +
       `say  ekms ceremony  without options to go on with it. If there is no token yet, remove ${planFile(home)} and say this again`,
   );
+}
+
+/** Shares of a try that ended before its token was there: they open nothing. Throws `shares-folder` where one was there before: another medium may lie at this place now. */
+function removeUseless({ began, out }: CeremonyPlan): void {
+  const shares = sharesIn(out);
+  for (const share of shares)
+    if (statSync(share).mtimeMs < Date.parse(began) - COARSE)
+      throw new Fault(
+        'conflict',
+        'shares-folder',
+        `${share} is older than the ceremony that was begun here, so it is of another: is this the right medium?`,
+      );
+  for (const share of shares) rmSync(share);
 }
 
 /** The folder above is not made: where a medium is not mounted the shares would lie on this machine's disk. Throws `shares-folder`. */

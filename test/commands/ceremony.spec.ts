@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -38,6 +38,16 @@ describe('a ceremony that was begun', () => {
     expect(names()).toEqual(['Ada', 'Ben']);
     expect(readdirSync(out)).toEqual([]);
     expect(said.join()).toContain('this one takes its place');
+  });
+
+  test('finds shares that were there before it: another medium, from which nothing is taken away', async () => {
+    await expect(hold(plan('Ada=paper', 'Ben=paper'))).rejects.toEqual(refused('token-init-failed'));
+    writeFileSync(join(out, 'share-1-Ada.txt'), 'of this one');
+    writeFileSync(join(out, 'share-2-Zoe.txt'), 'of another appliance');
+    utimesSync(join(out, 'share-2-Zoe.txt'), new Date(), new Date(Date.now() - 86_400_000));
+    for (const again of [plan('Ada=paper', 'Ben=paper'), plan('Carl=paper', 'Ben=paper')])
+      await expect(hold(again)).rejects.toEqual(refused('shares-folder'));
+    expect(readdirSync(out)).toEqual(['share-1-Ada.txt', 'share-2-Zoe.txt']);
   });
 
   test('had other custodians and may have its token: nobody else is taken for one of them', async () => {

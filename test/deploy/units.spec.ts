@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, w
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { program } from '../../src/commands/program.js';
 
 const SYSTEM = resolve('deploy/system');
 const UNITS = ['ekms.service', 'ekms-token.service', 'ekms-firewall.service'];
@@ -124,4 +125,14 @@ describe('a bundle is refused before anything of it counts', () => {
     chmodSync(join(folder, 'text.pem'), 0o600);
     expect(check(join(folder, 'text.pem')).status).toBe(1);
   });
+});
+
+test('the installed ekms becomes the token’s user for just the commands that read that user’s settings', () => {
+  const wrapper = readFileSync(join(SYSTEM, 'ekms'), 'utf8');
+  const said = [...(/^(.*)\) user=ekms-token/m.exec(wrapper)?.[1] ?? '').matchAll(/"token ([a-z-]+)"/g)].map(([, name]) => name);
+  const token = program({ root: '/' }, '0').commands.find((each) => each.name() === 'token');
+  const theirs = token?.commands.filter(({ commands, options }) =>
+    [options, ...commands.map((each) => each.options)].flat().some(({ long }) => long === '--settings'),
+  );
+  expect(said.toSorted()).toEqual(theirs?.map((each) => each.name()).toSorted());
 });

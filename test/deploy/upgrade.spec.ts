@@ -104,6 +104,15 @@ describe('an upgrade', () => {
     expect(now()).toEqual(AS_BEFORE);
   });
 
+  test('that cannot go back for want of room goes back with the next run', () => {
+    const unready = 'await_ready() { [ "$(readlink $base/current)" = versions/1.0 ]; }';
+    const full = `${unready}\npoint_to() { [ "$1" = 2.0 ] && ln -sfn "versions/$1" $base/current; }`;
+    expect(install('2.0', full)).toMatchObject({ status: 1, said: expect.stringContaining('make room') });
+    expect(now()).toMatchObject({ version: 'versions/2.0', underWay: true });
+    expect(install('2.0', unready).status).toBe(1);
+    expect(now()).toEqual(AS_BEFORE);
+  });
+
   test('cut off is not gone over by another version', () => {
     install('2.0', killedAt('serve'));
     mkdirSync(at('base/versions/1.0'), { recursive: true });
@@ -121,4 +130,41 @@ describe('an upgrade', () => {
 test('a service that cannot be enabled is no service that serves', () => {
   const refuse = 'systemctl() { case "$1" in is-enabled | enable) return 1 ;; esac; }\nawait_ready() { :; }\nnew=1.0';
   expect(install('1.0', refuse).status).toBe(1);
+});
+
+describe('the ceremony of an installation', () => {
+  /** As `ekms ceremony` ends, over a plan that an earlier try left. */
+  const planned = (status: number, words: string, shares = at('medium/shares')) => {
+    writeFileSync(at('home/ceremony.json'), '{}');
+    const { said, ...end } = install(
+      '1.0',
+      `custodians=--custodian; shares=${shares}; threshold=2; organisation=''
+       ekms() { echo '${words}' >&2; return ${status}; }
+       plan_ceremony; exit 0`,
+    );
+    return { ...end, said };
+  };
+  beforeEach(() => mkdirSync(at('medium')));
+
+  test('goes on where only the token is missing, and passes on what was said', () => {
+    expect(planned(1, 'ekms: no token process answers (token-unavailable)')).toMatchObject({
+      status: 0,
+      said: expect.stringContaining('no token'),
+    });
+    expect(planned(0, 'done').status).toBe(0);
+  });
+
+  test.each([
+    [1, 'ekms: another ceremony was begun here (ceremony-begun)'],
+    [1, 'ekms: carl.pem: cannot be read (custodian-malformed)'],
+    [2, 'error: unknown option'],
+    [70, 'ekms: this is a defect'],
+  ])('goes on with nobody’s earlier plan where its own was refused: %i, %s', (status, words) => {
+    expect(planned(status, words)).toMatchObject({ status: 1, said: expect.stringContaining(words) });
+  });
+
+  test('makes no folder where the medium is not mounted', () => {
+    expect(planned(0, '', at('absent/shares'))).toMatchObject({ status: 1, said: expect.stringContaining('mounted') });
+    expect(existsSync(at('absent'))).toBe(false);
+  });
 });
