@@ -1,15 +1,18 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import * as installing from '../../src/tokens/process/install-token.js';
 import { guardOff } from '../support/guard-off.js';
+import { setRealEnv } from '../support/softhsm.js';
 import { type TokenHome, tokenHome } from './process-house.js';
 
 /** As `ekms token restore` has it made; what a try that was killed left is laid out by hand. */
 describe('a token that was half made when the act was killed', () => {
-  const configured = process.env['SOFTHSM2_CONF'];
   const mask = process.umask();
   let home: TokenHome;
+  /** What SoftHSM reads here: the variable that the act sets reaches no C code within Jest, and another test's folder is gone. */
+  let ambient: string;
   let tokens: string;
   let pin: string;
   let other: string;
@@ -18,6 +21,9 @@ describe('a token that was half made when the act was killed', () => {
   const names = () => readdirSync(home.home).sort();
 
   beforeEach(() => {
+    ambient = mkdtempSync(join(tmpdir(), 'ekms-ambient-'));
+    writeFileSync(join(ambient, 'softhsm2.conf'), `directories.tokendir = ${ambient}\nobjectstore.backend = file\n`);
+    setRealEnv('SOFTHSM2_CONF', join(ambient, 'softhsm2.conf'));
     home = tokenHome();
     tokens = join(home.home, 'token');
     pin = home.settings.pinFile;
@@ -26,8 +32,7 @@ describe('a token that was half made when the act was killed', () => {
   afterEach(() => {
     home.remove();
     process.umask(mask);
-    if (configured === undefined) delete process.env['SOFTHSM2_CONF'];
-    else process.env['SOFTHSM2_CONF'] = configured;
+    rmSync(ambient, { recursive: true });
   });
 
   const install = (pinFile: string, { installToken } = installing) =>
