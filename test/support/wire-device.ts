@@ -145,7 +145,8 @@ export const fetchKeys = (door: Door, device: WireDevice): Promise<WireReply> =>
 
 /** What `GET /v1/keys` serves; waits, as a device does, while a first key is pending. */
 export async function keysOf(door: Door, device: WireDevice): Promise<WireKey[]> {
-  for (const until = Date.now() + 20_000; ; await sleep(50)) {
+  // Seldom after a second: asked each 50 ms, a pair that is six seconds in coming would be over the device's budget.
+  for (let [until, tries] = [Date.now() + 20_000, 0]; ; await sleep(++tries < 20 ? 50 : 500)) {
     const reply = await fetchKeys(door, device);
     if (reply.status !== 200) throw new Error(`keys of ${device.address}: ${reply.status} ${reply.body}`);
     const keys = reply.json as WireKey[]; // docs/formats/delivery.md
